@@ -1,0 +1,137 @@
+"""The seams of the benchmark: what a method is given, and what it must return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling, Splits, Training
+
+
+class Generator(Protocol):
+    """Anything that can answer prompts: a policy, a merged policy, an ensemble."""
+
+    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout: ...
+
+
+class Policy(Generator, Protocol):
+    """A generator that can be trained: one adapter of a shared base model."""
+
+    @property
+    def name(self) -> str: ...
+    def hidden(self, rollout: Rollout) -> Tensor: ...  # (B, T, H), differentiable: state before each response token
+    def logits(self, hidden_BTH: Tensor) -> Tensor: ...  # (B, T, V)
+    def logprobs(self, rollout: Rollout) -> Tensor: ...  # (B, T), differentiable
+    def reference(self) -> Policy: ...  # the base model, adapters off
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+    def adapter(self) -> dict[str, Tensor]: ...  # only what training changes
+    def load_adapter(self, adapter: Mapping[str, Tensor]) -> None: ...
+    def save(self, path: Path) -> None: ...
+
+
+class Scorer(Protocol):
+    """One objective. Higher is better, always within ``bounds``; pure, no gradient."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def bounds(self) -> tuple[float, float]: ...
+
+    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor: ...  # (B,) float32
+
+
+class Task(Protocol):
+    """Prompts and the scorers that judge answers to them."""
+
+    def splits(self) -> Splits: ...
+    def scorers(self, device: torch.device) -> Sequence[Scorer]: ...  # K, what methods train and select against
+    def held_out_scorers(self, device: torch.device) -> Sequence[Scorer]: ...  # never trained or selected against
+
+
+class Weighting(Protocol):
+    """How K scores become one reward, and how that changes as training goes on."""
+
+    def reward(self, scores_BK: Tensor) -> Tensor: ...  # (B,)
+    def observe(self, validation_K: Tensor) -> None: ...
+
+
+class Learner(Protocol):
+    """An update rule bound to one policy: it owns the optimiser and whatever else has state."""
+
+    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class UpdateRule(Protocol):
+    def learner(self, policy: Policy, ledger: Ledger) -> Learner: ...
+
+
+class Aggregator(Protocol):
+    """Blends M experts; weights are cheap to change, experts are not.
+
+    The batch form is the seam: W weight vectors make one generator whose rows are weight-major, ``W`` blocks of the
+    rows one blend would give.
+    """
+
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator: ...
+
+
+class WeightSearch(Protocol):
+    """Ask for candidates, tell their utility. Knows nothing of language models."""
+
+    def ask(self) -> Tensor: ...  # (W, M); W = 0 when the search is over
+    def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None: ...
+    def best(self) -> Tensor: ...  # (M,)
+
+
+class Tracker(Protocol):
+    """Where numbers go. ``step`` never decreases; a tracker that fails neither kills nor blesses a run."""
+
+    def log(self, metrics: Metrics, *, step: int) -> None: ...
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
+    def close(self, status: str) -> None: ...
+
+
+class Solution(Protocol):
+    """The answer to: which policy would you deploy for this preference?"""
+
+    def policy_for(self, preference_K: Tensor) -> Generator: ...
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything a method is given. The same for every method: that is what makes it a benchmark.
+
+    There is no report split and no held-out scorer in it, on purpose.
+    """
+
+    train: Sequence[Example]
+    select: Sequence[Example]
+    objectives: tuple[str, ...]  # K names
+    score: Callable[[Rollout], Tensor]  # -> (B, K), metered, checked
+    new_policy: Callable[[str], Policy]  # a fresh adapter under this name
+    update: UpdateRule
+    reward: str  # "linear" or "log": the shape of a score inside a reward
+    training: Training
+    budget: Budget  # of the whole method; divide it among learners with `Budget.share`
+    sampling: Sampling  # of training rollouts
+    tracker: Tracker
+    ledger: Ledger
+    seed: int
+    dir: Path  # this run's checkpoints
+    experts_dir: Path  # content-addressed experts, shared between runs
+    fingerprint: str  # hash of everything outside the method that an expert depends on
+    frozen: bool = False  # true when only what was trained already may be used (`emorl-generate`)
+
+
+class Method(Protocol):
+    """One row of the results table."""
+
+    def fit(self, bench: Bench) -> Solution: ...
