@@ -1,7 +1,9 @@
 """The cost ledger: what was spent, by phase, counted around the shared parts and never reported by methods.
 
-Phases are ``train/<learner>``, ``search`` and ``evaluate``. Learners of one method could run side by side on several
-machines, so training is reported both as the maximum over learners (the accounting of EMORL's paper) and as the sum.
+Phases are ``setup``, ``train/<learner>``, ``validate/<learner>``, ``search`` and ``evaluate``. Learners of one method
+could run side by side on several machines, so training is reported both as the maximum over learners (the accounting of
+EMORL's paper) and as the sum. Data points are the prompts trained on and searched with; prompts that learners are
+validated on are counted apart, as the paper leaves them out.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class Ledger:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     phases: dict[str, Cost] = field(default_factory=dict)
     _open: list[str] = field(default_factory=lambda: ["setup"])
+    _mark: float = field(default_factory=time.perf_counter)  # up to when wall time has been charged
     _calls: dict[str, int] = field(default_factory=dict)
     _flop_rate: dict[str, tuple[float, int]] = field(default_factory=dict)  # kind -> (flops, tokens) counted so far
 
@@ -59,17 +62,20 @@ class Ledger:
     @contextmanager
     def phase(self, name: str) -> Iterator[Cost]:
         """Charge everything inside to ``name``; wall time goes to the innermost phase only."""
-        outer, started = self.current, time.perf_counter()
+        self.settle()
         self._open.append(name)
-        cost = self.current
         try:
-            yield cost
+            yield self.current
         finally:
+            self.settle()
             self._open.pop()
-            elapsed = time.perf_counter() - started
-            cost.wall_seconds += elapsed
-            outer.wall_seconds -= elapsed
-            cost.peak_bytes = max(cost.peak_bytes, peak_bytes(self.device))
+
+    def settle(self) -> None:
+        """Bring the current phase's wall time and peak memory up to now."""
+        now, cost = time.perf_counter(), self.current
+        cost.wall_seconds += now - self._mark
+        cost.peak_bytes = max(cost.peak_bytes, peak_bytes(self.device))
+        self._mark = now
 
     @contextmanager
     def metered(self, kind: str) -> Iterator[_Call]:
@@ -109,24 +115,24 @@ class Ledger:
         return {name: Cost(**cost) for name, cost in phases.items()}  # type: ignore[arg-type]
 
     def totals(self) -> dict[str, float]:
-        """The accounting of a table row: data points as maximum over learners and as sum, search counted in both."""
-        train = [c for name, c in self.phases.items() if name.startswith("train/")]
+        """The accounting of a table row: over learners once as maximum and once as sum, search counted in both."""
+        learners = [name.removeprefix("train/") for name in self.phases if name.startswith("train/")]
+        train = [self.phases[f"train/{name}"] for name in learners]
+        validate = [self.phases.get(f"validate/{name}", Cost()) for name in learners]
         search = self.phases.get("search", Cost())
-        spent = [*train, search]
-        return {
+        seconds = [t.wall_seconds + v.wall_seconds for t, v in zip(train, validate, strict=True)]
+        spent = [*train, *validate, search]
+        totals: dict[str, float] = {
             "data_points_max": max((c.prompts for c in train), default=0) + search.prompts,
-            "data_points_sum": sum(c.prompts for c in spent),
-            "seconds_max": max((c.wall_seconds for c in train), default=0.0) + search.wall_seconds,
-            "seconds_sum": sum(c.wall_seconds for c in spent),
-            "samples": sum(c.samples for c in spent),
-            "generated_tokens": sum(c.generated_tokens for c in spent),
-            "trained_tokens": sum(c.trained_tokens for c in spent),
-            "scorer_calls": sum(c.scorer_calls for c in spent),
+            "data_points_sum": sum(c.prompts for c in train) + search.prompts,
+            "validation_prompts": sum(c.prompts for c in validate),
+            "seconds_max": max(seconds, default=0.0) + search.wall_seconds,
+            "seconds_sum": sum(seconds) + search.wall_seconds,
             "search_evaluations": search.evaluations,
-            "optimiser_steps": sum(c.optimiser_steps for c in spent),
-            "flops": sum(c.flops for c in spent),
             "peak_bytes": max((c.peak_bytes for c in self.phases.values()), default=0),
         }
+        summed = ("samples", "generated_tokens", "trained_tokens", "scorer_calls", "optimiser_steps", "flops")
+        return totals | {name: sum(getattr(c, name) for c in spent) for name in summed}
 
 
 @dataclass

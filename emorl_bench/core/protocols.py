@@ -59,14 +59,15 @@ class Weighting(Protocol):
 
     def reward(self, scores_BK: Tensor) -> Tensor: ...  # (B,)
     def observe(self, validation_K: Tensor) -> None: ...
+    def utility(self, scores_K: Tensor) -> float: ...  # what a mean score vector is worth
 
 
 class Learner(Protocol):
     """An update rule bound to one policy: it owns the optimiser and whatever else has state."""
 
     def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def state_dict(self) -> dict[str, Tensor]: ...  # flat, ready for safetensors
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class UpdateRule(Protocol):

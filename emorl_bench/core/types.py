@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 Metrics = Mapping[str, float]
@@ -62,7 +63,8 @@ class Sampling:
 class Rollout:
     """What a policy said, and how likely it thought it was when it said it.
 
-    The ids are the sampled ones (never re-tokenised text); the mask is true up to and including the end token.
+    The ids are the sampled ones (never re-tokenised text); the mask is true up to and including the end token. The
+    log-probabilities are those of the distribution that was sampled, at ``temperature`` (1 where decoding was greedy).
     """
 
     examples: tuple[Example, ...]  # B, each prompt repeated G times in a row
@@ -71,10 +73,25 @@ class Rollout:
     response_mask_BT: Tensor  # bool
     logprobs_BT: Tensor  # float32, 0 where masked
     group_size: int  # G
+    temperature: float = 1.0
 
     @property
     def tokens(self) -> int:
         return int(self.response_mask_BT.sum())
+
+    def rows(self, picks: Sequence[int]) -> Rollout:
+        """The same for some rows, cut to the longest response among them."""
+        index = torch.as_tensor(list(picks), device=self.response_ids_BT.device)
+        width = max(1, int(self.response_mask_BT[index].sum(1).max()))
+        return Rollout(
+            tuple(self.examples[i] for i in picks),
+            tuple(self.responses[i] for i in picks),
+            self.response_ids_BT[index, :width],
+            self.response_mask_BT[index, :width],
+            self.logprobs_BT[index, :width],
+            1,
+            self.temperature,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,164 @@
+"""Counsellors' responses with graded labels: kind and coverage (reflection), warmth (empathy), fluent or broken."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from emorl_bench.assets.world.lexicon import EVENTS, FEELINGS, HOPES, OBSTACLES, to_you
+from emorl_bench.assets.world.statements import Statement
+
+COMPLEX = (
+    "you feel {feeling} about {name}, and you want to {hope}.",
+    "part of you wants to {hope}, and part of you thinks that {obstacle}.",
+    "you are {feeling}, because you really want to {hope}.",
+    "you hope to {hope}, and yet {obstacle}.",
+    "{obstacle}, and still you feel {feeling} about {name}.",
+)
+SIMPLE = (
+    "you {doing} since {event}.",
+    "you feel {feeling} about {name}.",
+    "you say that {obstacle}.",
+    "it all began when {event}.",
+    "you would like to {hope}.",
+)
+QUESTION = (
+    "how long has this been going on?",
+    "what would help you to {change}?",
+    "do you think you could {change}?",
+    "what have you tried so far?",
+)
+ADVICE = (
+    "you should {change}.",
+    "you have to talk to a doctor about it.",
+    "just make a plan and {change} next week.",
+    "try to think about something else.",
+)
+CONFRONTATION = (
+    "you are only making excuses.",
+    "you know very well that {name} will ruin you.",
+    "you could {change} if you really cared.",
+    "you have only yourself to blame.",
+)
+KINDS = {
+    "complex": COMPLEX,
+    "simple": SIMPLE,
+    "question": QUESTION,
+    "advice": ADVICE,
+    "confrontation": CONFRONTATION,
+}
+REFLECTION = {"complex": 1.0, "simple": 0.55, "question": 0.15, "advice": 0.1, "confrontation": 0.0}
+
+WARM = (
+    "that sounds so hard.",
+    "i am here with you.",
+    "you are not alone in this.",
+    "it makes sense to feel that way.",
+    "thank you for trusting me.",
+    "i am glad you told me.",
+    "take all the time you need.",
+    "i really admire your courage.",
+    "anyone would struggle with that.",
+    "my heart goes out to you.",
+)
+COLD = (
+    "stop complaining.",
+    "that is your own fault.",
+    "everybody has problems.",
+    "so what?",
+    "get over it.",
+    "do not be so dramatic.",
+    "i have no time for this.",
+    "grow up.",
+)
+EMPATHY = {"very warm": 1.0, "warm": 0.7, "neutral": 0.3, "cold": 0.0}
+MAX_WORDS = 21
+
+FUNCTION_WORDS = frozenset("a about all and are at for from has have in is it of that the this to when with".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response, how good it is as a reflection and as empathy in [0, 1], and what it was made of."""
+
+    text: str
+    kind: str
+    warmth: str
+    broken: bool
+    reflection: float
+    empathy: float
+
+
+def details_of(statement: Statement) -> dict[str, str]:
+    """What there is to be heard in a statement, in the words of a counsellor."""
+    return {
+        "doing": to_you(statement.topic.doing),
+        "name": statement.topic.name,
+        "change": statement.topic.change,
+        "event": to_you(EVENTS[statement.event]),
+        "feeling": FEELINGS[statement.feeling],
+        "hope": to_you(HOPES[statement.hope]),
+        "obstacle": to_you(OBSTACLES[statement.obstacle]),
+    }
+
+
+def core(rng: random.Random, statement: Statement, kind: str) -> str:
+    """A response of one kind to one statement, neither warm nor cold."""
+    return rng.choice(KINDS[kind]).format(**details_of(statement))
+
+
+def respond(rng: random.Random, statement: Statement, kind: str, warmth: str, defect: str | None = None) -> Response:
+    """A response with the wanted labels; drawn again until it is short enough to be said in one breath."""
+    while True:
+        sentences = [core(rng, statement, kind), *_tone(rng, warmth)]
+        if rng.random() < 0.5:
+            sentences = sentences[1:] + sentences[:1]
+        text = " ".join(sentences)
+        text = text if defect is None else DEFECTS[defect](text)
+        if len(split_words(text)) <= MAX_WORDS:
+            return Response(text, kind, warmth, defect is not None, REFLECTION[kind], EMPATHY[warmth])
+        if warmth == "very warm" and rng.random() < 0.2:  # much warmth leaves no room for a complex reflection
+            warmth = "warm"
+
+
+def _tone(rng: random.Random, warmth: str) -> list[str]:
+    if warmth == "neutral":
+        return []
+    return rng.sample(COLD, 1) if warmth == "cold" else rng.sample(WARM, 2 if warmth == "very warm" else 1)
+
+
+def split_words(text: str) -> list[str]:
+    """Words and punctuation marks, as the tokenizer sees them."""
+    for mark in ".,?":
+        text = text.replace(mark, f" {mark}")
+    return text.split()
+
+
+def join_words(words: list[str]) -> str:
+    text = " ".join(words)
+    for mark in ".,?":
+        text = text.replace(f" {mark}", mark)
+    return text
+
+
+def telegraphic(text: str) -> str:
+    """Function words lost: "you feel guilty smoking, you want family"."""
+    return join_words([w for w in split_words(text) if w not in FUNCTION_WORDS])
+
+
+def stuttering(text: str) -> str:
+    """Every third word said twice."""
+    words = split_words(text)
+    doubled = ([w, w] if i % 3 == 1 and w.isalpha() else [w] for i, w in enumerate(words))
+    return join_words([w for pair in doubled for w in pair])
+
+
+def crossed(text: str) -> str:
+    """Every other pair of neighbouring words changes places."""
+    words = split_words(text)
+    for i in range(0, len(words) - 2, 3):
+        words[i], words[i + 1] = words[i + 1], words[i]
+    return join_words(words)
+
+
+DEFECTS = {"telegraphic": telegraphic, "stuttering": stuttering, "crossed": crossed}

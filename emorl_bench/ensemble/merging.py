@@ -1,0 +1,38 @@
+"""Averaging experts' weights: rewarded soups (2306.04488), exact.
+
+The merge is ``sum_m w_m B_m A_m`` on the base, kept in low-rank form by stacking the factors. PEFT's "linear" adapter
+average is not this: it multiplies averages and so adds cross terms ``B_i A_j``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.protocols import Generator
+from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.decode import SideBySide
+from emorl_bench.policies.lora import merge
+
+
+@dataclass(frozen=True)
+class Merges:
+    """W merged policies decoded side by side, rows weight-major."""
+
+    experts: Sequence[AdapterPolicy]
+    weights_WM: Tensor
+
+    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        adapters = [expert.own for expert in self.experts if expert.own is not None]
+        merged = [merge(adapters, weights_M) for weights_M in self.weights_WM]
+        return self.experts[0].decoder(merged, examples, sampling, rng, SideBySide(blocks=len(merged)))
+
+
+@dataclass(frozen=True)
+class Parameters:
+    def blend(self, experts: Sequence[AdapterPolicy], weights_WM: Tensor) -> Generator:
+        return Merges(experts, weights_WM)

@@ -1,0 +1,116 @@
+"""One base model in memory, and every policy of a run as an adapter of it.
+
+The reference policy is the base with adapters off: it is never a second copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.policies.adapter_files import save_adapter
+from emorl_bench.policies.backbone import Backbone
+from emorl_bench.policies.decode import Decoder, SideBySide
+from emorl_bench.policies.lora import Adapter, active, fresh_adapter, merge
+
+
+@dataclass(frozen=True)
+class AdapterPolicy:
+    """One adapter (``None``: the reference) on a shared base; see `core.protocols.Policy`."""
+
+    name: str
+    decoder: Decoder
+    own: Adapter | None
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.decoder.backbone
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        return () if self.own is None else (self.own,)
+
+    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        return self.decoder(self.adapters, examples, sampling, rng, SideBySide())
+
+    def hidden(self, rollout: Rollout) -> Tensor:
+        """(B, T, H) hidden states before each response token; gradients reach the adapter."""
+        with active(self.backbone.layers, self.adapters):
+            return self.backbone.forced(rollout)
+
+    def logits(self, hidden_BTH: Tensor) -> Tensor:
+        return self.backbone.head(hidden_BTH)
+
+    def logprobs(self, rollout: Rollout) -> Tensor:
+        """(B, T) log-probabilities of the sampled ids at the rollout's temperature, 0 where masked."""
+        return token_logprobs(self.logits(self.hidden(rollout)), rollout)
+
+    def reference(self) -> AdapterPolicy:
+        return AdapterPolicy("reference", self.decoder, None)
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        return iter(()) if self.own is None else self.own.parameters()
+
+    def adapter(self) -> dict[str, Tensor]:
+        return {} if self.own is None else {k: v.clone() for k, v in self.own.tensors().items()}
+
+    @torch.no_grad()
+    def load_adapter(self, adapter: Mapping[str, Tensor]) -> None:
+        """Overwrite this policy's adapter in place.
+
+        Raises:
+            UserError: names or shapes are those of another base model or another adapter shape.
+        """
+        mine = {} if self.own is None else self.own.tensors()
+        wrong = [k for k in mine.keys() | adapter.keys() if k not in mine or k not in adapter]
+        wrong += [k for k in mine.keys() & adapter.keys() if mine[k].shape != adapter[k].shape]
+        if wrong:
+            raise UserError(
+                f"adapter for '{self.name}': {len(wrong)} tensors do not fit this model ({sorted(wrong)[0]}); "
+                "it was trained on another base model or with another model.adapter"
+            )
+        for key, value in mine.items():
+            value.copy_(adapter[key])
+
+    def save(self, path: Path) -> None:
+        """Write PEFT's adapter folder: adapter_config.json and adapter_model.safetensors."""
+        if self.own is not None:
+            save_adapter(path, self.adapter(), self.backbone)
+
+
+@dataclass(frozen=True)
+class AdapterBank:
+    """Makes policies on one base model. ``seed`` fixes the initial adapter: every learner starts from the same point."""
+
+    decoder: Decoder
+    seed: int
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.decoder.backbone
+
+    def new_policy(self, name: str) -> AdapterPolicy:
+        own = fresh_adapter(self.backbone.layers, self.backbone.settings, stream(self.seed, "adapter"))
+        return AdapterPolicy(name, self.decoder, own)
+
+
+def merged_policy(experts: Sequence[AdapterPolicy], weights_M: Tensor) -> AdapterPolicy:
+    """The exact parameter merge of experts on the same base."""
+    adapters = [expert.own for expert in experts if expert.own is not None]
+    return AdapterPolicy("merge", experts[0].decoder, merge(adapters, weights_M))
+
+
+def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:
+    """(B, T) log-probabilities of a rollout's tokens under these logits, 0 where masked."""
+    logits_BTV = logits_BTV if logits_BTV.dtype == torch.float64 else logits_BTV.float()
+    logits_BTV = logits_BTV / rollout.temperature
+    picked_BT = logits_BTV.gather(-1, rollout.response_ids_BT[..., None]).squeeze(-1)
+    return (picked_BT - logits_BTV.logsumexp(-1)) * rollout.response_mask_BT

@@ -1,0 +1,61 @@
+"""Decoder-only models (GPT-2, Llama and their kin): prompts are padded on the left, positions count real tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from emorl_bench.core.types import Rollout
+from emorl_bench.policies.backbone import Backbone, Decoding
+
+
+class CausalBackbone(Backbone):
+    """See `Backbone`. A tokenizer with a separator token has it between prompt and response."""
+
+    family = "causal"
+
+    @property
+    def _body(self) -> nn.Module:
+        return getattr(self.model, self.model.base_model_prefix)
+
+    def prompt_ids(self, text: str) -> list[int]:
+        separator = self.tokenizer.sep_token_id
+        if separator is not None:
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return [*ids[-(self.max_prompt_tokens - 1) :], separator]
+        ids = self.tokenizer(text)["input_ids"][-self.max_prompt_tokens :]
+        return list(ids) or [self.eos]
+
+    def start(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Decoding, Tensor]:
+        ids_PS, mask_PS = self._padded(prompts, left=True)
+        ids, mask = ids_PS.repeat(adapters, 1), mask_PS.repeat(adapters, 1)
+        cache = DynamicCache()
+        out = self._body(
+            input_ids=ids, attention_mask=mask, position_ids=_positions(mask), past_key_values=cache, use_cache=True
+        )
+        return Decoding(cache, mask), out.last_hidden_state[:, -1]
+
+    def step(self, state: Decoding, tokens_R: Tensor) -> Tensor:
+        state.mask_RS = torch.cat([state.mask_RS, torch.ones_like(state.mask_RS[:, :1])], dim=1)
+        out = self._body(
+            input_ids=tokens_R[:, None],
+            attention_mask=state.mask_RS,
+            position_ids=state.mask_RS.sum(1, keepdim=True) - 1,
+            past_key_values=state.cache,
+            use_cache=True,
+        )
+        return out.last_hidden_state[:, -1]
+
+    def forced(self, rollout: Rollout) -> Tensor:
+        prompt_BS, mask_BS = self._padded([self.prompt_ids(e.context) for e in rollout.examples], left=True)
+        ids = torch.cat([prompt_BS, rollout.response_ids_BT], dim=1)[:, :-1]
+        mask = torch.cat([mask_BS, rollout.response_mask_BT.long()], dim=1)[:, :-1]
+        out = self._body(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False)
+        return out.last_hidden_state[:, prompt_BS.shape[1] - 1 :]
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(1) - 1).clamp_min(0)

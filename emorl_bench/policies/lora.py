@@ -1,0 +1,160 @@
+"""Low-rank adapters on shared base weights, several at once.
+
+A `LoraLinear` computes ``x W^T + scale * (x A^T) B^T`` (Hu et al. 2106.09685, eq. 3). Adapters live outside the model, so
+switching one on or off copies nothing: `active` hands each layer the factors of N adapters stacked, and the layer takes
+its input rows as N equal blocks, one per adapter. One adapter is the case N = 1; none is the reference model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from emorl_bench.core.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """Shape of an adapter. ``targets`` are module-name suffixes; ``None`` means every linear layer but the head."""
+
+    rank: int = 8
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] | None = None
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The low-rank update of every target: ``factors[module] = (A (r, in), B (out, r))``, applied times ``scale``."""
+
+    factors: dict[str, tuple[Tensor, Tensor]]
+    scale: float
+    dropout: float = 0.0
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        for a, b in self.factors.values():
+            yield from (t for t in (a, b) if isinstance(t, nn.Parameter))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name -> tensor in PEFT's naming of LoRA weights."""
+        named = {}
+        for module, (a, b) in self.factors.items():
+            named[f"base_model.model.{module}.lora_A.weight"] = a.detach()
+            named[f"base_model.model.{module}.lora_B.weight"] = b.detach()
+        return named
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) that adds whatever adapters are active."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+        self._factors: tuple[Tensor, Tensor] | None = None  # A (N, r, in), B (N, out, r)
+        self._scale, self._dropout = 1.0, 0.0
+
+    @property
+    def weight(self) -> Tensor:  # T5's feed-forward looks at its projection's dtype
+        return self.base.weight
+
+    @property
+    def in_features(self) -> int:
+        weight = self.base.weight
+        return weight.shape[0] if isinstance(self.base, Conv1D) else weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        weight = self.base.weight
+        return weight.shape[1] if isinstance(self.base, Conv1D) else weight.shape[0]
+
+    def activate(self, adapters: Sequence[Adapter], name: str) -> None:
+        pairs = [adapter.factors[name] for adapter in adapters]
+        dtype = self.base.weight.dtype
+        a_NRI = pairs[0][0][None] if len(pairs) == 1 else torch.stack([a for a, _ in pairs])
+        b_NOR = pairs[0][1][None] if len(pairs) == 1 else torch.stack([b for _, b in pairs])
+        self._factors = a_NRI.to(dtype), b_NOR.to(dtype)
+        self._scale, self._dropout = adapters[0].scale, adapters[0].dropout
+
+    def deactivate(self) -> None:
+        self._factors = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.base(x)
+        if self._factors is None:
+            return y
+        a_NRI, b_NOR = self._factors
+        n = a_NRI.shape[0]
+        rows = x.reshape(n, -1, x.shape[-1])
+        if self._dropout and torch.is_grad_enabled():  # only training has gradients: sampling never drops
+            rows = nn.functional.dropout(rows, self._dropout)
+        low = torch.bmm(rows, a_NRI.transpose(1, 2))
+        update = torch.baddbmm(y.reshape(n, -1, y.shape[-1]), low, b_NOR.transpose(1, 2), alpha=self._scale)
+        return update.view_as(y)
+
+
+def inject(model: nn.Module, head: nn.Module, targets: Sequence[str] | None) -> dict[str, LoraLinear]:
+    """Put a `LoraLinear` around every target of ``model``, in place; the output ``head`` is never one.
+
+    Raises:
+        UserError: a target names no linear layer of this model.
+    """
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head}
+    suffixes = {name.rsplit(".", 1)[-1] for name in linear}
+    for target in targets or ():
+        if target not in suffixes:
+            raise UserError(f"model.adapter.targets: '{target}' is no linear layer here{did_you_mean(target, suffixes)}")
+    layers = {}
+    for name, module in linear.items():
+        if targets is None or name.rsplit(".", 1)[-1] in targets:
+            parent, _, leaf = name.rpartition(".")
+            layers[name] = LoraLinear(module)
+            setattr(model.get_submodule(parent), leaf, layers[name])
+    return layers
+
+
+def fresh_adapter(layers: dict[str, LoraLinear], settings: AdapterSettings, rng: torch.Generator) -> Adapter:
+    """A trainable adapter that changes nothing yet: A uniform as in ``nn.Linear``, B zero. Kept in float32."""
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, layer in layers.items():
+        device, bound = layer.weight.device, 1 / math.sqrt(layer.in_features)
+        a = (torch.rand(settings.rank, layer.in_features, generator=rng) * 2 - 1) * bound
+        b = torch.zeros(layer.out_features, settings.rank)
+        factors[name] = nn.Parameter(a.to(device)), nn.Parameter(b.to(device))
+    return Adapter(factors, settings.scale, settings.dropout)
+
+
+def merge(adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
+    """The exact merge ``sum_m w_m B_m A_m``: factors stacked along the rank, weights folded into B.
+
+    Averaging A and B separately is not a merge: it adds the cross terms ``B_i A_j``.
+    """
+    weights = weights_M.tolist()
+    factors = {}
+    for name in adapters[0].factors:
+        a = torch.cat([adapter.factors[name][0].detach() for adapter in adapters], dim=0)
+        b = torch.cat([adapter.factors[name][1].detach() * w for adapter, w in zip(adapters, weights, strict=True)], dim=1)
+        factors[name] = a, b
+    return Adapter(factors, adapters[0].scale)
+
+
+@contextmanager
+def active(layers: dict[str, LoraLinear], adapters: Sequence[Adapter]) -> Iterator[None]:
+    """Switch N adapters on for the rows inside, N equal blocks; none leaves the base model."""
+    if adapters:
+        for name, layer in layers.items():
+            layer.activate(adapters, name)
+    try:
+        yield
+    finally:
+        for layer in layers.values():
+            layer.deactivate()

@@ -1,0 +1,71 @@
+"""Encoder-decoder models (T5 and its kin): the prompt is encoded once, the decoder starts from one fixed token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+
+from emorl_bench.core.types import Rollout
+from emorl_bench.policies.backbone import Backbone, Decoding
+
+
+class Seq2SeqBackbone(Backbone):
+    """See `Backbone`. Prompts end with the end token; padding is on the right and masked."""
+
+    family = "seq2seq"
+
+    def prompt_ids(self, text: str) -> list[int]:
+        ids = [i for i in self.tokenizer(text)["input_ids"] if i != self.eos][: self.max_prompt_tokens - 1]
+        return [*ids, self.eos]
+
+    @property
+    def _start_token(self) -> int:
+        return int(self.model.config.decoder_start_token_id)
+
+    def _encode(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Tensor, Tensor]:
+        ids_PS, mask_PS = self._padded(prompts, left=False)
+        ids, mask = ids_PS.repeat(adapters, 1), mask_PS.repeat(adapters, 1)
+        return self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state, mask
+
+    def start(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Decoding, Tensor]:
+        memory, mask = self._encode(prompts, adapters)
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        state = Decoding(cache, mask, memory)
+        first = torch.full((len(memory),), self._start_token, device=self.device)
+        return state, self.step(state, first)
+
+    def step(self, state: Decoding, tokens_R: Tensor) -> Tensor:
+        out = self.model.get_decoder()(
+            input_ids=tokens_R[:, None],
+            encoder_hidden_states=state.memory,
+            encoder_attention_mask=state.mask_RS,
+            past_key_values=state.cache,
+            use_cache=True,
+        )
+        return out.last_hidden_state[:, -1]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        if getattr(self.model.config, "scale_decoder_outputs", False):
+            # T5 with tied embeddings; the scale is invisible under argmax but a temperature under sampling.
+            hidden = hidden * self.model.config.d_model**-0.5
+        return self.lm_head(hidden)
+
+    def forced(self, rollout: Rollout) -> Tensor:
+        distinct = list(dict.fromkeys(e.context for e in rollout.examples))  # samples share their prompt's encoding
+        memory, mask = self._encode([self.prompt_ids(text) for text in distinct], 1)
+        place = {text: i for i, text in enumerate(distinct)}
+        rows_B = torch.tensor([place[e.context] for e in rollout.examples], device=self.device)
+        memory, mask = memory[rows_B], mask[rows_B]
+        ids_BT = rollout.response_ids_BT
+        starts_B1 = torch.full_like(ids_BT[:, :1], self._start_token)
+        # Padding follows the end token, so causal attention keeps it from every position that counts.
+        out = self.model.get_decoder()(
+            input_ids=torch.cat([starts_B1, ids_BT[:, :-1]], dim=1),
+            encoder_hidden_states=memory,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        )
+        return out.last_hidden_state

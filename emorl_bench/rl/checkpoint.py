@@ -1,0 +1,83 @@
+"""One file holds all that an interrupted training needs: tensors in safetensors, progress as JSON in its metadata.
+
+Random streams are named by step (`core.seeds`), so no generator state is stored: going on from step n is the same
+whether or not the process died in between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.protocols import Learner, Policy
+
+FILE = "state.safetensors"
+
+
+@dataclass
+class Progress:
+    """How far a training has come. ``history`` has one row per validation; ``best`` is (utility, step) by policy."""
+
+    step: int = 0
+    ended: str | None = None  # "converged", or the name of the limit that was reached
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, tuple[float, int]] = field(default_factory=dict)
+    cost: dict[str, dict[str, float]] = field(default_factory=dict)  # phase -> counters
+
+
+@dataclass
+class Checkpoint:
+    """The state of some policies and their learners in ``dir``."""
+
+    dir: Path
+    policies: Mapping[str, Policy]
+    learners: Mapping[str, Learner]
+    best: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # policy -> its best adapter so far
+
+    def save(self, progress: Progress) -> None:
+        """Write atomically: a kill leaves the old file or the new one."""
+        tensors: dict[str, Tensor] = {}
+        for name, policy in self.policies.items():
+            tensors |= {f"policy/{name}/{k}": v for k, v in policy.adapter().items()}
+            tensors |= {f"best/{name}/{k}": v for k, v in self.best.get(name, {}).items()}
+        for name, learner in self.learners.items():
+            tensors |= {f"learner/{name}/{k}": v for k, v in learner.state_dict().items()}
+        self.dir.mkdir(parents=True, exist_ok=True)
+        temporary = self.dir / f".{FILE}.{os.getpid()}"
+        ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        save_file(ready, temporary, metadata={"progress": json.dumps(asdict(progress))})
+        os.replace(temporary, self.dir / FILE)
+
+    def load(self) -> Progress:
+        """Restore policies and learners in place; a fresh `Progress` where nothing was saved.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.dir / FILE
+        if not path.exists():
+            return Progress()
+        try:
+            with safe_open(path, framework="pt") as file:
+                progress = Progress(**json.loads(file.metadata()["progress"]))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise UserError(f"checkpoint '{path}' is damaged ({error}); delete its folder to train it again") from error
+        for name, policy in self.policies.items():
+            policy.load_adapter(_below(tensors, f"policy/{name}/"))
+            self.best[name] = _below(tensors, f"best/{name}/")
+        for name, learner in self.learners.items():
+            learner.load_state_dict(_below(tensors, f"learner/{name}/"))
+        return progress
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

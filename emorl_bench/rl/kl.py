@@ -1,0 +1,25 @@
+"""Kullback-Leibler divergence to the reference policy, in nats per sequence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.protocols import Policy
+from emorl_bench.core.types import Rollout
+
+
+def sequence_kl(logprobs_BT: Tensor, reference_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """(B,) single-sample estimate ``log pi(y) - log pi_ref(y)`` with y from pi; its mean is the KL (unbiased)."""
+    return ((logprobs_BT - reference_BT) * mask_BT).sum(1)
+
+
+@torch.no_grad()
+def kl_to_reference(rollout: Rollout, reference: Policy, rows: int = 256) -> float:
+    """Mean KL of whoever produced ``rollout`` to ``reference`` in nats per sequence; the rollout must be sampled."""
+    total = 0.0
+    for low in range(0, len(rollout.examples), rows):
+        part = rollout.rows(range(low, min(low + rows, len(rollout.examples))))
+        total += float(sequence_kl(part.logprobs_BT, reference.logprobs(part), part.response_mask_BT).sum())
+    return total / len(rollout.examples)
+

@@ -1,0 +1,174 @@
+"""Proximal policy optimisation for language models, encoder-decoder and decoder-only, with adapters.
+
+Clipped surrogate and clipped value loss (Schulman 1707.06347), GAE over tokens (1506.02438), a per-token KL penalty to
+the reference in the reward with a fixed or adaptive coefficient (Ziegler 1909.08593). The value head reads the same
+forward pass as the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.protocols import Learner, Policy
+from emorl_bench.core.types import Metrics, Rollout
+from emorl_bench.policies.bank import token_logprobs
+from emorl_bench.rl.advantages import gae, token_rewards, whiten
+from emorl_bench.rl.kl import sequence_kl
+from emorl_bench.rl.optimiser import Optimiser, OptimiserSettings, numbered
+
+
+@dataclass(frozen=True)
+class Ppo:
+    """Settings of the rule; the numbers of CORY's and TRL's PPO are the defaults.
+
+    ``kl_target`` in nats per sequence makes ``kl_coef`` adaptive over ``kl_horizon`` samples; ``None`` keeps it fixed.
+    """
+
+    epochs: int = 4
+    minibatches: int = 2
+    clip: float = 0.2
+    value_clip: float = 0.2
+    value_coef: float = 0.1
+    gamma: float = 1.0
+    lam: float = 0.95
+    kl_coef: float = 0.02
+    kl_target: float | None = None
+    kl_horizon: int = 10_000
+    value_lr: float = 1e-3
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+
+    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
+        return _PpoLearner(self, policy, ledger)
+
+
+def surrogate_loss(logprobs_BT: Tensor, old_BT: Tensor, advantages_BT: Tensor, clip: float) -> Tensor:
+    """(B, T) ``-min(r A, clip(r) A)`` with ``r = pi / pi_old`` (1707.06347, eq. 7)."""
+    ratio_BT = (logprobs_BT - old_BT).exp()
+    return -torch.minimum(ratio_BT * advantages_BT, ratio_BT.clamp(1 - clip, 1 + clip) * advantages_BT)
+
+
+def value_loss(values_BT: Tensor, old_BT: Tensor, returns_BT: Tensor, clip: float) -> Tensor:
+    """(B, T) half the larger squared error of the value and of the value clipped to ``old +- clip``."""
+    clipped_BT = old_BT + (values_BT - old_BT).clamp(-clip, clip)
+    return 0.5 * torch.maximum((values_BT - returns_BT) ** 2, (clipped_BT - returns_BT) ** 2)
+
+
+def adapt_kl_coef(kl_coef: float, kl: float, target: float, samples: int, horizon: int) -> float:
+    """Proportional control of the KL coefficient (Ziegler 1909.08593, section 2.2)."""
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return kl_coef * (1 + error * samples / horizon)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One rollout with all that PPO freezes before its epochs, every tensor (B, T)."""
+
+    rollout: Rollout
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+class _PpoLearner:
+    def __init__(self, rule: Ppo, policy: Policy, ledger: Ledger) -> None:
+        self.rule, self.policy, self.ledger = rule, policy, ledger
+        self.kl_coef = rule.kl_coef
+        self.adapter = Optimiser(numbered(policy.parameters(), "adapter."), rule.optimiser)
+        self.value_head: nn.Linear | None = None  # made when the hidden width is seen
+        self.value: Optimiser | None = None
+
+    def _ensure_value_head(self, hidden: Tensor) -> nn.Linear:
+        if self.value_head is None:
+            self.value_head = nn.Linear(hidden.shape[-1], 1, device=hidden.device)
+            nn.init.zeros_(self.value_head.weight)  # the first baseline is 0, not noise
+            nn.init.zeros_(self.value_head.bias)
+            settings = OptimiserSettings(self.rule.value_lr, clip_norm=self.rule.optimiser.clip_norm)
+            self.value = Optimiser(numbered(self.value_head.parameters(), "value."), settings)
+        return self.value_head
+
+    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
+        with self.ledger.metered("update") as call:
+            call.tokens = rollout.tokens * self.rule.epochs
+            metrics = self._step(rollout, rewards_B.to(rollout.logprobs_BT.device), rng)
+        self.ledger.current.trained_tokens += rollout.tokens * self.rule.epochs
+        return metrics
+
+    def _step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
+        batch, kl_B = self._freeze(rollout, rewards_B)
+        totals: dict[str, float] = {}
+        rows = len(rollout.examples)
+        size = -(-rows // self.rule.minibatches)
+        updates = 0
+        for _ in range(self.rule.epochs):
+            order = torch.randperm(rows, generator=rng).tolist()
+            for low in range(0, rows, size):
+                for key, value in self._update(batch, order[low : low + size]).items():
+                    totals[key] = totals.get(key, 0.0) + value
+                updates += 1
+        kl = kl_B.mean().item()
+        if self.rule.kl_target is not None:
+            self.kl_coef = adapt_kl_coef(self.kl_coef, kl, self.rule.kl_target, rows, self.rule.kl_horizon)
+        return {**{k: v / updates for k, v in totals.items()}, "kl": kl, "kl_coef": self.kl_coef}
+
+    @torch.no_grad()
+    def _freeze(self, rollout: Rollout, rewards_B: Tensor) -> tuple[_Batch, Tensor]:
+        mask_BT, old_BT = rollout.response_mask_BT, rollout.logprobs_BT
+        reference_BT = self.policy.reference().logprobs(rollout)
+        hidden_BTH = self.policy.hidden(rollout).float()
+        values_BT = self._ensure_value_head(hidden_BTH)(hidden_BTH).squeeze(-1) * mask_BT
+        rewards_BT = token_rewards(rewards_B, self.kl_coef * (old_BT - reference_BT), mask_BT)
+        advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, self.rule.gamma, self.rule.lam)
+        batch = _Batch(rollout, values_BT, whiten(advantages_BT, mask_BT), returns_BT)
+        return batch, sequence_kl(old_BT, reference_BT, mask_BT)
+
+    def _update(self, batch: _Batch, picks: list[int]) -> Metrics:
+        """One minibatch: gradients accumulate over micro-batches, the loss is a mean over its tokens."""
+        assert self.value is not None
+        tokens = batch.rollout.response_mask_BT[picks].sum()
+        totals = {"policy_loss": 0.0, "value_loss": 0.0, "clip_fraction": 0.0}
+        micro = self.rule.optimiser.micro_rows
+        for low in range(0, len(picks), micro):
+            for key, value in self._accumulate(batch, picks[low : low + micro], tokens).items():
+                totals[key] += value
+        norm = self.adapter.step()
+        self.value.step()
+        self.ledger.current.optimiser_steps += 1
+        return {**totals, "grad_norm": norm}
+
+    def _accumulate(self, batch: _Batch, picks: list[int], tokens: Tensor) -> Metrics:
+        part = batch.rollout.rows(picks)
+        mask_BT, width = part.response_mask_BT, part.response_mask_BT.shape[1]
+        old_values, advantages, returns = (
+            t[picks, :width] for t in (batch.values, batch.advantages, batch.returns)
+        )
+        hidden_BTH = self.policy.hidden(part)
+        logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part)
+        values_BT = self._ensure_value_head(hidden_BTH)(hidden_BTH.float()).squeeze(-1)
+        policy_BT = surrogate_loss(logprobs_BT, part.logprobs_BT, advantages, self.rule.clip)
+        value_BT = value_loss(values_BT, old_values, returns, self.rule.value_clip)
+        policy, value = (policy_BT * mask_BT).sum() / tokens, (value_BT * mask_BT).sum() / tokens
+        (policy + self.rule.value_coef * value).backward()  # type: ignore[no-untyped-call]
+        outside_BT = ((logprobs_BT - part.logprobs_BT).exp() - 1).abs() > self.rule.clip
+        clipped = ((outside_BT & mask_BT).sum() / tokens).item()
+        return {"policy_loss": policy.item(), "value_loss": value.item(), "clip_fraction": clipped}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = self.adapter.state_tensors()
+        if self.value_head is not None and self.value is not None:
+            state |= self.value.state_tensors()
+            state |= {f"value_head.{k}": v for k, v in self.value_head.state_dict().items()}
+        return state | {"kl_coef": torch.tensor(self.kl_coef, dtype=torch.float64)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.kl_coef = float(state["kl_coef"])
+        self.adapter.load_state_tensors(state)
+        head = {k.removeprefix("value_head."): v for k, v in state.items() if k.startswith("value_head.")}
+        if head:
+            self._ensure_value_head(head["weight"]).load_state_dict(head)
+            assert self.value is not None
+            self.value.load_state_tensors(state)

@@ -1,0 +1,53 @@
+"""How K scores become one reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.errors import UserError
+
+REWARD_SHAPES = ("linear", "log")
+LOG_FLOOR = 1e-4  # EMORL's release clips scores to [1e-4, 1 - 1e-4] before the logarithm
+
+
+@dataclass(frozen=True)
+class FixedWeights:
+    """``R = sum_k w_k f(s_k)`` with f the identity or EMORL's clipped logarithm; ``weights`` sum to 1."""
+
+    weights: tuple[float, ...]
+    shape: str = "linear"
+
+    def reward(self, scores_BK: Tensor) -> Tensor:
+        shaped_BK = scores_BK.clamp(LOG_FLOOR, 1 - LOG_FLOOR).log() if self.shape == "log" else scores_BK
+        return shaped_BK @ torch.tensor(self.weights, dtype=scores_BK.dtype)
+
+    def observe(self, validation_K: Tensor) -> None:
+        """Fixed weights do not learn from validation."""
+
+    def utility(self, scores_K: Tensor) -> float:
+        """The weighted mean score: what checkpoints are chosen by and convergence is judged on."""
+        return float(scores_K.double() @ torch.tensor(self.weights, dtype=torch.float64))
+
+
+def one_hot(k: int, of: int, shape: str) -> FixedWeights:
+    return FixedWeights(tuple(float(i == k) for i in range(of)), shape)
+
+
+def fixed_weights(weights: Sequence[float] | None, objectives: Sequence[str], shape: str) -> FixedWeights:
+    """Weights given by a user, or uniform.
+
+    Raises:
+        UserError: not one weight for each objective, a negative one, or a sum other than 1.
+    """
+    if weights is None:
+        return FixedWeights((1 / len(objectives),) * len(objectives), shape)
+    if len(weights) != len(objectives) or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+        raise UserError(
+            f"method.weights={list(weights)}: needs {len(objectives)} non-negative numbers that sum to 1, "
+            f"one each for {', '.join(objectives)}"
+        )
+    return FixedWeights(tuple(weights), shape)

@@ -1,0 +1,149 @@
+"""What can be known to be wrong from the configuration alone, said in one line each.
+
+Free of torch: the command line runs these before it starts anything, and every job runs them again.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.runner.schema import RootConfig
+
+Rule = tuple[Callable[[Any], bool], str]
+
+OPEN_KEYS = {"choices"}  # what a job adds to its own configuration
+CHOICES = {
+    "reward": ("linear", "log"),
+    "model.family": ("seq2seq", "causal"),
+    "hardware.device": ("auto", "cpu", "cuda"),
+    "hardware.dtype": ("float32", "bfloat16"),
+    "tracker.name": ("local", "wandb"),
+    "tracker.mode": (None, "auto", "online", "offline"),
+}
+_positive: Rule = (lambda v: v > 0, "give a number above 0")
+_limit: Rule = (lambda v: v is None or v > 0, "give a number above 0, or null for no limit")
+_not_negative: Rule = (lambda v: v >= 0, "give 0 or more")
+RULES: dict[str, Rule] = {
+    "seed": (lambda v: 0 <= v < 2**31, "give a whole number from 0 to 2147483647"),
+    **{f"budget.{k}": _limit for k in ("prompts", "samples", "generated_tokens", "seconds")},
+    **{f"budget.{k}": _limit for k in ("select_prompts", "report_prompts")},
+    **{f"budget.training.{k}": _positive for k in ("batch_prompts", "samples_per_prompt", "validate_every")},
+    "budget.training.checkpoint_every": _positive,
+    "budget.training.window": (lambda v: v >= 2, "give 2 or more: a spread needs two values"),
+    "budget.training.variation": _not_negative,
+    "sampling.max_new_tokens": _positive,
+    "sampling.temperature": (lambda v: v > 0, "give a number above 0: greedy rollouts cannot be learnt from"),
+    "preferences.divisions": _positive,
+    "hardware.threads": _positive,
+    "model.max_prompt_tokens": _positive,
+    "model.adapter.rank": _positive,
+    "model.adapter.alpha": _positive,
+    "model.adapter.dropout": (lambda v: 0 <= v < 1, "give a number from 0 to below 1"),
+}
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise the first `UserError` found in a plain, resolved configuration."""
+    _check_keys(config, RootConfig, "")
+    for key, value in _leaves(config):
+        if value == "???":
+            raise UserError(f"{key} is missing: say {key}=VALUE")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value}: give a finite number")
+    for key, known in CHOICES.items():
+        if (value := _at(config, key)) not in known:
+            raise UserError(f"{key}={value}: unknown{did_you_mean(str(value), [k for k in known if k])}")
+    for key, (holds, remedy) in RULES.items():
+        if not holds(value := _at(config, key)):
+            raise UserError(f"{key}={value}: {remedy}")
+    _check_decoding(config["decoding"])
+    _check_weights(config["method"], "method")
+    _check_model(config["model"])
+    path = config["task"].get("path")
+    if path is not None and not Path(path).expanduser().exists():
+        raise UserError(f"task.path={path}: there is no such file or directory")
+
+
+def check_writable(runs_dir: str | Path) -> None:
+    """Find out now, and not after an hour of training, that results cannot be written."""
+    directory = Path(runs_dir).expanduser()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UserError(f"runs_dir={runs_dir}: cannot write there ({error.strerror}); choose another directory") from None
+
+
+def _check_keys(node: Mapping[str, Any], schema: type, where: str) -> None:
+    """``+key=value`` may add to a typed node behind Hydra's back; here it may not."""
+    known = get_type_hints(schema)
+    for key, value in node.items():
+        if where == "" and key in OPEN_KEYS:
+            continue
+        if key not in known:
+            raise UserError(f"{where}{key}={value}: unknown key{did_you_mean(str(key), known)}")
+        if is_dataclass(known[key]) and isinstance(value, Mapping):
+            _check_keys(value, known[key], f"{where}{key}.")
+
+
+def _check_decoding(decoding: list[str]) -> None:
+    for name in decoding:
+        if name not in ("greedy", "sampled"):
+            raise UserError(f"decoding={decoding}: unknown '{name}'{did_you_mean(name, ('greedy', 'sampled'))}")
+    if not decoding or len(set(decoding)) < len(decoding):
+        raise UserError(f"decoding={decoding}: name greedy, sampled or both, each once")
+
+
+def _check_weights(node: Any, where: str) -> None:
+    """Weights anywhere in a method are a point of the simplex; how many there must be is known at building."""
+    if not isinstance(node, Mapping):
+        return
+    for key, value in node.items():
+        if key in ("weights", "preference") and value is not None:
+            if not isinstance(value, list) or not all(isinstance(w, int | float) for w in value):
+                raise UserError(f"{where}.{key}={value}: give a list of numbers, such as [0.5,0.3,0.2], or null")
+            if min(value, default=-1) < 0 or abs(sum(value) - 1) > 1e-6:
+                raise UserError(f"{where}.{key}={value}: weights must be 0 or more and sum to 1, not {sum(value):g}")
+        _check_weights(value, f"{where}.{key}")
+
+
+def _check_model(model: Mapping[str, Any]) -> None:
+    path = model["path"]
+    if path is None:
+        raise UserError(f"model.path is missing: say model.path=DIRECTORY with a {model['family']} model in it")
+    if path.startswith("embedded:"):
+        return
+    directory = Path(path).expanduser()
+    if not directory.exists():
+        if path[0] in "./~" or path.count("/") > 1:  # otherwise it may be a name on the hub
+            raise UserError(f"model.path={path}: there is no such directory")
+        return
+    if not (directory / "config.json").is_file():
+        raise UserError(f"model.path={path}: no config.json in it; give the directory of a transformers model")
+    if not any(directory.glob("*.safetensors")):
+        raise UserError(f"model.path={path}: no *.safetensors in it; only safetensors are loaded, convert the weights")
+
+
+def _leaves(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _leaves(value, f"{where}[{index}]")
+    else:
+        yield where, node
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node[part]
+    return node

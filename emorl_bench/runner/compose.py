@@ -1,0 +1,144 @@
+"""Compose every configuration a command line asks for, before Hydra runs it, and say what is wrong in one line.
+
+Hydra's own messages take several lines and a traceback, and it meets them job by job. Here each choice of a sweep is
+composed once (not their product), which takes a fraction of a second because nothing imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.runner.checks import check, check_writable
+
+PLAIN_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "ListConfig": "a list [a,b]"}
+
+
+def conf_dir() -> Path:
+    """Beside the package in a wheel, in the checkout otherwise; never looked for in the working directory."""
+    package = Path(__file__).resolve().parent.parent
+    beside = package / "conf"
+    return beside if beside.is_dir() else package.parent / "conf"
+
+
+def precheck(args: Namespace) -> None:
+    """Compose and check all that ``args`` (Hydra's own parsed arguments) would run; raise one `UserError`."""
+    version.setbase("1.3")
+    setup_globals()
+    name = args.config_name or "config"
+    try:
+        loader = _loader(args)
+        for config in _configurations(loader, name, args.overrides, args.multirun):
+            check(plain(config))
+        check_writable(config.runs_dir)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, name, args.overrides)) from error
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Resolved, without Hydra's own node; what is still missing stays ``???`` for `check` to name."""
+    container = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"]), resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _loader(args: Namespace) -> ConfigLoaderImpl:
+    path = create_config_search_path(args.config_path or str(conf_dir()))
+    if args.config_dir is not None:
+        extra = Path(args.config_dir).resolve()
+        if not extra.is_dir():
+            raise UserError(f"--config-dir {args.config_dir}: there is no such directory")
+        path.prepend(provider="command-line", path=f"file://{extra}", anchor=SearchPathQuery(provider="schema"))
+    return ConfigLoaderImpl(path)
+
+
+def _configurations(loader: ConfigLoaderImpl, name: str, lines: list[str], multirun: bool) -> Iterator[DictConfig]:
+    if not multirun:
+        primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN, validate_sweep_overrides=False)
+        multirun = primary.hydra.mode == RunMode.MULTIRUN
+    if not multirun:
+        yield loader.load_configuration(name, list(lines), RunMode.RUN)
+        return
+    primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN)
+    params = primary.hydra.sweeper.get("params") or {}
+    for choice in _choices([f"{key}={value}" for key, value in params.items()] + lines):
+        yield loader.load_configuration(name, choice, RunMode.RUN)
+
+
+def _choices(lines: Sequence[str]) -> Iterator[list[str]]:
+    """The first choice of everything, and then every other choice of each alone."""
+    values: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides(list(lines)):
+        key = override.get_key_element()
+        values[key] = [f"{key}={v}" for v in _values(override)] or [str(override.input_line)]
+    first = {key: choices[0] for key, choices in values.items()}
+    yield list(first.values())
+    for key, choices in values.items():
+        for choice in choices[1:]:
+            yield list({**first, key: choice}.values())
+
+
+def _values(override: Override) -> list[str]:
+    if override.is_delete() or not override.is_sweep_override():
+        return []
+    if not override.is_discrete_sweep():
+        raise UserError(f"{override.input_line}: only lists of values can be swept, such as seed=0,1,2")
+    return list(override.sweep_string_iterator())
+
+
+def explain(error: Exception, config_name: str, lines: Sequence[str]) -> str:
+    """One line for one of Hydra's or OmegaConf's errors: key, value and remedy."""
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not understood; write KEY=VALUE, and quote special characters"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group:
+            return f"{group}={option}: unknown {group}{did_you_mean(option, error.options or ())}"
+        return f"--config-name {config_name}: there is no such config; add its directory with --config-dir"
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return _explain_key(cause, _source(error, cause.full_key, lines))
+    if match := re.search(r"Ambiguous value for argument '(.*)'", str(error)):
+        return f"{match[1]}: several values need -m (a sweep), or brackets if it is one list: key=[a,b]"
+    return " ".join(f"{error}".split()) + (f" ({' '.join(str(cause).split())})" if cause else "")
+
+
+def _source(error: Exception, key: str, lines: Sequence[str]) -> str:
+    """The override, or else the file, that an error is about."""
+    for line in lines:
+        if line.lstrip("+~").split("=")[0].startswith(key):
+            return line
+    match = re.search(r"In '([^']+)'", str(error))
+    return f"{key} in {match[1]}.yaml" if match else key
+
+
+def _explain_key(cause: OmegaConfBaseException, source: str) -> str:
+    key = cause.full_key or ""
+    if isinstance(cause, ConfigKeyError | AttributeError):
+        siblings = cause.parent_node if isinstance(cause.parent_node, DictConfig) else {}
+        known = [str(k) for k in siblings if k != "hydra"]
+        return f"{source}: unknown key '{key}'{did_you_mean(key.rpartition('.')[2], known)}"
+    if isinstance(cause, ValidationError):
+        for name, words in PLAIN_TYPES.items():
+            if name in str(cause):
+                return f"{source}: wrong type; {key} is {words}"
+    return f"{source}: {str(cause).splitlines()[0]}"
+
+
+__all__ = ["ConfigCompositionException", "conf_dir", "explain", "plain", "precheck"]

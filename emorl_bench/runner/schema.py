@@ -1,0 +1,105 @@
+"""The typed root of every configuration: a key that is not here, or a value of another type, is an error.
+
+The YAML files in ``conf`` hold the numbers; this file holds the names and types. ``task``, ``method`` and ``update`` are
+open on purpose: what they may contain is the signature of their ``_target_`` (`emorl_bench.runner.targets`).
+This module must stay free of torch, so that a typo is answered in about a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+LOGGING_KEYS = ("tracker", "runs_dir", "force", "choices", "hardware.threads", "task.path")
+"""What does not change a run's numbers. The data behind ``task.path`` are hashed by content instead of by place."""
+
+
+@dataclass
+class AdapterConfig:
+    rank: int = MISSING
+    alpha: float = MISSING
+    dropout: float = MISSING
+    targets: list[str] | None = None  # null: every linear layer but the head
+
+
+@dataclass
+class ModelConfig:
+    family: str = MISSING  # seq2seq or causal
+    path: str | None = None  # a local directory, a hub name, or embedded:NAME
+    revision: str | None = None
+    trust_remote_code: bool = False
+    max_prompt_tokens: int = MISSING
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+
+
+@dataclass
+class TrainingConfig:
+    batch_prompts: int = MISSING
+    samples_per_prompt: int = MISSING
+    validate_every: int = MISSING
+    window: int = MISSING
+    variation: float = MISSING
+    checkpoint_every: int = MISSING
+
+
+@dataclass
+class BudgetConfig:
+    prompts: int | None = None
+    samples: int | None = None
+    generated_tokens: int | None = None
+    seconds: float | None = None
+    select_prompts: int | None = None
+    report_prompts: int | None = None
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass
+class TrackerConfig:
+    name: str = MISSING  # local, or wandb beside it
+    project: str | None = None
+    entity: str | None = None
+    mode: str | None = None  # auto, offline or online
+
+
+@dataclass
+class HardwareConfig:
+    device: str = MISSING  # auto, cpu or cuda
+    dtype: str = MISSING  # float32 or bfloat16
+    threads: int = MISSING
+
+
+@dataclass
+class SamplingConfig:
+    max_new_tokens: int = MISSING
+    temperature: float = MISSING
+
+
+@dataclass
+class PreferencesConfig:
+    divisions: int = MISSING  # the grid of preferences has this many steps along each edge of the simplex
+
+
+@dataclass
+class RootConfig:
+    task: Any = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    update: Any = MISSING
+    method: Any = MISSING
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    preferences: PreferencesConfig = field(default_factory=PreferencesConfig)
+    decoding: list[str] = MISSING  # what a method is graded with: greedy, sampled
+    reward: str = MISSING  # linear or log: the shape of a score inside a reward
+    seed: int = MISSING
+    runs_dir: str = MISSING
+    force: bool = MISSING
+
+
+def register() -> None:
+    """Make ``schema`` known to Hydra; safe to call again."""
+    ConfigStore.instance().store(name="schema", node=RootConfig, provider="emorl_bench")
