@@ -21,7 +21,12 @@ class Steps:
         self._done, self._note = 0.0, ""
         self._bar: Progress | None = None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(*columns, transient=True)
 
     def __enter__(self) -> Steps:
@@ -48,7 +53,9 @@ class Steps:
         note = f", {self._note}" if self._note else ""
         return f"{self.label}: {self._done:.0f}/{self.total:.0f} {self.unit}{note}, {rate:.1f}/s{left}"
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif kind is None and time.monotonic() - self._started >= PLAIN_EVERY:

@@ -50,6 +50,7 @@ class Task(Protocol):
     """Prompts and the scorers that judge answers to them."""
 
     def splits(self) -> Splits: ...
+    def fingerprint(self) -> str: ...  # of prompts, splits and scorers
     def scorers(self, device: torch.device) -> Sequence[Scorer]: ...  # K, what methods train and select against
     def held_out_scorers(self, device: torch.device) -> Sequence[Scorer]: ...  # never trained or selected against
 
@@ -90,6 +91,12 @@ class WeightSearch(Protocol):
     def ask(self) -> Tensor: ...  # (W, M); W = 0 when the search is over
     def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None: ...
     def best(self) -> Tensor: ...  # (M,)
+
+
+class SearchStrategy(Protocol):
+    """Settings of a search, from config."""
+
+    def start(self, experts: int) -> WeightSearch: ...
 
 
 class Tracker(Protocol):

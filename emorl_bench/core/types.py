@@ -11,7 +11,7 @@ Dimension key, used as a suffix on tensor names (``scores_BK`` is rows x objecti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -129,12 +129,3 @@ class Training:
     window: int = 20
     variation: float = 0.015
     checkpoint_every: int = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Grade:
-    """Scores of one split under one preference and one decoding, row by row."""
-
-    rollout: Rollout
-    scores_BK: Tensor
-    extra: Mapping[str, Tensor] = field(default_factory=dict)  # held-out objective -> (B,)

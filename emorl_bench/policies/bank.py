@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.adapter_files import save_adapter

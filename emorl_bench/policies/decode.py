@@ -119,7 +119,7 @@ class Decoder:
         temperature = sampling.temperature or 1.0
         rollout = Rollout(rows, texts, ids_BT, mask_BT, joined([p.logprobs for p in parts], 0.0), g, temperature)
         cost = self.ledger.current
-        cost.prompts += blocks * len(examples)
+        cost.prompts += blocks * len({e.id for e in examples})
         cost.samples += len(rows)
         cost.generated_tokens += rollout.tokens
         return rollout

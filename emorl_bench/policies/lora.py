@@ -112,7 +112,9 @@ def inject(model: nn.Module, head: nn.Module, targets: Sequence[str] | None) -> 
     suffixes = {name.rsplit(".", 1)[-1] for name in linear}
     for target in targets or ():
         if target not in suffixes:
-            raise UserError(f"model.adapter.targets: '{target}' is no linear layer here{did_you_mean(target, suffixes)}")
+            raise UserError(
+                f"model.adapter.targets: '{target}' is no linear layer here{did_you_mean(target, suffixes)}"
+            )
     layers = {}
     for name, module in linear.items():
         if targets is None or name.rsplit(".", 1)[-1] in targets:
@@ -142,7 +144,9 @@ def merge(adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
     factors = {}
     for name in adapters[0].factors:
         a = torch.cat([adapter.factors[name][0].detach() for adapter in adapters], dim=0)
-        b = torch.cat([adapter.factors[name][1].detach() * w for adapter, w in zip(adapters, weights, strict=True)], dim=1)
+        b = torch.cat(
+            [adapter.factors[name][1].detach() * w for adapter, w in zip(adapters, weights, strict=True)], dim=1
+        )
         factors[name] = a, b
     return Adapter(factors, adapters[0].scale)
 

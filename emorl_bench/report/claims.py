@@ -90,9 +90,7 @@ def bootstrap_table(comparison: Comparison, decoding: str) -> Table | None:
     return Table(("method", "seeds", "prompts", "mean reward", "95 % interval"), tuple(rows)) if rows else None
 
 
-def _claim(
-    column: Column, method: str, runs: Sequence[Run], reference: Sequence[Run], decoding: str
-) -> Claim | None:
+def _claim(column: Column, method: str, runs: Sequence[Run], reference: Sequence[Run], decoding: str) -> Claim | None:
     if column.key in OF_FRONTS and (runs[0].single_point or reference[0].single_point):
         return None
     ours = {run.seed: column.read(run, decoding) for run in runs}

@@ -31,7 +31,8 @@ class Column:
         if interval is None:
             return "–"
         mean = f"{interval.mean:,.{self.digits}f}"
-        return mean if interval.n < 2 else f"{mean} ± {interval.half_width:,.{self.digits}f}"
+        spread = f"{interval.half_width:,.{self.digits}f}"
+        return mean if interval.n < 2 or spread == "0" else f"{mean} ± {spread}"
 
 
 def quality_columns(comparison: Comparison) -> list[Column]:

@@ -48,8 +48,8 @@ class Run:
 
     def uniform_index(self) -> int | None:
         """Which of the preferences is the uniform one."""
-        (matches,) = np.isclose(self.preferences_WK, 1 / len(self.objectives), atol=1e-6).all(axis=1).nonzero()
-        return int(matches[0]) if len(matches) else None
+        distance_W = np.abs(self.preferences_WK - 1 / len(self.objectives)).max(axis=1)
+        return int(distance_W.argmin()) if distance_W.min() < 1e-6 else None
 
     def reward_by_prompt(self, decoding: str) -> dict[str, float]:
         """Mean reward of each report prompt at the uniform preference, averaged over its samples."""
@@ -170,7 +170,9 @@ def _read_run(dir: Path) -> Run | Unfinished:
     state = str(status.get("state", "unreadable"))
     if state != "done":
         error = str(status.get("error") or "")
-        return Unfinished(dir, state, error.strip().splitlines()[-1] if error.strip() else str(status.get("phase") or ""))
+        return Unfinished(
+            dir, state, error.strip().splitlines()[-1] if error.strip() else str(status.get("phase") or "")
+        )
     path = dir / "summary.json"
     summary = _object(path.read_text(encoding="utf-8")) if path.exists() else None
     if summary is None:

@@ -22,4 +22,3 @@ def kl_to_reference(rollout: Rollout, reference: Policy, rows: int = 256) -> flo
         part = rollout.rows(range(low, min(low + rows, len(rollout.examples))))
         total += float(sequence_kl(part.logprobs_BT, reference.logprobs(part), part.response_mask_BT).sum())
     return total / len(rollout.examples)
-

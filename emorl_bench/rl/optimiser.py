@@ -1,35 +1,26 @@
-"""What every update rule needs around its loss: AdamW, gradient accumulation, clipping, and state that can be saved."""
+"""What every update rule needs around its loss: AdamW, clipping, and state that can be saved."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class OptimiserSettings:
-    """AdamW with gradient clipping. ``micro_rows`` is how many rows go through the model at once (accumulated)."""
-
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    micro_rows: int = 256
-
-
 class Optimiser:
-    """AdamW over named parameters."""
+    """AdamW over named parameters, their gradient clipped to ``clip_norm``."""
 
-    def __init__(self, named: Mapping[str, torch.nn.Parameter], settings: OptimiserSettings) -> None:
+    def __init__(
+        self, named: Mapping[str, torch.nn.Parameter], learning_rate: float, weight_decay: float, clip_norm: float
+    ) -> None:
         self.named = dict(named)
-        self.settings = settings
-        self.adamw = torch.optim.AdamW(self.named.values(), lr=settings.lr, weight_decay=settings.weight_decay)
+        self.clip_norm = clip_norm
+        self.adamw = torch.optim.AdamW(self.named.values(), lr=learning_rate, weight_decay=weight_decay)
 
     def step(self) -> float:
         """Clip, step and clear; returns the gradient's norm before clipping."""
-        norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.settings.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip_norm)
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
         return float(norm)

@@ -8,7 +8,7 @@ forward pass as the policy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,28 +19,31 @@ from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.bank import token_logprobs
 from emorl_bench.rl.advantages import gae, token_rewards, whiten
 from emorl_bench.rl.kl import sequence_kl
-from emorl_bench.rl.optimiser import Optimiser, OptimiserSettings, numbered
+from emorl_bench.rl.optimiser import Optimiser, numbered
 
 
 @dataclass(frozen=True)
 class Ppo:
     """Settings of the rule; the numbers of CORY's and TRL's PPO are the defaults.
 
-    ``kl_target`` in nats per sequence makes ``kl_coef`` adaptive over ``kl_horizon`` samples; ``None`` keeps it fixed.
+    ``kl_target`` in nats per sequence makes ``kl_coefficient`` adaptive over ``kl_horizon`` samples; ``None`` keeps it fixed.
     """
 
-    epochs: int = 4
-    minibatches: int = 2
+    learning_rate: float = 1e-3
+    value_learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip_norm: float = 2.0
     clip: float = 0.2
     value_clip: float = 0.2
-    value_coef: float = 0.1
+    value_coefficient: float = 0.1
     gamma: float = 1.0
     lam: float = 0.95
-    kl_coef: float = 0.02
+    epochs: int = 4
+    minibatches: int = 1
+    kl_coefficient: float = 0.02
     kl_target: float | None = None
     kl_horizon: int = 10_000
-    value_lr: float = 1e-3
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    micro_batch: int | None = None  # rows per backward pass; gradients accumulate
 
     def learner(self, policy: Policy, ledger: Ledger) -> Learner:
         return _PpoLearner(self, policy, ledger)
@@ -58,10 +61,10 @@ def value_loss(values_BT: Tensor, old_BT: Tensor, returns_BT: Tensor, clip: floa
     return 0.5 * torch.maximum((values_BT - returns_BT) ** 2, (clipped_BT - returns_BT) ** 2)
 
 
-def adapt_kl_coef(kl_coef: float, kl: float, target: float, samples: int, horizon: int) -> float:
+def adapt_kl(coefficient: float, kl: float, target: float, samples: int, horizon: int) -> float:
     """Proportional control of the KL coefficient (Ziegler 1909.08593, section 2.2)."""
     error = min(max(kl / target - 1, -0.2), 0.2)
-    return kl_coef * (1 + error * samples / horizon)
+    return coefficient * (1 + error * samples / horizon)
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,10 @@ class _Batch:
 class _PpoLearner:
     def __init__(self, rule: Ppo, policy: Policy, ledger: Ledger) -> None:
         self.rule, self.policy, self.ledger = rule, policy, ledger
-        self.kl_coef = rule.kl_coef
-        self.adapter = Optimiser(numbered(policy.parameters(), "adapter."), rule.optimiser)
+        self.kl_coefficient = rule.kl_coefficient
+        self.adapter = Optimiser(
+            numbered(policy.parameters(), "adapter."), rule.learning_rate, rule.weight_decay, rule.clip_norm
+        )
         self.value_head: nn.Linear | None = None  # made when the hidden width is seen
         self.value: Optimiser | None = None
 
@@ -87,8 +92,8 @@ class _PpoLearner:
             self.value_head = nn.Linear(hidden.shape[-1], 1, device=hidden.device)
             nn.init.zeros_(self.value_head.weight)  # the first baseline is 0, not noise
             nn.init.zeros_(self.value_head.bias)
-            settings = OptimiserSettings(self.rule.value_lr, clip_norm=self.rule.optimiser.clip_norm)
-            self.value = Optimiser(numbered(self.value_head.parameters(), "value."), settings)
+            named = numbered(self.value_head.parameters(), "value.")
+            self.value = Optimiser(named, self.rule.value_learning_rate, 0.0, self.rule.clip_norm)
         return self.value_head
 
     def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
@@ -112,8 +117,8 @@ class _PpoLearner:
                 updates += 1
         kl = kl_B.mean().item()
         if self.rule.kl_target is not None:
-            self.kl_coef = adapt_kl_coef(self.kl_coef, kl, self.rule.kl_target, rows, self.rule.kl_horizon)
-        return {**{k: v / updates for k, v in totals.items()}, "kl": kl, "kl_coef": self.kl_coef}
+            self.kl_coefficient = adapt_kl(self.kl_coefficient, kl, self.rule.kl_target, rows, self.rule.kl_horizon)
+        return {**{k: v / updates for k, v in totals.items()}, "kl": kl, "kl_coefficient": self.kl_coefficient}
 
     @torch.no_grad()
     def _freeze(self, rollout: Rollout, rewards_B: Tensor) -> tuple[_Batch, Tensor]:
@@ -121,7 +126,7 @@ class _PpoLearner:
         reference_BT = self.policy.reference().logprobs(rollout)
         hidden_BTH = self.policy.hidden(rollout).float()
         values_BT = self._ensure_value_head(hidden_BTH)(hidden_BTH).squeeze(-1) * mask_BT
-        rewards_BT = token_rewards(rewards_B, self.kl_coef * (old_BT - reference_BT), mask_BT)
+        rewards_BT = token_rewards(rewards_B, self.kl_coefficient * (old_BT - reference_BT), mask_BT)
         advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, self.rule.gamma, self.rule.lam)
         batch = _Batch(rollout, values_BT, whiten(advantages_BT, mask_BT), returns_BT)
         return batch, sequence_kl(old_BT, reference_BT, mask_BT)
@@ -131,7 +136,7 @@ class _PpoLearner:
         assert self.value is not None
         tokens = batch.rollout.response_mask_BT[picks].sum()
         totals = {"policy_loss": 0.0, "value_loss": 0.0, "clip_fraction": 0.0}
-        micro = self.rule.optimiser.micro_rows
+        micro = self.rule.micro_batch or len(picks)
         for low in range(0, len(picks), micro):
             for key, value in self._accumulate(batch, picks[low : low + micro], tokens).items():
                 totals[key] += value
@@ -143,16 +148,14 @@ class _PpoLearner:
     def _accumulate(self, batch: _Batch, picks: list[int], tokens: Tensor) -> Metrics:
         part = batch.rollout.rows(picks)
         mask_BT, width = part.response_mask_BT, part.response_mask_BT.shape[1]
-        old_values, advantages, returns = (
-            t[picks, :width] for t in (batch.values, batch.advantages, batch.returns)
-        )
+        old_values, advantages, returns = (t[picks, :width] for t in (batch.values, batch.advantages, batch.returns))
         hidden_BTH = self.policy.hidden(part)
         logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part)
         values_BT = self._ensure_value_head(hidden_BTH)(hidden_BTH.float()).squeeze(-1)
         policy_BT = surrogate_loss(logprobs_BT, part.logprobs_BT, advantages, self.rule.clip)
         value_BT = value_loss(values_BT, old_values, returns, self.rule.value_clip)
         policy, value = (policy_BT * mask_BT).sum() / tokens, (value_BT * mask_BT).sum() / tokens
-        (policy + self.rule.value_coef * value).backward()  # type: ignore[no-untyped-call]
+        (policy + self.rule.value_coefficient * value).backward()  # type: ignore[no-untyped-call]
         outside_BT = ((logprobs_BT - part.logprobs_BT).exp() - 1).abs() > self.rule.clip
         clipped = ((outside_BT & mask_BT).sum() / tokens).item()
         return {"policy_loss": policy.item(), "value_loss": value.item(), "clip_fraction": clipped}
@@ -162,10 +165,10 @@ class _PpoLearner:
         if self.value_head is not None and self.value is not None:
             state |= self.value.state_tensors()
             state |= {f"value_head.{k}": v for k, v in self.value_head.state_dict().items()}
-        return state | {"kl_coef": torch.tensor(self.kl_coef, dtype=torch.float64)}
+        return state | {"kl_coefficient": torch.tensor(self.kl_coefficient, dtype=torch.float64)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.kl_coef = float(state["kl_coef"])
+        self.kl_coefficient = float(state["kl_coefficient"])
         self.adapter.load_state_tensors(state)
         head = {k.removeprefix("value_head."): v for k, v in state.items() if k.startswith("value_head.")}
         if head:

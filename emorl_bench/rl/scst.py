@@ -7,7 +7,7 @@ off while sampling, and the KL term, where asked for, has a gradient: it is part
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from emorl_bench.core.protocols import Learner, Policy
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.kl import sequence_kl
-from emorl_bench.rl.optimiser import Optimiser, OptimiserSettings, numbered
+from emorl_bench.rl.optimiser import Optimiser, numbered
 
 
 def scst_loss(logprobs_BT: Tensor, advantages_B: Tensor) -> Tensor:
@@ -27,10 +27,13 @@ def scst_loss(logprobs_BT: Tensor, advantages_B: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Scst:
-    """Settings of the rule. ``kl_coef`` subtracts that many rewards per nat of ``log pi - log pi_ref`` (0: none)."""
+    """Settings of the rule. ``kl_coefficient`` subtracts so much reward per nat of ``log pi - log pi_ref`` (0: none)."""
 
-    kl_coef: float = 0.0
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip_norm: float = 2.0
+    kl_coefficient: float = 0.0
+    micro_batch: int | None = None  # rows per backward pass; gradients accumulate
 
     def learner(self, policy: Policy, ledger: Ledger) -> Learner:
         return _ScstLearner(self, policy, ledger)
@@ -39,7 +42,9 @@ class Scst:
 class _ScstLearner:
     def __init__(self, rule: Scst, policy: Policy, ledger: Ledger) -> None:
         self.rule, self.policy, self.ledger = rule, policy, ledger
-        self.optimiser = Optimiser(numbered(policy.parameters(), "adapter."), rule.optimiser)
+        self.optimiser = Optimiser(
+            numbered(policy.parameters(), "adapter."), rule.learning_rate, rule.weight_decay, rule.clip_norm
+        )
 
     def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
         with self.ledger.metered("update") as call:
@@ -53,10 +58,11 @@ class _ScstLearner:
         with torch.no_grad():
             reference_BT = self.policy.reference().logprobs(rollout)
         kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
-        advantages_B = group_advantages(rewards_B - self.rule.kl_coef * kl_B, rollout.group_size)
+        advantages_B = group_advantages(rewards_B - self.rule.kl_coefficient * kl_B, rollout.group_size)
         rows, total = len(rollout.examples), 0.0
-        for low in range(0, rows, self.rule.optimiser.micro_rows):
-            picks = range(low, min(low + self.rule.optimiser.micro_rows, rows))
+        micro = self.rule.micro_batch or rows
+        for low in range(0, rows, micro):
+            picks = range(low, min(low + micro, rows))
             loss = scst_loss(self.policy.logprobs(rollout.rows(picks)), advantages_B[low : picks.stop]) / rows
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()

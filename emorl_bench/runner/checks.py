@@ -17,7 +17,7 @@ from emorl_bench.runner.schema import RootConfig
 
 Rule = tuple[Callable[[Any], bool], str]
 
-OPEN_KEYS = {"choices"}  # what a job adds to its own configuration
+OPEN_KEYS = {"names"}  # what a job adds to its own configuration
 CHOICES = {
     "reward": ("linear", "log"),
     "model.family": ("seq2seq", "causal"),
@@ -78,7 +78,9 @@ def check_writable(runs_dir: str | Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise UserError(f"runs_dir={runs_dir}: cannot write there ({error.strerror}); choose another directory") from None
+        raise UserError(
+            f"runs_dir={runs_dir}: cannot write there ({error.strerror}); choose another directory"
+        ) from None
 
 
 def _check_keys(node: Mapping[str, Any], schema: type, where: str) -> None:

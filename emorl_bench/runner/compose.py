@@ -27,7 +27,12 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.runner.checks import check, check_writable
 
-PLAIN_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "ListConfig": "a list [a,b]"}
+PLAIN_TYPES = {
+    "Integer": "a whole number",
+    "Float": "a number",
+    "Boolean": "true or false",
+    "ListConfig": "a list [a,b]",
+}
 
 
 def conf_dir() -> Path:
@@ -53,7 +58,9 @@ def precheck(args: Namespace) -> None:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Resolved, without Hydra's own node; what is still missing stays ``???`` for `check` to name."""
-    container = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"]), resolve=True)
+    container = OmegaConf.to_container(
+        OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"]), resolve=True
+    )
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 

@@ -1,8 +1,8 @@
 """The typed root of every configuration: a key that is not here, or a value of another type, is an error.
 
-The YAML files in ``conf`` hold the numbers; this file holds the names and types. ``task``, ``method`` and ``update`` are
-open on purpose: what they may contain is the signature of their ``_target_`` (`emorl_bench.runner.targets`).
-This module must stay free of torch, so that a typo is answered in about a second.
+The YAML files in ``conf`` hold the numbers; this file holds the names and types. ``task``, ``method`` and ``update``
+are open on purpose: what they may contain is the signature of their ``_target_`` (`emorl_bench.runner.targets`). This
+module must stay free of torch, so that a typo is answered in about a second.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-LOGGING_KEYS = ("tracker", "runs_dir", "force", "choices", "hardware.threads", "task.path")
+LOGGING_KEYS = ("tracker", "runs_dir", "force", "names", "hardware.threads", "task.path")
 """What does not change a run's numbers. The data behind ``task.path`` are hashed by content instead of by place."""
 
 

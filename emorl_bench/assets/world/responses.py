@@ -72,6 +72,7 @@ COLD = (
     "grow up.",
 )
 EMPATHY = {"very warm": 1.0, "warm": 0.7, "neutral": 0.3, "cold": 0.0}
+LESS = {"very warm": "warm", "warm": "neutral", "cold": "neutral", "neutral": "neutral"}
 MAX_WORDS = 21
 
 FUNCTION_WORDS = frozenset("a about all and are at for from has have in is it of that the this to when with".split())
@@ -117,8 +118,8 @@ def respond(rng: random.Random, statement: Statement, kind: str, warmth: str, de
         text = text if defect is None else DEFECTS[defect](text)
         if len(split_words(text)) <= MAX_WORDS:
             return Response(text, kind, warmth, defect is not None, REFLECTION[kind], EMPATHY[warmth])
-        if warmth == "very warm" and rng.random() < 0.2:  # much warmth leaves no room for a complex reflection
-            warmth = "warm"
+        if rng.random() < 0.2:  # much warmth leaves no room for a complex reflection
+            warmth = LESS[warmth]
 
 
 def _tone(rng: random.Random, warmth: str) -> list[str]:

@@ -1,0 +1,34 @@
+"""Experts without blending: the one of every scale, and what a blend must beat to be worth its price.
+
+With ``objective`` it is that expert alone. Without, each preference is answered by whichever expert serves it best on the
+select split, so the front is made of the K experts themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.protocols import Bench, Solution
+from emorl_bench.core.solutions import OnePolicy
+from emorl_bench.ensemble.front import SearchedFront
+from emorl_bench.ensemble.merging import Parameters
+from emorl_bench.rl.experts import expert, expert_bank
+from emorl_bench.search.simplex import SimplexSubdivision
+
+
+@dataclass(frozen=True)
+class SingleObjective:
+    """``objective``: the name of one objective of the task, or ``None`` for the best expert of all."""
+
+    objective: str | None = None
+
+    def fit(self, bench: Bench) -> Solution:
+        if self.objective is None:
+            # A simplex that is never subdivided has only its corners: the experts.
+            return SearchedFront(bench, expert_bank(bench), Parameters(), SimplexSubdivision(levels=0))
+        if self.objective not in bench.objectives:
+            raise UserError(
+                f"method.objective='{self.objective}': no such objective{did_you_mean(self.objective, bench.objectives)}"
+            )
+        return OnePolicy(expert(bench, self.objective))

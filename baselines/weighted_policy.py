@@ -1,0 +1,26 @@
+"""One policy trained on one fixed weighted sum of the scores: what every ensemble must beat.
+
+`method=weighted_ppo` trains it with PPO, `method=weighted_scst` with the experts' own update rule. It may spend the whole
+budget that EMORL divides among its experts. It answers every preference with the same policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emorl_bench.core.protocols import Bench, Solution
+from emorl_bench.core.solutions import OnePolicy
+from emorl_bench.rl.loop import train
+from emorl_bench.rl.weighting import fixed_weights
+
+
+@dataclass(frozen=True)
+class WeightedPolicy:
+    """``weights``: one for each objective, summing to 1; ``None`` is uniform."""
+
+    weights: Sequence[float] | None = None
+
+    def fit(self, bench: Bench) -> Solution:
+        weighting = fixed_weights(self.weights, bench.objectives, bench.reward)
+        return OnePolicy(train(bench, bench.new_policy("policy"), weighting, name="policy", budget=bench.budget))

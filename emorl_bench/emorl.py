@@ -1,0 +1,30 @@
+"""EMORL (2505.02579): one LoRA expert per objective, last hidden states blended while decoding, the blend found by search.
+
+Against the release: every expert and every baseline has the same adapter, decoding and budget; the search works for any
+number of objectives, remembers what it has evaluated, and answers every preference, not only the uniform one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.protocols import Aggregator, Bench, SearchStrategy, Solution
+from emorl_bench.ensemble.front import SearchedFront
+from emorl_bench.rl.experts import expert_bank
+
+
+@dataclass(frozen=True)
+class Emorl:
+    """``aggregator``: where experts are averaged. ``search``: how the weights are found, once for each preference."""
+
+    aggregator: Aggregator
+    search: SearchStrategy
+
+    def fit(self, bench: Bench) -> Solution:
+        if len(bench.objectives) < 2:
+            raise UserError(
+                f"method=emorl: needs at least 2 objectives, task has only '{bench.objectives[0]}'; "
+                "use method=single_objective or add objectives to the task"
+            )
+        return SearchedFront(bench, expert_bank(bench), self.aggregator, self.search)

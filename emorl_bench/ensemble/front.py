@@ -1,0 +1,102 @@
+"""From experts to an answer for every preference: candidates are decoded on the select split, scored, and remembered.
+
+What a blend scores does not depend on who asks, so all preferences share one memory: a candidate is paid for once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.ledger import Cost
+from emorl_bench.core.protocols import Aggregator, Bench, Generator, Policy, SearchStrategy
+from emorl_bench.core.seeds import stream
+
+FILE = "search.jsonl"
+DIGITS = 9  # weights that agree to so many digits are the same direction
+
+
+@dataclass
+class SearchedFront:
+    """A `Solution` that searches the blend of its experts for each preference, on select prompts, greedily decoded."""
+
+    bench: Bench
+    experts: Sequence[Policy]
+    aggregator: Aggregator
+    strategy: SearchStrategy
+    _found: dict[tuple[float, ...], Generator] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.evaluations = Evaluations(self.bench, self.experts, self.aggregator)
+
+    def policy_for(self, preference_K: Tensor) -> Generator:
+        key = tuple(preference_K.tolist())
+        if key not in self._found:
+            self._found[key] = self.aggregator.blend(self.experts, self._search(preference_K.double())[None])
+        return self._found[key]
+
+    def _search(self, preference_K: Tensor) -> Tensor:
+        search = self.strategy.start(len(self.experts))
+        while len(weights_WM := search.ask()):
+            search.tell(weights_WM, self.evaluations.scores(weights_WM, preference_K) @ preference_K)
+        return directions(search.best()[None])[0]
+
+
+@dataclass
+class Evaluations:
+    """Mean scores of blends on the select split, by direction of their weights; written to ``search.jsonl``."""
+
+    bench: Bench
+    experts: Sequence[Policy]
+    aggregator: Aggregator
+    memory: dict[tuple[float, ...], Tensor] = field(default_factory=dict)  # direction -> (K,) float64
+
+    def __post_init__(self) -> None:
+        path = self.bench.dir / FILE
+        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""  # a kill may have torn the last line
+        rows = [json.loads(line) for line in whole.splitlines()]
+        for row in rows:
+            self.memory[tuple(row["weights"])] = torch.tensor(row["scores"], dtype=torch.float64)
+        if rows:
+            self.bench.ledger.charge("search", Cost(**rows[-1]["cost"]))
+            path.write_text(whole + "\n")
+
+    def scores(self, weights_WM: Tensor, preference_K: Tensor) -> Tensor:
+        """(W, K) float64. The origin blends nothing: it scores 0 and costs nothing."""
+        keys = [tuple(round(w, DIGITS) for w in row) for row in directions(weights_WM).tolist()]
+        with self.bench.ledger.phase("search") as cost:
+            missing = [key for key in dict.fromkeys(keys) if key not in self.memory and any(key)]
+            cost.evaluations_asked += len(keys)
+            cost.evaluations += len(missing)
+            if missing:
+                scores_WK = self._decode(torch.tensor(missing, dtype=torch.float64))
+                self.memory |= dict(zip(missing, scores_WK, strict=True))
+            origin_K = torch.zeros(len(self.bench.objectives), dtype=torch.float64)
+            scores_WK = torch.stack([self.memory.get(key, origin_K) for key in keys])
+            self.bench.ledger.settle()
+            self._record(keys, scores_WK, preference_K, cost)
+        return scores_WK
+
+    def _decode(self, weights_WM: Tensor) -> Tensor:
+        greedy = replace(self.bench.sampling, temperature=0.0, samples_per_prompt=1)
+        blend = self.aggregator.blend(self.experts, weights_WM)
+        rollout = blend.generate(self.bench.select, greedy, stream(self.bench.seed, "search"))
+        return self.bench.score(rollout).double().unflatten(0, (len(weights_WM), -1)).mean(1)
+
+    def _record(self, keys: Sequence[tuple[float, ...]], scores_WK: Tensor, preference_K: Tensor, cost: Cost) -> None:
+        if self.bench.frozen:
+            return
+        with (self.bench.dir / FILE).open("a") as file:
+            for key, scores_K in zip(keys, scores_WK, strict=True):
+                row = {"preference": preference_K.tolist(), "weights": key, "utility": float(scores_K @ preference_K)}
+                file.write(json.dumps(row | {"scores": scores_K.tolist(), "cost": asdict(cost)}) + "\n")
+
+
+def directions(weights_WM: Tensor) -> Tensor:
+    """Each weight vector brought to sum 1 (a blend's temperature is not the search's to choose); the origin stays."""
+    total_W1 = weights_WM.sum(1, keepdim=True)
+    return weights_WM / torch.where(total_W1 == 0, 1.0, total_W1)

@@ -1,0 +1,83 @@
+"""``emorl-report RUNS --out DIR``: from run directories to tables and figures, then the table and the report's path."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import rich.box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.report.document import seeds_sentence, write_report
+from emorl_bench.report.read import Comparison, comparisons, read_runs
+from emorl_bench.report.tables import SINGLE_POINT, Table, headline_table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        report(Path(args.runs), Path(args.out), args.reference, args.fingerprint)
+    except UserError as error:
+        if args.traceback:
+            raise
+        print(f"emorl-report: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def report(root: Path, out: Path, reference: str, fingerprint: str | None = None) -> Path:
+    """Write the report of ``root`` into ``out`` and print its main tables."""
+    runs, unfinished = read_runs(root)
+    if not runs:
+        raise UserError(f"RUNS={root} has no finished run ({len(unfinished)} unfinished); run emorl-bench first")
+    groups = comparisons(runs, fingerprint)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        path = write_report(groups, unfinished, root, out, reference)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
+    console = Console()
+    for comparison in groups:
+        _show(console, comparison)
+    if unfinished:
+        console.print(f"{len(unfinished)} failed or unfinished runs are listed in the report.", highlight=False)
+    print(f"report: {path.resolve()}")
+    return path
+
+
+def _show(console: Console, comparison: Comparison) -> None:
+    decoding = comparison.decodings()[0]
+    table = headline_table(comparison, decoding)
+    legend = f"{seeds_sentence(comparison).replace('*', '')} {SINGLE_POINT} one policy answers every preference."
+    if console.is_terminal:
+        console.print(_rich(table, f"{comparison.title}, {decoding} decoding"))
+        console.print(legend, style="dim", highlight=False)
+    else:
+        print(f"\n{comparison.title}, {decoding} decoding\n\n{table.plain()}\n\n{legend}")
+
+
+def _rich(table: Table, title: str) -> RichTable:
+    drawn = RichTable(title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD)
+    for i, name in enumerate(table.header):
+        drawn.add_column(name, justify="right" if i else "left", no_wrap=i == 0)
+    for row in table.rows:
+        drawn.add_row(*row)
+    return drawn
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="emorl-report", description="Tables and figures from emorl-bench runs.")
+    parser.add_argument("runs", metavar="RUNS", help="a directory with run directories at any depth")
+    parser.add_argument("--out", default="report", metavar="DIR", help="where to write (default: report)")
+    parser.add_argument("--reference", default="emorl", metavar="METHOD", help="method the others are tested against")
+    parser.add_argument("--fingerprint", metavar="PREFIX", help="take only the runs whose fingerprint begins so")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

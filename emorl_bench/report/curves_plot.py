@@ -1,0 +1,80 @@
+"""Training curves: mean reward on the select split against the prompts a learner has spent.
+
+One panel a method, the others in grey behind it: with a dozen learners in one panel nobody could read any.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emorl_bench.report.read import Comparison, Run
+from emorl_bench.report.style import PALE, Look, figure, grid_columns, panels
+
+Curve = Mapping[float, float]  # data points -> mean reward
+Floats = NDArray[np.float64]
+
+DASHES = ("-", "--", ":", "-.")  # learners of one method share its colour
+
+
+def learning_curves(run: Run) -> dict[str, Curve]:
+    """Learner -> its curve. A step that a resumed run repeats counts once, as last written."""
+    curves: dict[str, dict[float, float]] = defaultdict(dict)
+    for record in run.lines("metrics.jsonl"):
+        for key, value in record.items():
+            if key.startswith("eval/") and key.endswith("/mean_reward") and "data_points" in record:
+                learner = key.removeprefix("eval/").removesuffix("/mean_reward")
+                curves[learner][float(record["data_points"])] = float(value)
+    return dict(curves)
+
+
+def over_seeds(curves: Sequence[Curve]) -> tuple[Floats, Floats]:
+    """Data points (X,) and rewards (N, X); a seed holds its last value until its next validation, and past its end."""
+    x_X = np.array(sorted({x for curve in curves for x in curve}))
+    start = max(min(curve) for curve in curves)  # before it some seed has not been validated yet
+    x_X = x_X[x_X >= start]
+    rows = []
+    for curve in curves:
+        known = np.array(sorted(curve))
+        values = np.array([curve[x] for x in known])
+        rows.append(values[np.searchsorted(known, x_X, side="right") - 1])
+    return x_X, np.array(rows)
+
+
+def plot_curves(comparison: Comparison, looks: dict[str, Look], path: Path) -> bool:
+    """Lines are means and bands the range over seeds; False where no run recorded a curve."""
+    by_method: dict[str, dict[str, list[Curve]]] = {}
+    for run in comparison.runs:
+        for learner, curve in learning_curves(run).items():
+            by_method.setdefault(run.method, {}).setdefault(learner, []).append(curve)
+    if not by_method:
+        return False
+    methods = [name for name in looks if name in by_method]
+    columns = grid_columns(len(methods))
+    with figure(path, 0.6 + 3.9 * columns, 0.7 + 3.1 * -(-len(methods) // columns)) as drawing:
+        for axes, name in zip(panels(drawing, len(methods), columns, sharex=True, sharey=True), methods, strict=True):
+            for other in methods:
+                if other != name:
+                    for curves in by_method[other].values():
+                        x_X, reward_NX = over_seeds(curves)
+                        axes.plot(x_X, reward_NX.mean(0), color=PALE, linewidth=1.0, zorder=1)
+            _draw_learners(axes, name, by_method[name], looks[name])
+        drawing.supxlabel("data points (prompts of this learner)", fontsize=10.5)
+        drawing.supylabel("mean reward on select", fontsize=10.5)
+    return True
+
+
+def _draw_learners(axes: Any, method: str, learners: Mapping[str, Sequence[Curve]], look: Look) -> None:
+    for i, (learner, curves) in enumerate(sorted(learners.items())):
+        x_X, reward_NX = over_seeds(curves)
+        axes.fill_between(x_X, reward_NX.min(0), reward_NX.max(0), color=look.colour, alpha=0.15, linewidth=0, zorder=2)
+        axes.plot(x_X, reward_NX.mean(0), DASHES[i % len(DASHES)], color=look.colour, zorder=3, label=learner)
+    seeds = max(len(curves) for curves in learners.values())
+    axes.set_title(f"{method}  ({seeds} seed{'s' * (seeds > 1)})")
+    if len(learners) > 1:
+        axes.legend(loc="lower right", fontsize=9, handlelength=2.4)

@@ -1,0 +1,56 @@
+"""Pareto plots: for each pair of objectives, what a method reaches as the preference moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from emorl_bench.report.read import Comparison, Run
+from emorl_bench.report.style import Look, figure, grid_columns, panels
+
+Floats = NDArray[np.float64]
+
+
+def front_of_pair(points_W2: Floats) -> Floats:
+    """The points that none other dominates in these two objectives, left to right."""
+    front = np.asarray(moocore.filter_dominated(np.unique(points_W2, axis=0), maximise=True))
+    return front[np.argsort(front[:, 0])]
+
+
+def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> None:
+    """Means over seeds, faint where another preference of the method does better in the panel; dots are seeds."""
+    pairs = list(combinations(range(len(comparison.objectives)), 2))
+    methods = comparison.methods(decoding)
+    columns = grid_columns(len(pairs))
+    with figure(path, 0.4 + 4.1 * columns, 0.8 + 3.7 * -(-len(pairs) // columns)) as drawing:
+        for axes, pair in zip(panels(drawing, len(pairs), columns), pairs, strict=True):
+            for name in (name for name in looks if name in methods):
+                _draw_method(axes, methods[name], decoding, list(pair), looks[name])
+            axes.set_xlabel(comparison.objectives[pair[0]])
+            axes.set_ylabel(comparison.objectives[pair[1]])
+        for name, look in looks.items():
+            if name in methods:
+                axes.plot([], [], color=look.colour, marker=look.marker, markersize=7, label=name)
+        handles, texts = axes.get_legend_handles_labels()
+        drawing.legend(handles, texts, loc="outside lower center", ncols=min(6, len(texts)), handlelength=1.6)
+
+
+def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int], look: Look) -> None:
+    points_NW2 = np.array([run.points_WK(decoding) for run in runs])[:, :, pair]
+    style = {"color": look.colour, "marker": look.marker, "edgecolor": "white", "linewidth": 0.8}
+    if runs[0].single_point:  # one policy gives one point, up to sampling: drawn once, and above the fronts
+        points_NW2 = points_NW2.mean(axis=1, keepdims=True)
+        axes.scatter(*points_NW2.mean(axis=0).T, s=95, zorder=6, **style)
+    else:
+        mean_W2 = points_NW2.mean(axis=0)
+        front_F2 = front_of_pair(mean_W2)
+        axes.scatter(*mean_W2.T, s=20, alpha=0.45, zorder=3, **style)
+        axes.plot(*front_F2.T, color=look.colour, linewidth=1.5, alpha=0.85, zorder=4)
+        axes.scatter(*front_F2.T, s=52, zorder=5, **style)
+    axes.scatter(*points_NW2.reshape(-1, 2).T, s=8, color=look.colour, alpha=0.22, linewidth=0, zorder=2)

@@ -1,0 +1,128 @@
+"""The search surface: utility of every blend a weight search paid for.
+
+Three experts are drawn on the simplex, two as a line over the first one's share; for more the best utility so far is
+drawn against evaluations. A blend under argmax does not change when all its weights are scaled, so weights are shown
+divided by their sum.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.tri import LinearTriInterpolator, Triangulation, UniformTriRefiner
+from numpy.typing import NDArray
+
+from emorl_bench.report.read import Comparison, Run
+from emorl_bench.report.style import INK, SURFACE, Look, figure, grid_columns, panels
+
+Floats = NDArray[np.float64]
+
+CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])  # where weight 1 on each expert is drawn
+
+
+@dataclass(frozen=True)
+class Search:
+    """What one run's search evaluated, in order."""
+
+    shares_WM: Floats
+    utility_W: Floats
+
+
+def read_search(run: Run) -> Search | None:
+    """The search for the uniform preference, or for the first one a run searched for."""
+    records = [r for r in run.lines("search.jsonl") if sum(r["weights"]) > 0]
+    if not records:
+        return None
+    uniform = [r for r in records if np.allclose(r["preference"], 1 / len(run.objectives), atol=1e-6)]
+    chosen = uniform or [r for r in records if r["preference"] == records[0]["preference"]]
+    weights_WM = np.array([r["weights"] for r in chosen], dtype=np.float64)
+    utility_W = np.array([r["utility"] for r in chosen], dtype=np.float64)
+    return Search(weights_WM / weights_WM.sum(axis=1, keepdims=True), utility_W)
+
+
+def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> bool:
+    """One panel for each method that searched; False where none did."""
+    by_method: dict[str, list[Search]] = defaultdict(list)
+    for run in comparison.runs:
+        if (search := read_search(run)) is not None:
+            by_method[run.method].append(search)
+    if not by_method:
+        return False
+    methods = [name for name in looks if name in by_method]
+    columns = grid_columns(len(methods))
+    with figure(path, 0.5 + 4.6 * columns, 0.4 + 4.0 * -(-len(methods) // columns)) as drawing:
+        for axes, name in zip(panels(drawing, len(methods), columns), methods, strict=True):
+            searches, seeds = by_method[name], len(by_method[name])
+            experts = searches[0].shares_WM.shape[1]
+            axes.set_title(f"{name}  ({seeds} seed{'s' * (seeds > 1)})")
+            if experts == 3:
+                _draw_simplex(drawing, axes, searches, comparison.objectives)
+            elif experts == 2:
+                _draw_line(axes, searches, looks[name], comparison.objectives[0])
+            else:
+                _draw_progress(axes, searches, looks[name])
+    return True
+
+
+def mean_by_share(search: Search) -> tuple[Floats, Floats]:
+    """Distinct directions and the mean utility of each: a cube evaluates the same direction more than once."""
+    shares_UM, index_W = np.unique(search.shares_WM.round(9), axis=0, return_inverse=True)
+    counts = np.bincount(index_W.ravel())
+    return shares_UM, np.bincount(index_W.ravel(), weights=search.utility_W) / counts
+
+
+def _draw_simplex(drawing: Any, axes: Any, searches: Sequence[Search], experts: Sequence[str]) -> None:
+    fine = UniformTriRefiner(Triangulation(*CORNERS.T, [[0, 1, 2]])).refine_triangulation(subdiv=6)
+    surfaces = []
+    for search in searches:
+        shares_UM, utility_U = mean_by_share(search)
+        points_U2 = shares_UM @ CORNERS
+        if np.linalg.matrix_rank(points_U2 - points_U2[0], tol=1e-6) == 2:  # on one line there is no surface
+            measured = Triangulation(*points_U2.T)
+            surfaces.append(LinearTriInterpolator(measured, utility_U)(fine.x, fine.y).filled(np.nan))
+    if surfaces:
+        _shade(drawing, axes, fine, np.array(surfaces))
+    for search in searches:
+        axes.scatter(*(search.shares_WM @ CORNERS).T, s=7, color="white", alpha=0.7, linewidth=0, zorder=3)
+        best = search.shares_WM[search.utility_W.argmax()] @ CORNERS
+        axes.scatter(*best, s=150, marker="*", color="#D55E00", edgecolor="white", linewidth=0.9, zorder=4)
+    axes.plot(*np.vstack([CORNERS, CORNERS[:1]]).T, color=INK, linewidth=0.9)
+    for (x, y), name, (dx, dy) in zip(CORNERS, experts, ((0, -16), (0, -16), (0, 7)), strict=True):
+        axes.annotate(name, (x, y), xytext=(dx, dy), textcoords="offset points", ha="center", fontsize=10)
+    axes.set_aspect("equal")
+    axes.margins(0.08)
+    axes.axis("off")
+
+
+def _shade(drawing: Any, axes: Any, fine: Any, surfaces_NX: Floats) -> None:
+    """The mean over seeds as filled contours, where any seed has measured around a point."""
+    seen_X = np.asarray(np.isfinite(surfaces_NX).any(axis=0))
+    height_X = np.zeros(surfaces_NX.shape[1])
+    height_X[seen_X] = np.nanmean(surfaces_NX[:, seen_X], axis=0)
+    fine.set_mask(~seen_X[fine.triangles].all(axis=1))
+    levels = np.linspace(height_X[seen_X].min(), height_X[seen_X].max() + 1e-9, 15)
+    shade = axes.tricontourf(fine, height_X, levels=levels, cmap=SURFACE)
+    bar = drawing.colorbar(shade, ax=axes, shrink=0.72, format="%.2f", ticks=levels[::7])
+    bar.outline.set_visible(False)
+    bar.set_label("utility on select, mean over seeds")
+
+
+def _draw_line(axes: Any, searches: Sequence[Search], look: Look, expert: str) -> None:
+    for search in searches:
+        shares_UM, utility_U = mean_by_share(search)
+        axes.plot(shares_UM[:, 0], utility_U, color=look.colour, marker="o", markersize=3.5, linewidth=1.2, alpha=0.8)
+    axes.set_xlabel(f"weight of {expert}")
+    axes.set_ylabel("utility on select")
+
+
+def _draw_progress(axes: Any, searches: Sequence[Search], look: Look) -> None:
+    for search in searches:
+        best_W = np.maximum.accumulate(search.utility_W)
+        axes.step(np.arange(1, len(best_W) + 1), best_W, where="post", color=look.colour, linewidth=1.4, alpha=0.8)
+    axes.set_xlabel("evaluations")
+    axes.set_ylabel("best utility so far on select")

@@ -1,0 +1,171 @@
+"""From a configuration to a `Bench`, a fitted method and its grades."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from emorl_bench.assets import cache
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.protocols import Bench, Method, Task, Tracker, UpdateRule
+from emorl_bench.core.types import Budget, Sampling, Splits, Training
+from emorl_bench.indicators.fronts import simplex_grid
+from emorl_bench.policies.bank import AdapterBank
+from emorl_bench.policies.decode import Decoder
+from emorl_bench.policies.loading import ModelSource, check_source, load_backbone
+from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.runner.directory import RunDirectory
+from emorl_bench.runner.evaluate import Grader
+from emorl_bench.scorers.panel import ScorerPanel
+
+EMBEDDED = "embedded:"
+Config = Mapping[str, Any]
+
+
+def fingerprint(config: Config) -> str:
+    """Hash of the data, the scorers and the base model: with the configuration it decides every number of a run."""
+    source = model_source(config)
+    check_source(source)
+    return _hash(build_task(config).fingerprint(), _weights_hash(Path(source.path)))
+
+
+def comparison_fingerprint(config: Config) -> str:
+    """What must be equal for two runs to stand in one table: everything but the method, its update rule and the seed."""
+    shared = ("budget", "sampling", "reward", "preferences", "decoding")
+    return _hash(fingerprint(config), config["model"]["adapter"], config["hardware"]["dtype"], *map(config.get, shared))
+
+
+def expert_fingerprint(config: Config) -> str:
+    """What a single-objective expert depends on, whichever method asks for it; the seed is named beside it."""
+    budget = {k: v for k, v in config["budget"].items() if k != "report_prompts"}
+    shared = [config[k] for k in ("model", "update", "sampling", "reward")]
+    hardware = [config["hardware"][k] for k in ("device", "dtype")]
+    return _hash(fingerprint(config), budget, *shared, *hardware)
+
+
+def build_task(config: Config) -> Task:
+    task: Task = instantiate(dict(config["task"]), _convert_="object")
+    return task
+
+
+def model_source(config: Config) -> ModelSource:
+    """Where the base model is; the embedded ones are built here on first use."""
+    model = {k: v for k, v in config["model"].items() if k != "adapter"}
+    if model["path"].startswith(EMBEDDED):
+        model["path"] = str(cache.asset_dir(model["path"].removeprefix(EMBEDDED)))
+    return ModelSource(**model)
+
+
+@dataclass
+class Workbench:
+    """A `Bench` and what lies outside every method's sight: the report split and the grader."""
+
+    bench: Bench
+    method: Method
+    grader: Grader
+
+    @classmethod
+    def build(cls, config: Config, dir: Path, tracker: Tracker, *, frozen: bool = False) -> Workbench:
+        device, dtype = torch.device(config["hardware"]["device"]), getattr(torch, config["hardware"]["dtype"])
+        ledger = Ledger(device)
+        task = build_task(config)
+        splits = _limited(task.splits(), config["budget"])
+        panel = ScorerPanel(task.scorers(device), ledger)
+        adapter = config["model"]["adapter"]
+        targets = None if adapter["targets"] is None else tuple(adapter["targets"])
+        backbone = load_backbone(model_source(config), AdapterSettings(**{**adapter, "targets": targets}), device, dtype)
+        bank = AdapterBank(Decoder(backbone, ledger), config["seed"])
+        limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
+        training = Training(**config["budget"]["training"])
+        update: UpdateRule = instantiate(dict(config["update"]), _convert_="object")
+        method: Method = instantiate(dict(config["method"]), _convert_="object")
+        bench = Bench(
+            train=splits.train,
+            select=splits.select,
+            objectives=panel.objectives,
+            score=panel.score,
+            new_policy=bank.new_policy,
+            update=update,
+            reward=config["reward"],
+            training=training,
+            budget=Budget(**limits),
+            sampling=Sampling(**config["sampling"], samples_per_prompt=training.samples_per_prompt),
+            tracker=tracker,
+            ledger=ledger,
+            seed=config["seed"],
+            dir=dir,
+            experts_dir=Path(config["runs_dir"]).expanduser().resolve() / ".experts",
+            fingerprint=expert_fingerprint(config),
+            frozen=frozen,
+        )
+        preferences_WK = simplex_grid(len(panel.objectives), config["preferences"]["divisions"])
+        held_out = ScorerPanel(task.held_out_scorers(device), ledger)
+        grader = Grader(
+            report=splits.report,
+            panel=panel,
+            held_out=held_out,
+            reference=bank.new_policy("reference").reference(),
+            preferences_WK=torch.from_numpy(preferences_WK),
+            sampling=Sampling(**config["sampling"]),
+            decoding=tuple(config["decoding"]),
+            seed=config["seed"],
+        )
+        return cls(bench, method, grader)
+
+
+def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[str, Any]:
+    """Fit the configured method, grade it, write its tables and its cost; returns what goes into ``summary.json``."""
+    workbench = Workbench.build(config, directory.path, tracker)
+    ledger = workbench.bench.ledger
+    directory.note(phase="fit")
+    solution = workbench.method.fit(workbench.bench)
+    directory.note(phase="evaluate")
+    with ledger.phase("evaluate"):
+        grades = workbench.grader.grade(solution, ledger)
+    directory.note(phase="record")
+    tracker.table("scores", grades.score_rows)
+    tracker.table("samples", grades.sample_rows)
+    ledger.settle()
+    directory.write_json("cost.json", ledger.as_dict())
+    totals = ledger.totals()
+    steps = {"data_points": totals["data_points_sum"], "tokens": totals["generated_tokens"]}
+    tracker.log(grades.metrics | steps, step=int(totals["optimiser_steps"]))
+    return {
+        "fingerprint": comparison_fingerprint(config),
+        "names": {k: config["names"][k] for k in ("task", "model", "method")},
+        "seed": config["seed"],
+        "objectives": list(workbench.bench.objectives),
+        **grades.summary,
+        "cost": totals,
+    }
+
+
+def _limited(splits: Splits, budget: Mapping[str, Any]) -> Splits:
+    select, report = splits.select[: budget["select_prompts"]], splits.report[: budget["report_prompts"]]
+    if not (len(splits.train) and len(select) and len(report)):
+        raise UserError("task: a split has no prompts; give it more data or larger shares")
+    return Splits(splits.train, select, report, splits.fingerprint)
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _weights_hash(path: Path) -> str:
+    """Of a local model's weights and tokenizer; a hub id stands for itself, its revision is in the configuration."""
+    if not path.is_dir():
+        return str(path)
+    digest = hashlib.sha256()
+    for file in sorted([*path.glob("*.safetensors"), *path.glob("*.json")]):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""The run directory: the record of one run, found again by what was asked for.
+
+``runs/<task>/<model>/<method>/s<seed>-<hash8>``: the hash covers everything that changes the numbers, so the same
+command finds what it did before: ``done`` is skipped, anything else goes on from its last checkpoint, ``force`` starts
+afresh. A lock that the operating system releases with its process tells a live run from one that was killed.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.runner.provenance import code_diff, provenance
+from emorl_bench.runner.schema import LOGGING_KEYS
+from emorl_bench.tracking.atomic import write_json, write_text
+
+BEAT_EVERY = 5.0  # seconds
+NAMED = ("task", "model", "method")  # the groups that name a run's place
+
+
+def identity(config: Mapping[str, Any], fingerprint: str) -> str:
+    """64 hex digits that are equal where two runs would give the same numbers."""
+    kept = copy.deepcopy(dict(config))
+    for key in LOGGING_KEYS:
+        *parents, last = key.split(".")
+        node: Any = kept
+        for part in parents:
+            node = node.get(part, {})
+        node.pop(last, None)
+    names = [config["names"][name] for name in NAMED]
+    text = json.dumps([kept, names, fingerprint], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class RunDirectory:
+    """Use as a context: entering takes the lock and finds out what is there, leaving gives the lock back.
+
+    ``done`` means there is nothing left to do, ``resumed`` that an earlier session left something.
+    """
+
+    def __init__(self, config: Mapping[str, Any], fingerprint: str, overrides: Sequence[str] = ()) -> None:
+        self.config, self.overrides = config, list(overrides)
+        self.hash = identity(config, fingerprint)[:8]
+        place = Path(config["runs_dir"]).expanduser().resolve().joinpath(*(config["names"][name] for name in NAMED))
+        self.path = place / f"s{config['seed']}-{self.hash}"
+        self.done = self.resumed = False
+        self._status: dict[str, Any] = {}
+        self._beaten = 0.0
+
+    def __enter__(self) -> RunDirectory:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / ".lock")
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(self._busy()) from None
+        except OSError as error:
+            raise UserError(
+                f"runs_dir={self.config['runs_dir']}: cannot write {self.path} ({error.strerror})"
+            ) from None
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if error is not None:
+                self.fail("interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}")
+        finally:
+            self._lock.release()
+
+    def _open(self) -> None:
+        before = self.read_json("status.json") or {}
+        if self.config["force"]:
+            self._wipe()
+        elif before.get("state") == "done" and self.read_json("summary.json") is not None:
+            self.done = True
+            return
+        else:
+            self.resumed = bool(before)
+        machine = self.config["hardware"]
+        session = provenance(machine["threads"], machine["device"])
+        earlier = (self.read_json("provenance.json") or {}).get("sessions", []) if self.resumed else []
+        write_json(self.path / "provenance.json", {"hash": self.hash, "sessions": [*earlier, session]})
+        write_text(self.path / "code.diff", code_diff())
+        write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))
+        write_text(self.path / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(self.overrides)))
+        self.note(state="running", phase="start", error=None, pid=os.getpid(), host=socket.gethostname())
+
+    def note(self, **changes: Any) -> None:
+        """Put something into ``status.json``, such as ``phase="search"``; the heartbeat comes with it."""
+        self._beaten = time.monotonic()
+        self._status |= {**changes, "heartbeat": time.time()}
+        write_json(self.path / "status.json", self._status)
+
+    def beat(self) -> None:
+        """Say that the run is alive; cheap enough to call at every step."""
+        if time.monotonic() - self._beaten > BEAT_EVERY:
+            self.note()
+
+    def finish(self) -> None:
+        self.note(state="done", phase="done", error=None)
+
+    def fail(self, error: str) -> None:
+        if not self.done:
+            self.note(state="failed", error=error)
+
+    def write_json(self, name: str, value: Any) -> None:
+        write_json(self.path / name, value)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """An object, or None where there is no whole one."""
+        try:
+            value = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def _busy(self) -> str:
+        status = self.read_json("status.json") or {}
+        ago = max(0.0, time.time() - status.get("heartbeat", time.time()))
+        who = f"process {status.get('pid')} on {status.get('host')}, last heard of {ago:.0f} s ago"
+        return f"{self.path} is in use by another run ({who}); wait for it, or stop it and repeat the command"
+
+    def _wipe(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.name == ".lock":
+                continue
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()

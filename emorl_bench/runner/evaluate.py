@@ -1,0 +1,139 @@
+"""The one evaluation: every method is graded on the report split with the same decodings at the same preferences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.protocols import Generator, Policy, Solution
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.indicators.fronts import expected_utility, hypervolume, worst_objective
+from emorl_bench.indicators.text import diversity_2, edit_rate
+from emorl_bench.rl.kl import kl_to_reference
+from emorl_bench.scorers.panel import ScorerPanel
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Grades:
+    """What one evaluation leaves: the summary's part, the tables' rows and flat metrics for trackers."""
+
+    summary: dict[str, Any] = field(default_factory=dict)
+    score_rows: list[Row] = field(default_factory=list)
+    sample_rows: list[Row] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grader:
+    """The report split, both sets of scorers and the reference; no method ever sees one."""
+
+    report: Sequence[Example]
+    panel: ScorerPanel
+    held_out: ScorerPanel
+    reference: Policy
+    preferences_WK: Tensor  # the uniform one is among them
+    sampling: Sampling
+    decoding: tuple[str, ...]
+    seed: int
+
+    def grade(self, solution: Solution, ledger: Ledger) -> Grades:
+        """Ask for the policy of each preference (a search is charged to its own phase) and grade each policy once."""
+        policies = [solution.policy_for(preference_K) for preference_K in self.preferences_WK]
+        grades = Grades()
+        seen: dict[int, dict[str, Row]] = {}
+        points: dict[str, list[Row]] = {name: [] for name in self.decoding}
+        for index, policy in enumerate(policies):
+            if id(policy) not in seen:
+                seen[id(policy)] = self._grade_policy(policy, index, grades)
+            for name, point in seen[id(policy)].items():
+                points[name].append(self._at(point, self.preferences_WK[index]))
+        grades.summary = {
+            "preferences": self.preferences_WK.tolist(),
+            "single_point": len(seen) == 1,
+            "decoding": {name: self._front(points[name]) for name in self.decoding},
+        }
+        for name, front in grades.summary["decoding"].items():
+            grades.metrics |= _metrics(name, front)
+        grades.summary["mean_reward"] = grades.summary["decoding"][self.decoding[0]]["uniform"]["mean_reward"]
+        return grades
+
+    def _grade_policy(self, policy: Generator, index: int, grades: Grades) -> dict[str, Row]:
+        """One point for each decoding. KL is an expectation over samples, so the sampled decoding measures it for all."""
+        rollouts = {name: self._decode(policy, name) for name in self.decoding}
+        sampled = rollouts["sampled"] if "sampled" in rollouts else self._decode(policy, "sampled")
+        kl = kl_to_reference(sampled, self.reference)
+        points = {}
+        for name, rollout in rollouts.items():
+            scores_BK, held_out_BK = self.panel.score(rollout), self.held_out.score(rollout)
+            points[name] = self._point(rollout, scores_BK, held_out_BK) | {"kl": kl}
+            for row in self._rows(rollout, scores_BK, held_out_BK):
+                row |= {"decoding": name, "preference": index}
+                grades.sample_rows.append(dict(row))
+                grades.score_rows.append({k: v for k, v in row.items() if k not in ("prompt", "response")})
+        return points
+
+    def _decode(self, policy: Generator, decoding: str) -> Rollout:
+        sampling = self.sampling if decoding == "sampled" else replace(self.sampling, temperature=0.0)
+        return policy.generate(self.report, sampling, stream(self.seed, "report", decoding))
+
+    def _point(self, rollout: Rollout, scores_BK: Tensor, held_out_BK: Tensor) -> Row:
+        means_K, pairs = scores_BK.double().mean(0), list(zip(rollout.examples, rollout.responses, strict=True))
+        return {
+            "objectives": dict(zip(self.panel.objectives, means_K.tolist(), strict=True)),
+            "held_out": dict(zip(self.held_out.objectives, held_out_BK.double().mean(0).tolist(), strict=True)),
+            "mean_reward": means_K.mean().item(),
+            "held_out_mean_reward": held_out_BK.double().mean().item(),
+            "worst": worst_objective(means_K.numpy()),
+            "diversity_2": diversity_2(rollout.responses),
+            "edit_rate": sum(edit_rate(e.prompt, r) for e, r in pairs) / len(pairs),
+            "length": rollout.tokens / len(pairs),
+        }
+
+    def _at(self, point: Row, preference_K: Tensor) -> Row:
+        scores_K = torch.tensor(list(point["objectives"].values()), dtype=torch.float64)
+        return {"preference": preference_K.tolist(), "utility": float(scores_K @ preference_K)} | point
+
+    def _front(self, points: Sequence[Row]) -> Row:
+        own_WK = torch.tensor([list(p["objectives"].values()) for p in points], dtype=torch.float64)
+        held_out_WK = torch.tensor([list(p["held_out"].values()) for p in points], dtype=torch.float64)
+        preferences_WK = self.preferences_WK.numpy()
+        uniform = (self.preferences_WK - 1 / self.preferences_WK.shape[1]).abs().sum(1).argmin()
+        return {
+            "points": list(points),
+            "uniform": points[int(uniform)],
+            "hypervolume": hypervolume(own_WK.numpy()),
+            "expected_utility": expected_utility(own_WK.numpy(), preferences_WK),
+            "held_out_hypervolume": hypervolume(held_out_WK.numpy()),
+            "held_out_expected_utility": expected_utility(held_out_WK.numpy(), preferences_WK),
+        }
+
+    def _rows(self, rollout: Rollout, scores_BK: Tensor, held_out_BK: Tensor) -> Iterator[Row]:
+        g = rollout.group_size
+        for b, (example, response) in enumerate(zip(rollout.examples, rollout.responses, strict=True)):
+            yield {
+                "split": "report",
+                "example_id": example.id,
+                "sample": b % g,
+                "prompt": example.prompt,
+                "response": response,
+                **dict(zip(self.panel.objectives, scores_BK[b].tolist(), strict=True)),
+                **{f"held_out/{n}": s for n, s in zip(self.held_out.objectives, held_out_BK[b].tolist(), strict=True)},
+            }
+
+
+def _metrics(decoding: str, front: Mapping[str, Any]) -> dict[str, float]:
+    """``eval/<preference>/<objective>`` for every preference and ``final/<indicator>``, flat."""
+    flat = {f"final/{decoding}/{k}": v for k, v in front.items() if isinstance(v, float)}
+    flat |= {f"final/{decoding}/{k}": v for k, v in front["uniform"].items() if isinstance(v, float)}
+    for point in front["points"]:
+        preference = "-".join(f"{w:.2f}" for w in point["preference"])
+        flat |= {f"eval/{decoding}/{preference}/{name}": value for name, value in point["objectives"].items()}
+    return flat

@@ -1,0 +1,96 @@
+"""One job: check, open the run directory, let the bench run, and leave a record, whatever launched it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.runner import bench
+from emorl_bench.runner.checks import check, check_writable
+from emorl_bench.runner.compose import plain
+from emorl_bench.runner.directory import RunDirectory
+from emorl_bench.runner.targets import check_targets
+from emorl_bench.tracking.fanout import Fanout, View
+from emorl_bench.tracking.jsonl import Jsonl
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1  # of summary.json
+OBJECTIVE = "mean_reward"  # what a sweeper is told of a finished run
+
+
+def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) -> float | None:
+    """Run what ``config`` says, or what is left of it. ``names`` are Hydra's choices: task, model, method and more."""
+    settings = resolve(config, names)
+    fingerprint = bench.fingerprint(settings)
+    with RunDirectory(settings, fingerprint, overrides) as directory:
+        if directory.done:
+            log.info("done before: %s (force=true runs it again)", directory.path)
+            return _objective(directory.read_json("summary.json") or {})
+        log.info("%s: %s", "goes on" if directory.resumed else "starts", directory.path)
+        record = Jsonl(directory.path, on_log=directory.beat)
+        tracker = Fanout(record, _view(settings, directory), lambda state: directory.note(tracker=state))
+        status = "failed"
+        try:
+            summary = {"schema_version": SCHEMA_VERSION, **bench.execute(settings, directory, tracker)}
+            directory.write_json("summary.json", summary)
+            tracker.summarise(flat(summary))
+            status = "done"
+        finally:
+            tracker.close(status)
+        directory.finish()
+        log.info("done: %s", directory.path)
+        return _objective(summary)
+
+
+def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain, checked configuration: Hydra's choices in it, ``device: auto`` decided, threads set."""
+    settings = plain(config)
+    settings["names"] = {str(k): v for k, v in names.items() if v is not None and not str(k).startswith("hydra")}
+    check(settings)
+    check_writable(settings["runs_dir"])
+    check_targets(settings)
+    hardware = settings["hardware"]
+    if hardware["device"] == "auto":
+        hardware["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    if hardware["device"] == "cuda" and not torch.cuda.is_available():
+        raise UserError("hardware.device=cuda: no GPU that torch can use was found; say hardware.device=cpu")
+    torch.set_num_threads(hardware["threads"])
+    return settings
+
+
+def flat(summary: Mapping[str, Any], prefix: str = "final") -> dict[str, float]:
+    """The numbers of a summary under names with slashes."""
+    numbers: dict[str, float] = {}
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            numbers |= flat(value, f"{prefix}/{key}")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            numbers[f"{prefix}/{key}"] = float(value)
+    return numbers
+
+
+def _view(settings: Mapping[str, Any], directory: RunDirectory) -> Callable[[], View] | None:
+    tracker, names = settings["tracker"], settings["names"]
+    if tracker["name"] == "local":
+        return None
+
+    def open_view() -> View:
+        from emorl_bench.tracking.wandb import Identity, Wandb
+
+        group = "/".join(names[part] for part in ("task", "model", "method"))
+        identity = Identity(directory.hash, group, names["method"], f"s{settings['seed']}")
+        project, entity, mode = tracker["project"], tracker["entity"], tracker["mode"]
+        return Wandb(directory.path, settings, identity, project=project, entity=entity, mode=mode or "auto")
+
+    return open_view
+
+
+def _objective(summary: Mapping[str, Any]) -> float | None:
+    value = summary.get(OBJECTIVE)
+    return float(value) if isinstance(value, int | float) else None

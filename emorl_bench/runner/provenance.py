@@ -1,0 +1,70 @@
+"""Where a number came from: commit, uncommitted changes, versions, machine and command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("emorl-bench", "torch", "transformers", "peft", "tokenizers", "numpy", "hydra-core", "wandb", "moocore")
+GIT_SECONDS = 10
+
+
+def provenance(threads: int, device: str) -> dict[str, Any]:
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "commit": _git("rev-parse", "HEAD"),
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "device": device,
+            "accelerator": _accelerator(device),
+            "threads": threads,
+        },
+    }
+
+
+def code_diff() -> str:
+    """What the checkout has that its commit has not; empty outside a checkout."""
+    return _git("diff", "HEAD") or ""
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in the directory of the code; None where there is no git, or no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """Linux keeps the model's name where `platform` does not look."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _accelerator(device: str) -> str | None:
+    if device != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.get_device_name()

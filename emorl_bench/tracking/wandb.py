@@ -1,0 +1,102 @@
+"""Weights & Biases as a view of the run directory: the same numbers, from the same calls.
+
+Offline unless the user is logged in; ``wandb sync`` sends an offline run later. The run's id is the run directory's
+hash, so a resumed run continues where it was. The one place that imports wandb, and only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emorl_bench.core.types import Metrics
+
+INIT_SECONDS = 30.0
+FINISH_SECONDS = 120.0  # a lost connection must not hold a sweep up; what was not sent stays on disk
+TABLE_ROWS = 1000  # of a table; the run directory has them all
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Where a run stands among others."""
+
+    id: str
+    group: str  # task/model/method
+    job_type: str  # method
+    name: str  # seed
+
+
+class Wandb:
+    """One run. Steps are the record's row numbers, which never go backwards; curves are drawn over data points."""
+
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, Any],
+        identity: Identity,
+        *,
+        project: str,
+        entity: str | None = None,
+        mode: str = "auto",
+    ) -> None:
+        import wandb
+
+        self._wandb = wandb
+        self._run = wandb.init(
+            project=project,
+            entity=entity,
+            dir=str(directory),
+            id=identity.id,
+            group=identity.group,
+            job_type=identity.job_type,
+            name=identity.name,
+            config=dict(config),
+            resume="allow",
+            reinit="create_new",
+            mode=_resolve(mode),
+            settings=wandb.Settings(
+                silent=True, console="off", init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
+            ),
+        )
+        self._row = 0
+        self._run.define_metric("data_points", hidden=True)
+        for pattern in ("tokens", "train/*", "eval/*", "search/*"):  # tokens: the other axis to choose in a panel
+            self._run.define_metric(pattern, step_metric="data_points")
+
+    def log(self, metrics: Metrics, *, step: int, row: int) -> None:
+        self._row = row
+        self._run.log({"step": step, **{key: float(value) for key, value in metrics.items()}}, step=row)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            columns = list(rows[0])
+            data = [[row.get(column) for column in columns] for row in rows[:TABLE_ROWS]]
+            self._run.log({f"tables/{name}": self._wandb.Table(columns=columns, data=data)}, step=self._row)
+
+    def summarise(self, summary: Mapping[str, float]) -> None:
+        self._run.summary.update(dict(summary))
+
+    def close(self, status: str) -> None:
+        self._run.finish(exit_code=0 if status == "done" else 1)
+
+
+def _resolve(mode: str) -> Any:
+    """``auto``: what the environment says, else online when there is a key to log in with, else offline."""
+    if mode != "auto":
+        return mode
+    if chosen := os.environ.get("WANDB_MODE"):
+        return chosen
+    return "online" if _logged_in() else "offline"
+
+
+def _logged_in() -> bool:
+    import wandb
+    from wandb.sdk.lib.wbauth import wbnetrc
+
+    settings = wandb.setup().settings
+    if os.environ.get("WANDB_API_KEY") or settings.api_key or settings.identity_token_file:
+        return True
+    return wbnetrc.read_netrc_auth(host=settings.base_url) is not None

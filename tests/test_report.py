@@ -1,0 +1,339 @@
+"""The report on synthetic runs: seeds counted, unlike things kept apart, every number traceable to a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.indicators.fronts import expected_utility, hypervolume, simplex_grid
+from emorl_bench.report.claims import claims
+from emorl_bench.report.cli import main, report
+from emorl_bench.report.curves_plot import learning_curves, over_seeds
+from emorl_bench.report.read import Run, comparisons, read_runs
+from emorl_bench.report.surface_plot import mean_by_share, read_search
+from emorl_bench.report.tables import results_table
+
+OBJECTIVES = ("reflection", "empathy", "fluency")
+METHODS = {"emorl": 0.72, "weighted_ppo": 0.75, "param_merge": 0.68, "cory": 0.66, "base": 0.35}
+WITH_A_KNOB = ("emorl", "param_merge")
+PROMPTS = 12
+
+
+def point(scores_K: np.ndarray, preference_K: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "preference": preference_K.tolist(),
+        "objectives": dict(zip(names, scores_K.tolist(), strict=True)),
+        "held_out": {name: float(score) - 0.06 for name, score in zip(names, scores_K, strict=True)},
+        "mean_reward": float(scores_K.mean()),
+        "utility": float(scores_K @ preference_K),
+        "worst": float(scores_K.min()),
+        "diversity_2": 0.91,
+        "edit_rate": 0.83,
+        "length": 17.2,
+        "kl": 4.5,
+        "not_applicable": 0.0,
+    }
+
+
+def write_run(root: Path, method: str, seed: int, level: float | None = None, **changes: Any) -> Path:
+    """One finished run in the agreed format; ``changes`` replace keys of its summary."""
+    names = changes.get("objectives", OBJECTIVES)
+    rng = np.random.default_rng([seed, *method.encode()])
+    grid = simplex_grid(len(names), 4)
+    knob = (0.3 if method in WITH_A_KNOB else 0.0) * (grid - 1 / len(names))
+    level = METHODS[method] + rng.normal(0, 0.015) if level is None else level
+    scores_WK = np.clip(level + knob + rng.normal(0, 0.004, grid.shape) + np.linspace(-0.08, 0.08, len(names)), 0, 1)
+    points = [point(scores, preference, names) for scores, preference in zip(scores_WK, grid, strict=True)]
+    (uniform,) = np.flatnonzero(np.isclose(grid, 1 / len(names)).all(1))
+    graded = {
+        "points": points,
+        "uniform": points[uniform],
+        "hypervolume": hypervolume(scores_WK),
+        "expected_utility": expected_utility(scores_WK, grid),
+        "held_out_hypervolume": hypervolume(scores_WK - 0.06),
+        "held_out_expected_utility": expected_utility(scores_WK - 0.06, grid),
+    }
+    trained = method != "base"
+    summary = {
+        "schema_version": 1,
+        "fingerprint": "f1" * 16,
+        "names": {"task": "reflections", "model": "seq2seq", "method": method},
+        "seed": seed,
+        "objectives": list(names),
+        "preferences": grid.tolist(),
+        "decoding": {"greedy": graded, "sampled": graded},
+        "single_point": method not in WITH_A_KNOB,
+        "cost": {
+            "data_points_max": 1200 * trained + seed,
+            "data_points_sum": 3600 * trained,
+            "seconds_max": 20.0,
+            "seconds_sum": 60.0 * trained + 0.1 * seed,
+            "search_evaluations": 57 if method in WITH_A_KNOB else 0,
+            "peak_bytes": 700 * 2**20,
+        },
+    } | changes
+    dir = root / "reflections" / "seq2seq" / method / f"s{seed}-00000000"
+    dir.mkdir(parents=True)
+    (dir / "status.json").write_text(json.dumps({"state": "done"}))
+    (dir / "summary.json").write_text(json.dumps(summary))
+    write_scores(dir, scores_WK, names, rng)
+    if trained:
+        write_curves(dir, method, level, rng)
+    if method in WITH_A_KNOB:
+        write_search(dir, names, level, rng)
+    return dir
+
+
+def write_scores(dir: Path, scores_WK: np.ndarray, names: tuple[str, ...], rng: np.random.Generator) -> None:
+    rows = [
+        {"split": split, "decoding": decoding, "preference": w, "example_id": f"e{i}", "sample": sample}
+        | dict(zip(names, np.clip(scores_K + rng.normal(0, 0.1, len(names)), 0, 1), strict=True))
+        for split, decoding, samples in (("report", "greedy", 1), ("report", "sampled", 2), ("select", "greedy", 1))
+        for w, scores_K in enumerate(scores_WK)
+        for i in range(PROMPTS)
+        for sample in range(samples)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), dir / "scores.parquet")
+
+
+def write_curves(dir: Path, method: str, level: float, rng: np.random.Generator) -> None:
+    learners = OBJECTIVES if method in WITH_A_KNOB else ("pioneer", "observer") if method == "cory" else ("policy",)
+    with (dir / "metrics.jsonl").open("w") as file:
+        for offset, learner in zip((0.0, -0.07, -0.12), learners, strict=False):
+            steps = 75 - int(rng.integers(0, 20))
+            for step in range(1, steps + 1):
+                record = {"step": step, "data_points": 16 * step, f"train/{learner}/loss": 1.0}
+                if step % 8 == 0:
+                    reward = level + offset - (level - 0.32) * np.exp(-step / 18) + rng.normal(0, 0.008)
+                    record[f"eval/{learner}/mean_reward"] = float(reward)
+                file.write(json.dumps(record) + "\n")
+
+
+def write_search(dir: Path, names: tuple[str, ...], level: float, rng: np.random.Generator) -> None:
+    peak = np.array([0.5, 0.3, 0.2] + [0.0] * len(names))[: len(names)]
+    with (dir / "search.jsonl").open("w") as file:
+        for preference in (np.eye(len(names))[0], np.full(len(names), 1 / len(names))):
+            for weights in np.stack(np.meshgrid(*[[0, 0.5, 1.0]] * len(names)), -1).reshape(-1, len(names)):
+                share = weights / max(weights.sum(), 1)
+                utility = level - 0.5 * float(((share - peak) ** 2).sum()) + rng.normal(0, 0.003)
+                record = {"preference": preference.tolist(), "weights": weights.tolist(), "utility": utility}
+                file.write(json.dumps(record | {"scores": [utility] * len(names)}) + "\n")
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    for method in METHODS:
+        for seed in range(3):
+            write_run(root, method, seed)
+    return root
+
+
+def only(root: Path) -> list[Run]:
+    runs, unfinished = read_runs(root)
+    assert not unfinished
+    return runs
+
+
+def test_the_whole_report(runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(runs_dir), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "weighted_ppo †" in printed
+    assert printed.rstrip().endswith(f"report: {(tmp_path / 'out' / 'report.md').resolve()}")
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    stem = "reflections_seq2seq"
+    images = [f"{stem}_{kind}.png" for kind in ("curves", "pareto", "scores", "search")]
+    assert written == sorted([*images, "report.md", "table.csv", "table.md"])
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Every number stands on 3 seeds (0, 1, 2) of each method" in text
+    assert all(f"]({image})" in text for image in images)
+    assert "0.25 at 3" in text
+
+
+def test_csv_holds_the_mean_over_seeds_and_its_interval(runs_dir: Path, tmp_path: Path) -> None:
+    report(runs_dir, tmp_path, "emorl")
+    with (tmp_path / "table.csv").open() as file:
+        rows = {(row["decoding"], row["method"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 2 * len(METHODS)
+    row = rows["greedy", "cory"]
+    rewards = [
+        json.loads((runs_dir / f"reflections/seq2seq/cory/s{seed}-00000000/summary.json").read_text())["decoding"][
+            "greedy"
+        ]["uniform"]["mean_reward"]
+        for seed in range(3)
+    ]
+    half = 4.302653 * np.std(rewards, ddof=1) / np.sqrt(3)
+    assert float(row["mean_reward"]) == pytest.approx(np.mean(rewards))
+    assert float(row["mean_reward_high"]) - float(row["mean_reward"]) == pytest.approx(half, rel=1e-5)
+    assert (row["seeds"], row["single_point"]) == ("3", "True")
+    assert float(row["data_points_max"]) == 1201
+    assert float(row["peak_mib"]) == 700
+
+
+def test_rows_are_discovered_and_ranked_by_reward(tmp_path: Path) -> None:
+    write_run(tmp_path, "never_heard_of", 0, level=0.9)
+    write_run(tmp_path, "base", 0)
+    (comparison,) = comparisons(only(tmp_path))
+    table = results_table(comparison, "greedy", [])
+    assert [row[:2] for row in table.rows] == [("never_heard_of †", "1"), ("base †", "1")]
+
+
+def test_mixed_fingerprints_are_refused_in_one_line_and_can_be_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "runs", "emorl", 0)
+    write_run(tmp_path / "runs", "base", 0, fingerprint="0b" * 16)
+    out = str(tmp_path / "out")
+    assert main([str(tmp_path / "runs"), "--out", out]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "f1f1f1f1f1f1 (1 runs" in message
+    assert "0b0b0b0b0b0b (1 runs" in message
+    assert main([str(tmp_path / "runs"), "--out", out, "--fingerprint", "0b"]) == 0
+    assert "emorl" not in capsys.readouterr().out.replace("emorl-report", "").split("report:")[0]
+    assert main([str(tmp_path / "runs"), "--out", out, "--fingerprint", "77"]) == 2
+
+
+def test_tasks_and_models_have_their_own_tables(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "base", 0)
+    write_run(tmp_path / "b", "base", 0, fingerprint="9", names={"task": "pair", "model": "causal", "method": "base"})
+    titles = [comparison.title for comparison in comparisons(only(tmp_path))]
+    assert titles == ["pair · causal", "reflections · seq2seq"]
+
+
+def test_two_settings_of_a_method_are_not_two_seeds(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "cory", 1)
+    write_run(tmp_path / "b", "cory", 1)
+    with pytest.raises(UserError, match="two runs of method=cory seed=1"):
+        comparisons(only(tmp_path))
+
+
+def test_unfinished_and_damaged_runs_are_listed_and_not_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        write_run(tmp_path / "runs", "cory", seed)
+    lost, damaged, failed = (write_run(tmp_path / "runs", "emorl", seed) for seed in range(3))
+    (lost / "summary.json").unlink()
+    (damaged / "summary.json").write_text('{"schema_ver')
+    (failed / "status.json").write_text(
+        json.dumps({"state": "failed", "error": "Trace\nScorerError: NaN from empathy"})
+    )
+    path = report(tmp_path / "runs", tmp_path / "out", "emorl")
+    text = path.read_text()
+    assert "3 runs failed or did not finish" in text
+    assert "`reflections/seq2seq/emorl/s2-00000000`: failed (ScorerError: NaN from empathy)" in text
+    assert "Every number stands on 3 seeds (0, 1, 2)" in text
+    assert "No paired tests" in text
+    assert "3 failed or unfinished runs" in capsys.readouterr().out
+
+
+def test_unequal_seeds_are_said_and_only_common_seeds_are_paired(tmp_path: Path) -> None:
+    for method, seeds in (("emorl", (0, 1, 2, 5)), ("cory", (1, 2, 3))):
+        for seed in seeds:
+            write_run(tmp_path / "runs", method, seed)
+    runs = only(tmp_path / "runs")
+    (comparison,) = comparisons(runs)
+    families = claims(comparison, "greedy", "emorl")
+    assert {claim.pairs for family in families for claim in family} == {2}
+    by_seed = {(r.method, r.seed): r.decoding["greedy"]["uniform"]["mean_reward"] for r in runs}
+    expected = [by_seed["cory", seed] - by_seed["emorl", seed] for seed in (1, 2)]
+    assert families[0][0].differences == pytest.approx(expected)
+    assert families[0][0].p == 0.5
+    path = report(tmp_path / "runs", tmp_path / "out", "emorl")
+    assert "**The methods do not have the same seeds** (cory: 1, 2, 3; emorl: 0, 1, 2, 5)" in path.read_text()
+
+
+def test_hypervolume_is_tested_only_between_methods_with_a_knob(runs_dir: Path) -> None:
+    (comparison,) = comparisons(only(runs_dir))
+    tested = {(claim.indicator, claim.method) for family in claims(comparison, "greedy", "emorl") for claim in family}
+    assert {method for indicator, method in tested if indicator == "hypervolume"} == {"param_merge"}
+    assert {method for indicator, method in tested if indicator == "mean reward"} == set(METHODS) - {"emorl"}
+
+
+def test_rewards_by_prompt_are_of_the_report_split_and_average_samples(runs_dir: Path) -> None:
+    run = next(run for run in only(runs_dir) if run.method == "emorl")
+    table = pq.read_table(run.dir / "scores.parquet").to_pylist()
+    index = run.preferences_WK.tolist().index([1 / 3] * 3)
+    for decoding in ("greedy", "sampled"):
+        rows = [r for r in table if (r["split"], r["decoding"], r["preference"]) == ("report", decoding, index)]
+        expected = np.mean([[row[name] for name in OBJECTIVES] for row in rows if row["example_id"] == "e4"])
+        rewards = run.reward_by_prompt(decoding)
+        assert len(rewards) == PROMPTS
+        assert rewards["e4"] == pytest.approx(expected)
+
+
+def test_curves_survive_a_resume_and_seeds_hold_their_last_value(tmp_path: Path) -> None:
+    dir = write_run(tmp_path, "base", 0)
+    (dir / "metrics.jsonl").write_text(
+        '{"step": 8, "data_points": 128, "eval/a/mean_reward": 0.4}\n'
+        '{"step": 16, "data_points": 256, "eval/a/mean_re\n'  # killed while writing
+        '{"step": 8, "data_points": 128, "eval/a/mean_reward": 0.5}\n'
+        '{"step": 16, "data_points": 256, "eval/a/mean_reward": 0.6}\n'
+    )
+    assert learning_curves(only(tmp_path)[0]) == {"a": {128.0: 0.5, 256.0: 0.6}}
+    x, rewards = over_seeds([{10.0: 0.1, 20.0: 0.2}, {10.0: 0.3, 30.0: 0.5}])
+    assert x.tolist() == [10, 20, 30]
+    assert rewards.tolist() == [[0.1, 0.2, 0.2], [0.3, 0.3, 0.5]]
+
+
+def test_search_is_read_for_the_uniform_preference_by_direction(runs_dir: Path) -> None:
+    run = next(run for run in only(runs_dir) if run.method == "emorl")
+    search = read_search(run)
+    assert search is not None
+    assert len(search.utility_W) == 26, "the 27 points of the cube without the zero vector"
+    shares, utility = mean_by_share(search)
+    assert len(shares) == 19
+    assert utility.mean() == pytest.approx(
+        np.mean([search.utility_W[np.isclose(search.shares_WM, s).all(1)].mean() for s in shares])
+    )
+
+
+@pytest.fixture(params=[1, 2, 4])
+def other_counts(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    for seed in range(2):
+        for method in ("emorl", "base"):
+            write_run(tmp_path / "runs", method, seed, objectives=tuple("abcd"[: request.param]))
+    return tmp_path
+
+
+def test_any_number_of_objectives(other_counts: Path) -> None:
+    text = report(other_counts / "runs", other_counts / "out", "emorl").read_text()
+    assert "reflections_seq2seq_search.png" in text
+    assert ("_pareto.png" in text) == ("| b |" in text)
+
+
+def test_a_single_seed_has_no_interval(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", "base", 0, level=0.5)
+    text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
+    assert "Every number stands on 1 seed (0)" in text
+    assert "0.499 ±" not in text
+    assert "nan" not in text
+
+
+def test_missing_measures_are_a_dash(tmp_path: Path) -> None:
+    dir = write_run(tmp_path / "runs", "base", 0)
+    summary = json.loads((dir / "summary.json").read_text())
+    summary["decoding"]["greedy"]["uniform"] |= {"kl": None, "held_out": {}, "not_applicable": 0.031}
+    (dir / "summary.json").write_text(json.dumps(summary))
+    text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
+    assert "– |" in text
+    assert "Scores that were not applicable: base † 3.1%" in text
+
+
+@pytest.mark.parametrize(("make", "message"), [(False, "is not a directory"), (True, "has no finished run")])
+def test_nothing_to_report(tmp_path: Path, make: bool, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "runs"
+    if make:
+        root.mkdir()
+    assert main([str(root), "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
