@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner import launcher, schema
-from emorl_bench.runner.compose import conf_dir, precheck
+from emorl_bench.runner.compose import VERSION_BASE, conf_dir, precheck
 
 INTERRUPTED = 130
 
@@ -44,7 +44,7 @@ def main() -> None:
     try:
         if runs:
             precheck(args)
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+        hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="config")(task)()
     except UserError as error:
         if _full_error():
             raise

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.tasks.pair import COLUMNS, Pair, read_prompts
@@ -54,6 +55,20 @@ def test_the_shuffle_is_seeded_and_ignores_file_order_but_the_paper_option_does_
     paper = pair(path, "file_order").splits()
     assert [e.prompt for e in (*paper.train, *paper.select, *paper.report)] == [row[0] for row in rows()]
     assert paper.fingerprint != pair(backwards, "file_order").splits().fingerprint
+
+
+def test_the_fingerprint_follows_the_prompts_and_the_split(tmp_path: Path) -> None:
+    path, moved = write(tmp_path / "pair.csv", rows()), write(tmp_path / "moved.csv", rows())
+    assert pair(path).fingerprint() == pair(moved).fingerprint()
+    others = [pair(path, split_seed=1), pair(path, "file_order"), pair(write(tmp_path / "less.csv", rows(39)))]
+    assert len({pair(path).fingerprint(), *(other.fingerprint() for other in others)}) == 4
+
+
+def test_scorers_are_the_embedded_ones_and_the_held_out_set_is_another() -> None:
+    cpu = torch.device("cpu")
+    trained, held_out = pair(None).scorers(cpu), pair(None).held_out_scorers(cpu)
+    assert [s.name for s in trained] == [s.name for s in held_out] == ["reflection", "empathy", "fluency"]
+    assert not set(trained) & set(held_out)
 
 
 def test_duplicates_are_removed_and_counted_with_their_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

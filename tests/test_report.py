@@ -5,127 +5,19 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from synthetic_runs import METHODS, OBJECTIVES, PROMPTS, write_run
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.indicators.fronts import expected_utility, hypervolume, simplex_grid
 from emorl_bench.report.claims import claims
 from emorl_bench.report.cli import main, report
 from emorl_bench.report.curves_plot import learning_curves, over_seeds
 from emorl_bench.report.read import Run, comparisons, read_runs
-from emorl_bench.report.surface_plot import mean_by_share, read_search
+from emorl_bench.report.surface_plot import read_search
 from emorl_bench.report.tables import results_table
-
-OBJECTIVES = ("reflection", "empathy", "fluency")
-METHODS = {"emorl": 0.72, "weighted_ppo": 0.75, "param_merge": 0.68, "cory": 0.66, "base": 0.35}
-WITH_A_KNOB = ("emorl", "param_merge")
-PROMPTS = 12
-
-
-def point(scores_K: np.ndarray, preference_K: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "preference": preference_K.tolist(),
-        "objectives": dict(zip(names, scores_K.tolist(), strict=True)),
-        "held_out": {name: float(score) - 0.06 for name, score in zip(names, scores_K, strict=True)},
-        "mean_reward": float(scores_K.mean()),
-        "utility": float(scores_K @ preference_K),
-        "worst": float(scores_K.min()),
-        "diversity_2": 0.91,
-        "edit_rate": 0.83,
-        "length": 17.2,
-        "kl": 4.5,
-        "not_applicable": 0.0,
-    }
-
-
-def write_run(root: Path, method: str, seed: int, level: float | None = None, **changes: Any) -> Path:
-    """One finished run in the agreed format; ``changes`` replace keys of its summary."""
-    names = changes.get("objectives", OBJECTIVES)
-    rng = np.random.default_rng([seed, *method.encode()])
-    grid = simplex_grid(len(names), 4)
-    knob = (0.3 if method in WITH_A_KNOB else 0.0) * (grid - 1 / len(names))
-    level = METHODS[method] + rng.normal(0, 0.015) if level is None else level
-    scores_WK = np.clip(level + knob + rng.normal(0, 0.004, grid.shape) + np.linspace(-0.08, 0.08, len(names)), 0, 1)
-    points = [point(scores, preference, names) for scores, preference in zip(scores_WK, grid, strict=True)]
-    (uniform,) = np.flatnonzero(np.isclose(grid, 1 / len(names)).all(1))
-    graded = {
-        "points": points,
-        "uniform": points[uniform],
-        "hypervolume": hypervolume(scores_WK),
-        "expected_utility": expected_utility(scores_WK, grid),
-        "held_out_hypervolume": hypervolume(scores_WK - 0.06),
-        "held_out_expected_utility": expected_utility(scores_WK - 0.06, grid),
-    }
-    trained = method != "base"
-    summary = {
-        "schema_version": 1,
-        "fingerprint": "f1" * 16,
-        "names": {"task": "reflections", "model": "seq2seq", "method": method},
-        "seed": seed,
-        "objectives": list(names),
-        "preferences": grid.tolist(),
-        "decoding": {"greedy": graded, "sampled": graded},
-        "single_point": method not in WITH_A_KNOB,
-        "cost": {
-            "data_points_max": 1200 * trained + seed,
-            "data_points_sum": 3600 * trained,
-            "seconds_max": 20.0,
-            "seconds_sum": 60.0 * trained + 0.1 * seed,
-            "search_evaluations": 57 if method in WITH_A_KNOB else 0,
-            "peak_bytes": 700 * 2**20,
-        },
-    } | changes
-    dir = root / "reflections" / "seq2seq" / method / f"s{seed}-00000000"
-    dir.mkdir(parents=True)
-    (dir / "status.json").write_text(json.dumps({"state": "done"}))
-    (dir / "summary.json").write_text(json.dumps(summary))
-    write_scores(dir, scores_WK, names, rng)
-    if trained:
-        write_curves(dir, method, level, rng)
-    if method in WITH_A_KNOB:
-        write_search(dir, names, level, rng)
-    return dir
-
-
-def write_scores(dir: Path, scores_WK: np.ndarray, names: tuple[str, ...], rng: np.random.Generator) -> None:
-    rows = [
-        {"split": split, "decoding": decoding, "preference": w, "example_id": f"e{i}", "sample": sample}
-        | dict(zip(names, np.clip(scores_K + rng.normal(0, 0.1, len(names)), 0, 1), strict=True))
-        for split, decoding, samples in (("report", "greedy", 1), ("report", "sampled", 2), ("select", "greedy", 1))
-        for w, scores_K in enumerate(scores_WK)
-        for i in range(PROMPTS)
-        for sample in range(samples)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), dir / "scores.parquet")
-
-
-def write_curves(dir: Path, method: str, level: float, rng: np.random.Generator) -> None:
-    learners = OBJECTIVES if method in WITH_A_KNOB else ("pioneer", "observer") if method == "cory" else ("policy",)
-    with (dir / "metrics.jsonl").open("w") as file:
-        for offset, learner in zip((0.0, -0.07, -0.12), learners, strict=False):
-            steps = 75 - int(rng.integers(0, 20))
-            for step in range(1, steps + 1):
-                record = {"step": step, "data_points": 16 * step, f"train/{learner}/loss": 1.0}
-                if step % 8 == 0:
-                    reward = level + offset - (level - 0.32) * np.exp(-step / 18) + rng.normal(0, 0.008)
-                    record[f"eval/{learner}/mean_reward"] = float(reward)
-                file.write(json.dumps(record) + "\n")
-
-
-def write_search(dir: Path, names: tuple[str, ...], level: float, rng: np.random.Generator) -> None:
-    peak = np.array([0.5, 0.3, 0.2] + [0.0] * len(names))[: len(names)]
-    with (dir / "search.jsonl").open("w") as file:
-        for preference in (np.eye(len(names))[0], np.full(len(names), 1 / len(names))):
-            for weights in np.stack(np.meshgrid(*[[0, 0.5, 1.0]] * len(names)), -1).reshape(-1, len(names)):
-                share = weights / max(weights.sum(), 1)
-                utility = level - 0.5 * float(((share - peak) ** 2).sum()) + rng.normal(0, 0.003)
-                record = {"preference": preference.tolist(), "weights": weights.tolist(), "utility": utility}
-                file.write(json.dumps(record | {"scores": [utility] * len(names)}) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +163,12 @@ def test_rewards_by_prompt_are_of_the_report_split_and_average_samples(runs_dir:
         assert rewards["e4"] == pytest.approx(expected)
 
 
+def test_one_policy_for_all_preferences_is_found_under_the_first(runs_dir: Path) -> None:
+    run = next(run for run in only(runs_dir) if run.method == "weighted_ppo")
+    assert {row["preference"] for row in pq.read_table(run.dir / "scores.parquet").to_pylist()} == {0}
+    assert len(run.reward_by_prompt("greedy")) == PROMPTS
+
+
 def test_curves_survive_a_resume_and_seeds_hold_their_last_value(tmp_path: Path) -> None:
     dir = write_run(tmp_path, "base", 0)
     (dir / "metrics.jsonl").write_text(
@@ -289,11 +187,12 @@ def test_search_is_read_for_the_uniform_preference_by_direction(runs_dir: Path) 
     run = next(run for run in only(runs_dir) if run.method == "emorl")
     search = read_search(run)
     assert search is not None
-    assert len(search.utility_W) == 26, "the 27 points of the cube without the zero vector"
-    shares, utility = mean_by_share(search)
-    assert len(shares) == 19
-    assert utility.mean() == pytest.approx(
-        np.mean([search.utility_W[np.isclose(search.shares_WM, s).all(1)].mean() for s in shares])
+    assert len(search.utility_W) == 19, "the 27 points of the cube are 19 directions and the zero vector"
+    records = [json.loads(line) for line in (run.dir / "search.jsonl").read_text().splitlines()]
+    best = max((r for r in records if r["preference"] != [1, 0, 0] and sum(r["weights"])), key=lambda r: r["utility"])
+    assert search.utility_W.max() == pytest.approx(best["utility"])
+    assert search.shares_WM[search.utility_W.argmax()] == pytest.approx(
+        np.array(best["weights"]) / sum(best["weights"])
     )
 
 

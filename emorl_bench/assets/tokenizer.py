@@ -24,6 +24,7 @@ def world_words() -> list[str]:
     phrases += [p for b in lexicon.BEHAVIOURS for p in (b.doing, b.name, b.change)]
     phrases += [p for kind in responses.KINDS.values() for p in kind]
     phrases += [*responses.WARM, *responses.COLD, *lexicon.SECOND_PERSON, *lexicon.SECOND_PERSON.values()]
+    phrases += responses.WRONG_FORM.values()
     words = {word for phrase in phrases for word in responses.split_words(phrase)}
     return sorted(word for word in words if "{" not in word)
 

@@ -28,7 +28,8 @@ class SearchedFront:
     experts: Sequence[Policy]
     aggregator: Aggregator
     strategy: SearchStrategy
-    _found: dict[tuple[float, ...], Generator] = field(default_factory=dict)
+    _found: dict[tuple[float, ...], Tensor] = field(default_factory=dict)  # preference -> weights
+    _blends: dict[tuple[float, ...], Generator] = field(default_factory=dict)  # weights -> the one generator of them
 
     def __post_init__(self) -> None:
         self.evaluations = Evaluations(self.bench, self.experts, self.aggregator)
@@ -36,8 +37,9 @@ class SearchedFront:
     def policy_for(self, preference_K: Tensor) -> Generator:
         key = tuple(preference_K.tolist())
         if key not in self._found:
-            self._found[key] = self.aggregator.blend(self.experts, self._search(preference_K.double())[None])
-        return self._found[key]
+            self._found[key] = self._search(preference_K.double())
+        weights_M = self._found[key]
+        return self._blends.setdefault(tuple(weights_M.tolist()), self.aggregator.blend(self.experts, weights_M[None]))
 
     def _search(self, preference_K: Tensor) -> Tensor:
         search = self.strategy.start(len(self.experts))

@@ -16,7 +16,7 @@ from emorl_bench.indicators.intervals import (
 )
 from emorl_bench.report.columns import Column, quality_columns
 from emorl_bench.report.read import Comparison, Run
-from emorl_bench.report.tables import Table
+from emorl_bench.report.tables import Table, is_single_point
 
 TESTED = ("mean_reward", "worst_objective", "hypervolume", "held_out_mean_reward")
 OF_FRONTS = ("hypervolume",)  # compared only between methods with a weight to turn
@@ -91,7 +91,7 @@ def bootstrap_table(comparison: Comparison, decoding: str) -> Table | None:
 
 
 def _claim(column: Column, method: str, runs: Sequence[Run], reference: Sequence[Run], decoding: str) -> Claim | None:
-    if column.key in OF_FRONTS and (runs[0].single_point or reference[0].single_point):
+    if column.key in OF_FRONTS and (is_single_point(runs) or is_single_point(reference)):
         return None
     ours = {run.seed: column.read(run, decoding) for run in runs}
     theirs = {run.seed: column.read(run, decoding) for run in reference}

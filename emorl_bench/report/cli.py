@@ -61,9 +61,9 @@ def _show(console: Console, comparison: Comparison) -> None:
 
 
 def _rich(table: Table, title: str) -> RichTable:
-    drawn = RichTable(title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD)
+    drawn = RichTable(title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for i, name in enumerate(table.header):
-        drawn.add_column(name, justify="right" if i else "left", no_wrap=i == 0)
+        drawn.add_column(name, justify="right" if i else "left", no_wrap=i == 0, min_width=max(map(len, name.split())))
     for row in table.rows:
         drawn.add_row(*row)
     return drawn

@@ -13,7 +13,16 @@ from emorl_bench.report.read import Comparison, Unfinished
 from emorl_bench.report.scores_plot import plot_scores
 from emorl_bench.report.style import looks
 from emorl_bench.report.surface_plot import plot_search
-from emorl_bench.report.tables import SINGLE_POINT, all_columns, fronts_table, label, ranked, results_table, write_csv
+from emorl_bench.report.tables import (
+    SINGLE_POINT,
+    all_columns,
+    fronts_table,
+    is_single_point,
+    label,
+    ranked,
+    results_table,
+    write_csv,
+)
 
 
 def write_report(
@@ -57,7 +66,8 @@ def draw(comparison: Comparison, out: Path, reference: str) -> dict[str, str]:
     if plot_curves(comparison, style, out / name):
         captions[name] = (
             "Training curves. Lines are means and bands the range over seeds; a learner that has stopped keeps its "
-            "last value; grey lines are the other methods."
+            "last value; grey lines are the other methods. An expert taken from the bank has its "
+            "curve in the run that trained it."
         )
     if len(comparison.objectives) > 1:
         name = f"{stem}_pareto.png"
@@ -117,11 +127,12 @@ def _decoding(comparison: Comparison, decoding: str, reference: str) -> Iterator
 
 def _legend(comparison: Comparison, decoding: str) -> str:
     text = (
-        "± is the half-width of a 95 % t interval over seeds (none for a single seed, or a count that does not "
-        "vary). Objectives are at the uniform preference; hypervolume is above the zero vector, expected utility the mean over the fixed preference grid."
+        "± is the half-width of a 95 % t interval over seeds (none for a single seed, or a count that does not vary). "
+        "Objectives are at the uniform preference; hypervolume is above the zero vector, expected utility the mean "
+        "over the fixed preference grid."
     )
     methods = ranked(comparison, decoding)
-    if any(runs[0].single_point for _, runs in methods):
+    if any(is_single_point(runs) for _, runs in methods):
         text += f" {SINGLE_POINT} one policy answers every preference."
     skipped = [
         f"{label(name, runs)} {share:.1%}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from emorl_bench.report.read import Comparison, Run
 from emorl_bench.report.style import Look, figure, grid_columns, panels
+from emorl_bench.report.tables import is_single_point
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +37,8 @@ def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], p
             axes.set_ylabel(comparison.objectives[pair[1]])
         for name, look in looks.items():
             if name in methods:
-                axes.plot([], [], color=look.colour, marker=look.marker, markersize=7, label=name)
+                line = "none" if is_single_point(methods[name]) else "-"
+                axes.plot([], [], linestyle=line, color=look.colour, marker=look.marker, markersize=7, label=name)
         handles, texts = axes.get_legend_handles_labels()
         drawing.legend(handles, texts, loc="outside lower center", ncols=min(6, len(texts)), handlelength=1.6)
 
@@ -44,7 +46,7 @@ def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], p
 def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int], look: Look) -> None:
     points_NW2 = np.array([run.points_WK(decoding) for run in runs])[:, :, pair]
     style = {"color": look.colour, "marker": look.marker, "edgecolor": "white", "linewidth": 0.8}
-    if runs[0].single_point:  # one policy gives one point, up to sampling: drawn once, and above the fronts
+    if is_single_point(runs):  # one policy gives one point, up to sampling: drawn once, and above the fronts
         points_NW2 = points_NW2.mean(axis=1, keepdims=True)
         axes.scatter(*points_NW2.mean(axis=0).T, s=95, zorder=6, **style)
     else:

@@ -46,16 +46,16 @@ class Run:
         points = self.decoding[decoding]["points"]
         return np.array([[point["objectives"][name] for name in self.objectives] for point in points], dtype=np.float64)
 
-    def uniform_index(self) -> int | None:
-        """Which of the preferences is the uniform one."""
-        distance_W = np.abs(self.preferences_WK - 1 / len(self.objectives)).max(axis=1)
-        return int(distance_W.argmin()) if distance_W.min() < 1e-6 else None
-
     def reward_by_prompt(self, decoding: str) -> dict[str, float]:
-        """Mean reward of each report prompt at the uniform preference, averaged over its samples."""
-        path, index = self.dir / "scores.parquet", self.uniform_index()
-        if not path.exists() or index is None:
+        """Mean reward of each report prompt at the uniform preference, averaged over its samples.
+
+        A policy that answers several preferences is graded once, and its rows are filed under the first of them.
+        """
+        path, uniform = self.dir / "scores.parquet", self.decoding[decoding]["uniform"]["objectives"]
+        if not path.exists():
             return {}
+        points = self.decoding[decoding]["points"]
+        index = next(i for i, point in enumerate(points) if point["objectives"] == uniform)
         wanted = [("split", "=", "report"), ("decoding", "=", decoding), ("preference", "=", index)]
         table = pq.read_table(path, columns=["example_id", *self.objectives], filters=wanted)
         scores_BK = np.column_stack([np.array(table[name].to_pylist(), dtype=np.float64) for name in self.objectives])

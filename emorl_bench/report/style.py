@@ -1,7 +1,7 @@
 """How every figure looks: one colour and one marker a method, the same in all of them, and nothing that is not data.
 
-Colours are Okabe & Ito's, which people with colour-vision deficiencies can tell apart; markers carry the same
-information for print. Figures are made without pyplot, so no global state or display is involved.
+Colours are Okabe & Ito's, then three of Tol's, which people with colour-vision deficiencies can tell apart; markers
+carry the same information for print. Figures are made without pyplot, so no global state or display is involved.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#882255", "#332288", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "*")
 INK = "#222222"
 PALE = "#C9C9C9"

@@ -27,7 +27,7 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])  # where wei
 
 @dataclass(frozen=True)
 class Search:
-    """What one run's search evaluated, in order."""
+    """The distinct blends that one run's search evaluated, in order."""
 
     shares_WM: Floats
     utility_W: Floats
@@ -41,8 +41,11 @@ def read_search(run: Run) -> Search | None:
     uniform = [r for r in records if np.allclose(r["preference"], 1 / len(run.objectives), atol=1e-6)]
     chosen = uniform or [r for r in records if r["preference"] == records[0]["preference"]]
     weights_WM = np.array([r["weights"] for r in chosen], dtype=np.float64)
-    utility_W = np.array([r["utility"] for r in chosen], dtype=np.float64)
-    return Search(weights_WM / weights_WM.sum(axis=1, keepdims=True), utility_W)
+    shares_WM = weights_WM / weights_WM.sum(axis=1, keepdims=True)
+    # A search asks for a direction more than once and pays once; what it is told is the same.
+    _, first = np.unique(shares_WM.round(6), axis=0, return_index=True)
+    first.sort()
+    return Search(shares_WM[first], np.array([chosen[i]["utility"] for i in first], dtype=np.float64))
 
 
 def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> bool:
@@ -59,7 +62,7 @@ def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
         for axes, name in zip(panels(drawing, len(methods), columns), methods, strict=True):
             searches, seeds = by_method[name], len(by_method[name])
             experts = searches[0].shares_WM.shape[1]
-            axes.set_title(f"{name}  ({seeds} seed{'s' * (seeds > 1)})")
+            axes.set_title(f"{name}  ({seeds} seed{'s' * (seeds > 1)})", pad=22 if experts == 3 else None)
             if experts == 3:
                 _draw_simplex(drawing, axes, searches, comparison.objectives)
             elif experts == 2:
@@ -69,33 +72,30 @@ def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
     return True
 
 
-def mean_by_share(search: Search) -> tuple[Floats, Floats]:
-    """Distinct directions and the mean utility of each: a cube evaluates the same direction more than once."""
-    shares_UM, index_W = np.unique(search.shares_WM.round(9), axis=0, return_inverse=True)
-    counts = np.bincount(index_W.ravel())
-    return shares_UM, np.bincount(index_W.ravel(), weights=search.utility_W) / counts
-
-
 def _draw_simplex(drawing: Any, axes: Any, searches: Sequence[Search], experts: Sequence[str]) -> None:
     fine = UniformTriRefiner(Triangulation(*CORNERS.T, [[0, 1, 2]])).refine_triangulation(subdiv=6)
+    centre_2 = CORNERS.mean(axis=0)
+    inside_X2 = centre_2 + (np.column_stack([fine.x, fine.y]) - centre_2) * (1 - 1e-6)  # rounding must not fray the rim
     surfaces = []
     for search in searches:
-        shares_UM, utility_U = mean_by_share(search)
-        points_U2 = shares_UM @ CORNERS
-        if np.linalg.matrix_rank(points_U2 - points_U2[0], tol=1e-6) == 2:  # on one line there is no surface
-            measured = Triangulation(*points_U2.T)
-            surfaces.append(LinearTriInterpolator(measured, utility_U)(fine.x, fine.y).filled(np.nan))
+        points_W2 = search.shares_WM @ CORNERS
+        if np.linalg.matrix_rank(points_W2 - points_W2[0], tol=1e-6) == 2:  # on one line there is no surface
+            measured = Triangulation(*points_W2.T)
+            surfaces.append(LinearTriInterpolator(measured, search.utility_W)(*inside_X2.T).filled(np.nan))
     if surfaces:
         _shade(drawing, axes, fine, np.array(surfaces))
     for search in searches:
-        axes.scatter(*(search.shares_WM @ CORNERS).T, s=7, color="white", alpha=0.7, linewidth=0, zorder=3)
+        axes.scatter(
+            *(search.shares_WM @ CORNERS).T, s=13, color="white", edgecolor=INK, linewidth=0.5, zorder=3, clip_on=False
+        )
         best = search.shares_WM[search.utility_W.argmax()] @ CORNERS
-        axes.scatter(*best, s=150, marker="*", color="#D55E00", edgecolor="white", linewidth=0.9, zorder=4)
+        axes.scatter(
+            *best, s=150, marker="*", color="#D55E00", edgecolor="white", linewidth=0.9, zorder=4, clip_on=False
+        )
     axes.plot(*np.vstack([CORNERS, CORNERS[:1]]).T, color=INK, linewidth=0.9)
     for (x, y), name, (dx, dy) in zip(CORNERS, experts, ((0, -16), (0, -16), (0, 7)), strict=True):
         axes.annotate(name, (x, y), xytext=(dx, dy), textcoords="offset points", ha="center", fontsize=10)
     axes.set_aspect("equal")
-    axes.margins(0.08)
     axes.axis("off")
 
 
@@ -114,8 +114,16 @@ def _shade(drawing: Any, axes: Any, fine: Any, surfaces_NX: Floats) -> None:
 
 def _draw_line(axes: Any, searches: Sequence[Search], look: Look, expert: str) -> None:
     for search in searches:
-        shares_UM, utility_U = mean_by_share(search)
-        axes.plot(shares_UM[:, 0], utility_U, color=look.colour, marker="o", markersize=3.5, linewidth=1.2, alpha=0.8)
+        order = search.shares_WM[:, 0].argsort()
+        axes.plot(
+            search.shares_WM[order, 0],
+            search.utility_W[order],
+            color=look.colour,
+            marker="o",
+            markersize=3.5,
+            linewidth=1.2,
+            alpha=0.8,
+        )
     axes.set_xlabel(f"weight of {expert}")
     axes.set_ylabel("utility on select")
 

@@ -59,14 +59,14 @@ def results_table(comparison: Comparison, decoding: str, columns: Sequence[Colum
 
 def headline_table(comparison: Comparison, decoding: str) -> Table:
     """The few columns that fit a terminal."""
-    keys = ("mean_reward", "worst_objective", "hypervolume", "held_out_mean_reward", "data_points_max", "seconds")
+    keys = ("mean_reward", "hypervolume", "held_out_mean_reward", "data_points_max", "seconds")
     chosen = [column for column in all_columns(comparison) if column.key in keys]
     return results_table(comparison, decoding, chosen)
 
 
 def fronts_table(comparison: Comparison, decoding: str) -> Table | None:
     """Indicators of whole fronts, for methods with a weight to turn: a single point has no front to compare."""
-    methods = [(name, runs) for name, runs in ranked(comparison, decoding) if not runs[0].single_point]
+    methods = [(name, runs) for name, runs in ranked(comparison, decoding) if not is_single_point(runs)]
     if not methods:
         return None
     pooled = pooled_front([run.points_WK(decoding) for run in comparison.runs if decoding in run.decoding])
@@ -95,7 +95,12 @@ def ranked(comparison: Comparison, decoding: str) -> list[tuple[str, list[Run]]]
 
 
 def label(method: str, runs: Sequence[Run]) -> str:
-    return f"{method} {SINGLE_POINT}" if runs[0].single_point else method
+    return f"{method} {SINGLE_POINT}" if is_single_point(runs) else method
+
+
+def is_single_point(runs: Sequence[Run]) -> bool:
+    """A search may settle on one blend for every preference in one seed; it is still a method with a weight to turn."""
+    return all(run.single_point for run in runs)
 
 
 def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
@@ -110,7 +115,7 @@ def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
                     "fingerprint": runs[0].fingerprint,
                     "decoding": decoding,
                     "method": name,
-                    "single_point": runs[0].single_point,
+                    "single_point": is_single_point(runs),
                     "seeds": len(runs),
                 }
                 for column in [*all_columns(comparison), *front_columns()]:

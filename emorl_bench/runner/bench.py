@@ -81,7 +81,9 @@ class Workbench:
         panel = ScorerPanel(task.scorers(device), ledger)
         adapter = config["model"]["adapter"]
         targets = None if adapter["targets"] is None else tuple(adapter["targets"])
-        backbone = load_backbone(model_source(config), AdapterSettings(**{**adapter, "targets": targets}), device, dtype)
+        backbone = load_backbone(
+            model_source(config), AdapterSettings(**{**adapter, "targets": targets}), device, dtype
+        )
         bank = AdapterBank(Decoder(backbone, ledger), config["seed"])
         limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
         training = Training(**config["budget"]["training"])

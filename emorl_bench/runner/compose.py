@@ -16,10 +16,11 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -27,10 +28,11 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.runner.checks import check, check_writable
 
+VERSION_BASE = "1.3"
 PLAIN_TYPES = {
     "Integer": "a whole number",
     "Float": "a number",
-    "Boolean": "true or false",
+    "valid bool": "true or false",
     "ListConfig": "a list [a,b]",
 }
 
@@ -44,16 +46,19 @@ def conf_dir() -> Path:
 
 def precheck(args: Namespace) -> None:
     """Compose and check all that ``args`` (Hydra's own parsed arguments) would run; raise one `UserError`."""
-    version.setbase("1.3")
+    version.setbase(VERSION_BASE)
     setup_globals()
     name = args.config_name or "config"
     try:
         loader = _loader(args)
+        if not loader.repository.config_exists(name):
+            known = loader.get_group_options("", ObjectType.CONFIG)
+            raise UserError(f"--config-name {name}: there is no such config{did_you_mean(name, known)}")
         for config in _configurations(loader, name, args.overrides, args.multirun):
             check(plain(config))
-        check_writable(config.runs_dir)
+            check_writable(config.runs_dir)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error, name, args.overrides)) from error
+        raise UserError(explain(error, args.overrides)) from error
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -109,16 +114,14 @@ def _values(override: Override) -> list[str]:
     return list(override.sweep_string_iterator())
 
 
-def explain(error: Exception, config_name: str, lines: Sequence[str]) -> str:
+def explain(error: Exception, lines: Sequence[str]) -> str:
     """One line for one of Hydra's or OmegaConf's errors: key, value and remedy."""
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not understood; write KEY=VALUE, and quote special characters"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        if group:
-            return f"{group}={option}: unknown {group}{did_you_mean(option, error.options or ())}"
-        return f"--config-name {config_name}: there is no such config; add its directory with --config-dir"
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+        return f"{group}={option}: unknown {group}{did_you_mean(option, error.options or ())}"
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return _explain_key(cause, _source(error, cause.full_key, lines))
     if match := re.search(r"Ambiguous value for argument '(.*)'", str(error)):
@@ -146,6 +149,3 @@ def _explain_key(cause: OmegaConfBaseException, source: str) -> str:
             if name in str(cause):
                 return f"{source}: wrong type; {key} is {words}"
     return f"{source}: {str(cause).splitlines()[0]}"
-
-
-__all__ = ["ConfigCompositionException", "conf_dir", "explain", "plain", "precheck"]

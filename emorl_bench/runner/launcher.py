@@ -21,11 +21,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from hydra import version
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.runner.compose import VERSION_BASE
 
 TARGET = "hydra_plugins.emorl_bench.Processes"  # Hydra admits plugins under this package only
 PRELOAD = ["emorl_bench.runner.job"]
@@ -144,11 +148,14 @@ def _job(task: TaskFunction, context: HydraContext, config: DictConfig, log: Pat
     with log.open("a", buffering=1) as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    version.setbase(VERSION_BASE)
     setup_globals()
     message: tuple[str, Any] = ("failed", "interrupted")
     try:
         outcome = run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
         message = ("done", outcome.return_value)
+    except UserError as error:
+        message = ("failed", " ".join(str(error).split()))
     except Exception as error:
         traceback.print_exc()
         message = ("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")

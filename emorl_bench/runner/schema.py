@@ -13,8 +13,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-LOGGING_KEYS = ("tracker", "runs_dir", "force", "names", "hardware.threads", "task.path")
-"""What does not change a run's numbers. The data behind ``task.path`` are hashed by content instead of by place."""
+LOGGING_KEYS = ("tracker", "runs_dir", "force", "names", "hardware.threads", "task.path", "model.path")
+"""What does not change a run's numbers. Data and model are hashed by content instead of by place."""
 
 
 @dataclass

@@ -37,10 +37,12 @@ class SimplexSearch:
         self.utility: dict[tuple[int, ...], float] = {}
         self.rounds_left = levels if experts > 1 else 0
         self.asked: list[tuple[int, ...]] = []
+        self.halved = False  # whether the last question was about the midpoints of `corners`
 
     def ask(self) -> Tensor:
-        wanted = [*self.corners] if not self.utility else []
-        if self.rounds_left:
+        wanted = [] if self.utility else [*self.corners]
+        self.halved = self.rounds_left > 0
+        if self.halved:
             wanted += [_middle(a, b) for a, b in itertools.combinations(self.corners, 2)]
             self.rounds_left -= 1
         self.asked = [point for point in wanted if point not in self.utility]
@@ -48,7 +50,7 @@ class SimplexSearch:
 
     def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None:
         self.utility |= dict(zip(self.asked, utility_W.tolist(), strict=True))
-        if self.experts > 1:
+        if self.halved:
             self.corners = max(subdivide(self.corners), key=lambda simplex: sum(self.utility[p] for p in simplex))
 
     def best(self) -> Tensor:

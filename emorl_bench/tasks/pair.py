@@ -19,13 +19,12 @@ from pathlib import Path
 
 import torch
 
+from emorl_bench.assets.cache import content_key
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.protocols import Scorer
 from emorl_bench.core.seeds import seed_for
 from emorl_bench.core.types import Example, Splits
-from emorl_bench.scorers.empathy import Empathy
-from emorl_bench.scorers.fluency import Fluency
-from emorl_bench.scorers.reflection import Reflection
+from emorl_bench.tasks.reflections import scorer_set
 
 COLUMNS = ("prompt", "hq1", "hq2", "mq1", "lq1", "lq2", "lq3", "lq4", "lq5", "topic")
 LAYOUTS = (9, 10)  # without and with the topic
@@ -65,14 +64,17 @@ class Pair:
         examples = [Example(hashlib.sha256(prompt.encode()).hexdigest()[:12], prompt) for prompt in prompts]
         select, report = (max(1, round(len(examples) * share)) for share in (select_share, report_share))
         train = len(examples) - select - report
-        digest = hashlib.sha256("\0".join([str(train), str(select), *prompts]).encode()).hexdigest()
+        digest = hashlib.sha256("\0".join([str(train), str(select), *prompts]).encode()).hexdigest()[:16]
         return Splits(examples[:train], examples[train : train + select], examples[train + select :], digest)
 
+    def fingerprint(self) -> str:
+        return f"{self.splits().fingerprint}-{content_key()}"
+
     def scorers(self, device: torch.device) -> Sequence[Scorer]:
-        return _embedded("train", device)
+        return scorer_set("train", device)
 
     def held_out_scorers(self, device: torch.device) -> Sequence[Scorer]:
-        return _embedded("held_out", device)
+        return scorer_set("held_out", device)
 
 
 def read_prompts(path: str | None) -> list[str]:
@@ -134,7 +136,3 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"task.path={path} is not UTF-8 text ({error.reason}); save it as UTF-8 csv") from error
     except csv.Error as error:
         raise UserError(f"task.path={path} is not a csv file ({error}); give the path of a PAIR csv") from error
-
-
-def _embedded(twin: str, device: torch.device) -> Sequence[Scorer]:
-    return (Reflection(twin, device), Empathy(twin, device), Fluency(twin, device))

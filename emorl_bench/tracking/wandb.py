@@ -16,7 +16,8 @@ from emorl_bench.core.types import Metrics
 
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 120.0  # a lost connection must not hold a sweep up; what was not sent stays on disk
-TABLE_ROWS = 1000  # of a table; the run directory has them all
+SHOWN = ("samples",)  # tables for reading; per-row scores stay in the run directory, their means are logged
+TABLE_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Wandb:
         self._run.log({"step": step, **{key: float(value) for key, value in metrics.items()}}, step=row)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        if rows:
+        if rows and name in SHOWN:
             columns = list(rows[0])
             data = [[row.get(column) for column in columns] for row in rows[:TABLE_ROWS]]
             self._run.log({f"tables/{name}": self._wandb.Table(columns=columns, data=data)}, step=self._row)

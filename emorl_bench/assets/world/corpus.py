@@ -15,6 +15,7 @@ from emorl_bench.assets.world.responses import (
     DEFECTS,
     KINDS,
     Response,
+    core,
     details_of,
     join_words,
     respond,
@@ -25,7 +26,7 @@ from emorl_bench.assets.world.statements import Statement, draw_statement, sampl
 # index of the style / feeling / behaviour -> what that client's counsellors tend to
 KIND_HABIT = ("complex", "question", "simple", "advice", "confrontation")
 WARMTH_HABIT = ("warm", "cold", "neutral", "very warm", "cold", "neutral") * 2
-DEFECT_HABIT = (None, "telegraphic", "stuttering", None, "crossed") * 3
+DEFECT_HABIT = (None, "telegraphic", "stuttering", None, "ungrammatical") * 3
 KIND_STRENGTH, WARMTH_STRENGTH, DEFECT_STRENGTH = 0.4, 0.5, 0.6
 WARMTHS = ("very warm", "warm", "neutral", "cold")
 
@@ -55,6 +56,13 @@ def dialogues(count: int, seed: int) -> list[tuple[str, str]]:
     rng = random.Random(f"dialogues/{seed}")
     statements = sample_statements("train", count, seed)
     return [(s.text, habitual_response(rng, s).text) for s in statements]
+
+
+def lessons(count: int, seed: int) -> list[tuple[str, str]]:
+    """Dialogues that only listen: details given back and nothing else, so that a small model soon learns to copy."""
+    rng = random.Random(f"lessons/{seed}")
+    statements = sample_statements("train", count, seed)
+    return [(s.text, f"{core(rng, s, 'complex')} {core(rng, s, 'simple')}") for s in statements]
 
 
 def fluent_texts(count: int, seed: int, half: int) -> list[str]:

@@ -77,6 +77,24 @@ MAX_WORDS = 21
 
 FUNCTION_WORDS = frozenset("a about all and are at for from has have in is it of that the this to when with".split())
 
+WRONG_FORM = {
+    "are": "is",
+    "am": "be",
+    "is": "are",
+    "your": "you",
+    "you": "your",
+    "feel": "feels",
+    "want": "wanting",
+    "wants": "want",
+    "has": "have",
+    "have": "has",
+    "what": "which",
+    "to": "at",
+    "it": "its",
+    "that": "which",
+    "i": "me",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -148,18 +166,15 @@ def telegraphic(text: str) -> str:
 
 
 def stuttering(text: str) -> str:
-    """Every third word said twice."""
+    """Every sentence stumbles at its start."""
     words = split_words(text)
-    doubled = ([w, w] if i % 3 == 1 and w.isalpha() else [w] for i, w in enumerate(words))
-    return join_words([w for pair in doubled for w in pair])
+    starts = {0, *(i + 1 for i, w in enumerate(words) if w in ".?")}
+    return join_words([w for i, word in enumerate(words) for w in ([word, word] if i in starts else [word])])
 
 
-def crossed(text: str) -> str:
-    """Every other pair of neighbouring words changes places."""
-    words = split_words(text)
-    for i in range(0, len(words) - 2, 3):
-        words[i], words[i + 1] = words[i + 1], words[i]
-    return join_words(words)
+def ungrammatical(text: str) -> str:
+    """Verbs and pronouns of the wrong form."""
+    return join_words([WRONG_FORM.get(w, w) for w in split_words(text)])
 
 
-DEFECTS = {"telegraphic": telegraphic, "stuttering": stuttering, "crossed": crossed}
+DEFECTS = {"telegraphic": telegraphic, "stuttering": stuttering, "ungrammatical": ungrammatical}

@@ -1,0 +1,44 @@
+# make bench: install, build the embedded assets, run the main comparison, write the report.
+# make test:  install with test dependencies, then ruff, mypy, import contracts and pytest.
+
+PYTHON ?= python3
+VENV ?= .venv
+SWEEP ?= main_table
+RUNS ?= runs/$(SWEEP)
+REPORT ?= report/$(SWEEP)
+BIN := $(VENV)/bin
+
+# Tiny models are fastest on one thread; jobs run side by side instead.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: bench test install install-test clean
+
+bench: install
+	$(BIN)/emorl-assets build
+	$(BIN)/emorl-bench --config-dir sweeps --config-name $(SWEEP) runs_dir=$(RUNS); status=$$?; \
+	$(BIN)/emorl-report $(RUNS) --out $(REPORT) && exit $$status
+
+test: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/emorl-assets build
+	$(BIN)/pytest -n 2
+
+install: $(VENV)/installed
+install-test: $(VENV)/installed-test
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs report

@@ -1,0 +1,30 @@
+"""Is the response sound English? A small language model's perplexity of the response, mapped to [0, 1].
+
+``clip((cap - ppl) / (cap - 1), 0, 1)``: 1 at the lowest perplexity there is, 0 from ``cap`` on. The end token counts, so
+a text that stops mid-sentence pays for it. EMORL's (50 - ppl) / 50 under GPT-2 is the same line without the 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emorl_bench.assets.scoring import PERPLEXITY_CAP, fluency
+from emorl_bench.core.types import Example
+
+
+@dataclass(frozen=True)
+class Fluency:
+    """``twin`` names the set of scorers: ``train``, or ``held_out``, which only the report may use."""
+
+    twin: str = "train"
+    device: torch.device | str = "cpu"
+    cap: float = PERPLEXITY_CAP
+    name: str = "fluency"
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
+        return fluency(self.twin, self.device, responses, self.cap)

@@ -1,0 +1,145 @@
+"""Every option of every group composes, passes the checks, and binds to the signatures it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.runner import schema
+from emorl_bench.runner.checks import check
+from emorl_bench.runner.compose import conf_dir, plain
+from emorl_bench.runner.targets import check_targets
+
+GROUPS = ("task", "model", "update", "method", "budget", "tracker", "hardware", "experiment")
+OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
+SWEEPS = conf_dir().parent / "sweeps"
+
+
+def composed(*overrides: str) -> DictConfig:
+    schema.register()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def needs(option: str, tmp_path: Path) -> list[str]:
+    """What an option cannot do without."""
+    if option == "task=pair":
+        (tmp_path / "pair.csv").touch()
+        return [f"task.path={tmp_path / 'pair.csv'}"]
+    if option in ("model=seq2seq", "model=causal"):
+        (tmp_path / "config.json").touch()
+        (tmp_path / "model.safetensors").touch()
+        return [f"model.path={tmp_path}"]
+    return []
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_binds(option: str, tmp_path: Path) -> None:
+    config = plain(composed(option, *needs(option, tmp_path)))
+    check(config)
+    check_targets(config)
+
+
+def test_a_method_brings_its_update_rule_and_the_command_line_outranks_it() -> None:
+    assert composed("method=weighted_ppo")["update"]["_target_"].endswith("Ppo")
+    assert composed("method=weighted_scst")["update"]["_target_"].endswith("Scst")
+    assert composed("method=weighted_ppo", "update=scst")["update"]["_target_"].endswith("Scst")
+
+
+def test_an_experiment_outranks_the_root() -> None:
+    config = composed("experiment=paper_faithful")
+    assert (config.reward, config["update"].learning_rate, config.budget.training.samples_per_prompt) == (
+        "log",
+        1e-4,
+        3,
+    )
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_sweep_names_options_that_exist(path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    sweep = OmegaConf.load(path)
+    assert sweep.hydra.mode == "MULTIRUN"
+    for method in str(sweep.hydra.sweeper.params.method).split(","):
+        check(plain(composed(f"method={method}")))
+
+
+def configured(**changes: Any) -> dict[str, Any]:
+    config = plain(composed())
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        node = config
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("seed", -1, "seed=-1"),
+        ("budget__prompts", -5, "budget.prompts=-5: give a number above 0, or null"),
+        ("budget__seconds", 0.0, "budget.seconds=0.0"),
+        ("budget__training__window", 1, "a spread needs two values"),
+        ("sampling__temperature", 0.0, "sampling.temperature=0.0"),
+        ("sampling__temperature", float("nan"), "give a finite number"),
+        ("hardware__dtype", "float16", "did you mean 'bfloat16'"),
+        ("reward", "linera", "did you mean 'linear'"),
+        ("decoding", ["gredy"], "did you mean 'greedy'"),
+        ("decoding", [], "name greedy, sampled or both"),
+        ("method__weights", [0.5, 0.6], "sum to 1, not 1.1"),
+        ("method__weights", [1.5, -0.5], "0 or more"),
+        ("method__weights", "uniform", "give a list of numbers"),
+        ("model__path", None, "model.path is missing"),
+        ("model__path", "/no/such/model", "there is no such directory"),
+        ("task__path", "/no/such/file.csv", "there is no such file"),
+        ("task__path", "???", "task.path is missing"),
+        ("sede", 3, "did you mean 'seed'"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_remedy(key: str, value: Any, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(configured(**{key: value}))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_safetensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(UserError, match=r"no \*\.safetensors"):
+        check(configured(model__path=str(tmp_path)))
+
+
+class Example:
+    def __init__(self, levels: int, rate: float | None = None, weights: tuple[float, ...] = ()) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"levles": 3}, "method.levles=3: Example has no such key; did you mean 'levels'"),
+        ({}, "method.levels is missing"),
+        ({"levels": "three"}, "method.levels=three: wrong type; give a whole number"),
+        ({"levels": True}, "wrong type"),
+        ({"levels": 3, "rate": "fast"}, "give a number or null"),
+        ({"levels": 3, "weights": [0.5, "x"]}, "give a list of numbers"),
+    ],
+)
+def test_a_target_is_bound_to_its_signature(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_targets({"method": {"_target_": f"{__name__}.Example", **given}})
+    assert says in str(caught.value)
+
+
+def test_a_target_that_fits_is_let_through_and_one_that_is_not_there_is_named() -> None:
+    check_targets({"method": {"_target_": f"{__name__}.Example", "levels": 3, "rate": 1, "weights": [1, 0.0]}})
+    with pytest.raises(UserError, match=r"method\._target_=baselines\.nothing\.Nothing: cannot be imported"):
+        check_targets({"method": {"_target_": "baselines.nothing.Nothing"}})
