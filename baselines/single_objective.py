@@ -1,7 +1,7 @@
 """Experts without blending: the one of every scale, and what a blend must beat to be worth its price.
 
-With ``objective`` it is that expert alone. Without, each preference is answered by whichever expert serves it best on the
-select split, so the front is made of the K experts themselves.
+With ``objective`` it is that expert alone. Without, each preference is answered by whichever expert serves it best on
+the select split, so the front is made of the K experts themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ class SingleObjective:
             # A simplex that is never subdivided has only its corners: the experts.
             return SearchedFront(bench, expert_bank(bench), Parameters(), SimplexSubdivision(levels=0))
         if self.objective not in bench.objectives:
-            raise UserError(
-                f"method.objective='{self.objective}': no such objective{did_you_mean(self.objective, bench.objectives)}"
-            )
+            hint = did_you_mean(self.objective, bench.objectives)
+            raise UserError(f"method.objective='{self.objective}': no such objective{hint}")
         return OnePolicy(expert(bench, self.objective))

@@ -1,7 +1,7 @@
 """One policy trained on one fixed weighted sum of the scores: what every ensemble must beat.
 
-`method=weighted_ppo` trains it with PPO, `method=weighted_scst` with the experts' own update rule. It may spend the whole
-budget that EMORL divides among its experts. It answers every preference with the same policy.
+`method=weighted_ppo` trains it with PPO, `method=weighted_scst` with the experts' own update rule. It may spend the
+whole budget that EMORL divides among its experts. It answers every preference with the same policy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""EMORL (2505.02579): one LoRA expert per objective, last hidden states blended while decoding, the blend found by search.
+"""EMORL (2505.02579): one LoRA expert per objective, last hidden states blended while decoding, the blend found by
+search.
 
 Against the release: every expert and every baseline has the same adapter, decoding and budget; the search works for any
 number of objectives, remembers what it has evaluated, and answers every preference, not only the uniform one.

@@ -1,8 +1,8 @@
 """``emorl-generate RUN --preference 0.6,0.3,0.1 [--text …]``: talk to what a run produced.
 
-The method is fitted again in its own run directory with a frozen bench: everything trained is loaded, nothing is trained,
-and a preference that was never asked for is searched then and there. So any method can be talked to, with no code of its
-own for it.
+The method is fitted again in its own run directory with a frozen bench: everything trained is loaded, nothing is
+trained, and a preference that was never asked for is searched then and there. So any method can be talked to, with no
+code of its own for it.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import make_bank, shaken, tiny_model, word_prompts
 from peft import PeftModel
 
-from conftest import make_bank, shaken, tiny_model, word_prompts
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
@@ -55,7 +55,10 @@ def test_batch_size_and_padding_change_nothing(architecture):
     )
     assert together.responses == chunked.responses
     torch.testing.assert_close(together.logprobs_BT, chunked.logprobs_BT, atol=1e-9, rtol=0)
-    alone = [shaken(make_bank(architecture, dtype=torch.float64), 1).generate([e], GREEDY, stream(0)) for e in word_prompts(7)]
+    alone = [
+        shaken(make_bank(architecture, dtype=torch.float64), 1).generate([e], GREEDY, stream(0))
+        for e in word_prompts(7)
+    ]
     greedy = shaken(make_bank(architecture, dtype=torch.float64), 1).generate(word_prompts(7), GREEDY, stream(0))
     assert greedy.responses == tuple(r.responses[0] for r in alone)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import make_bank, shaken, word_prompts
 from transformers.pytorch_utils import Conv1D
 
-from conftest import make_bank, shaken, word_prompts
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.ensemble.blending import HiddenState, Logits, Probabilities
@@ -55,7 +55,8 @@ def test_greedy_blend_does_not_change_with_the_scale_of_its_weights(architecture
     _, trio = experts(architecture)
     weights = torch.tensor([[0.2, 0.5, 0.3]], dtype=torch.float64)
     answers = {
-        HiddenState().blend(trio, weights * f).generate(word_prompts(6), GREEDY, stream(0)).responses for f in (0.1, 1, 7)
+        HiddenState().blend(trio, weights * f).generate(word_prompts(6), GREEDY, stream(0)).responses
+        for f in (0.1, 1, 7)
     }
     assert len(answers) == 1
 

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 import torch
+from conftest import make_bank, shaken, word_prompts
 from torch import Tensor
 
-from conftest import make_bank, shaken, word_prompts
 from emorl_bench.core.ledger import Cost, Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
@@ -35,7 +35,9 @@ class Tabular:
 
 
 def test_scst_gradient_in_expectation_is_the_policy_gradient():
-    """Over all pairs of samples, the mean gradient is (1 - 1/n) times that of E[R]: the mean baseline includes the sample."""
+    """Over all pairs of samples, the mean gradient is (1 - 1/n) times that of E[R]: the mean baseline includes the
+    sample.
+    """
     logits_TV = torch.randn(2, 3, generator=stream(0), dtype=torch.float64)
     policy, n = Tabular(logits_TV), 2
     sequences = torch.tensor(list(itertools.product(range(3), repeat=2)))
@@ -55,7 +57,9 @@ def test_scst_gradient_in_expectation_is_the_policy_gradient():
 
 
 def test_ppo_gradient_at_the_old_policy_is_the_policy_gradient():
-    """With ratio 1 the clipped surrogate's gradient is that of ``-A log pi``, here by finite differences of E[A pi/pi_old]."""
+    """With ratio 1 the clipped surrogate's gradient is that of ``-A log pi``, here by finite differences of E[A
+    pi/pi_old].
+    """
     logits_TV = torch.randn(2, 3, generator=stream(2), dtype=torch.float64)
     policy = Tabular(logits_TV)
     ids_BT = torch.tensor([[0, 2], [1, 1], [2, 0]])
@@ -175,7 +179,9 @@ def test_kl_estimate_against_the_exact_kl():
     ids_BT = torch.tensor(rows)
     mask_BT = torch.ones_like(ids_BT, dtype=torch.bool)
     mask_BT[0, 1] = False
-    every = Rollout(tuple(prompt * len(rows)), ("",) * len(rows), ids_BT, mask_BT, torch.zeros_like(mask_BT).double(), 1)
+    every = Rollout(
+        tuple(prompt * len(rows)), ("",) * len(rows), ids_BT, mask_BT, torch.zeros_like(mask_BT).double(), 1
+    )
     with torch.no_grad():
         own, reference = policy.logprobs(every).sum(1), policy.reference().logprobs(every).sum(1)
     torch.testing.assert_close(own.exp().sum().item(), 1.0)

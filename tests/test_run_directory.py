@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from test_conf import composed
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner import job
 from emorl_bench.runner.directory import RunDirectory, identity
-from test_conf import composed
 
 NAMES = {"task": "reflections", "model": "tiny_t5", "method": "emorl"}
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import WordShare, word_prompts
 
 from baselines.base import Base
 from baselines.cory import Cory
 from baselines.param_merge import ParamMerge
 from baselines.single_objective import SingleObjective
 from baselines.weighted_policy import WeightedPolicy
-from conftest import WordShare, word_prompts
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
@@ -69,7 +69,9 @@ def test_same_seed_same_training_and_another_seed_another(bench, tmp_path):
     assert any(not torch.equal(first[k], other[k]) for k in first)
 
 
-@pytest.mark.parametrize("rule", [Scst(learning_rate=2e-2), Ppo(learning_rate=2e-2, kl_target=1.0)], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "rule", [Scst(learning_rate=2e-2), Ppo(learning_rate=2e-2, kl_target=1.0)], ids=lambda r: type(r).__name__
+)
 @pytest.mark.parametrize("method", [WeightedPolicy(), Cory(swap_every=1)], ids=lambda m: type(m).__name__)
 def test_resume_after_a_kill_equals_an_uninterrupted_run(tmp_path, bench, rule, method):
     whole = bench("t5", steps=6, update=rule, dir=tmp_path / "whole")
@@ -98,7 +100,9 @@ def test_resume_after_a_kill_equals_an_uninterrupted_run(tmp_path, bench, rule, 
     name = "cory" if isinstance(method, Cory) else "policy"
     mine, theirs = made.ledger.phases[f"train/{name}"], whole.ledger.phases[f"train/{name}"]
     assert (mine.prompts, mine.generated_tokens, mine.optimiser_steps) == (
-        theirs.prompts, theirs.generated_tokens, theirs.optimiser_steps
+        theirs.prompts,
+        theirs.generated_tokens,
+        theirs.optimiser_steps,
     )
 
 

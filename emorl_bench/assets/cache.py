@@ -1,7 +1,7 @@
 """Assets by content: built once from code, kept under the user's cache directory, checked when loaded.
 
-The key is a hash of the source of this package and of the library versions that shape the result, so a change of code
-is a new directory and never a stale file. Directory of an asset: ``<cache>/<key>/<name>/``, its ``manifest.json`` holds
+The key is a hash of the sources and of the library versions that shape the result, so a change of code is a new
+directory and never a stale file. Directory of an asset: ``<cache>/<key>/<name>/``, its ``manifest.json`` holds
 the sha256 of every other file. ``EMORL_BENCH_CACHE`` overrides the place.
 """
 
@@ -26,6 +26,7 @@ from emorl_bench.core.errors import UserError, did_you_mean
 
 Builder = Callable[[Mapping[str, Path]], None]  # name -> empty directory to fill, for all missing assets at once
 MANIFEST = "manifest.json"
+SOURCES = ("world/*.py", "tokenizer.py", "scorer_*.py", "base_models.py")  # all that a built file follows from
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def content_key() -> str:
     """Hash of the code and the versions the assets follow from."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
-    for source in sorted(package.rglob("*.py")):
+    for source in sorted(path for pattern in SOURCES for path in package.glob(pattern)):
         digest.update(source.relative_to(package).as_posix().encode() + b"\0" + source.read_bytes())
     for library in (torch, transformers, tokenizers):
         digest.update(library.__version__.encode())
@@ -106,7 +107,7 @@ def cache_root() -> Path:
 
 @lru_cache(maxsize=8)
 def _cache(root: Path) -> Cache:
-    from emorl_bench.assets.build import BUILDERS, build_assets  # the trainers load slowly; most calls find the cache full
+    from emorl_bench.assets.build import BUILDERS, build_assets  # not above: build's processes import this module too
 
     return Cache(root / content_key(), tuple(BUILDERS), build_assets)
 

@@ -1,4 +1,6 @@
-"""``emorl-assets build`` makes the embedded models and scorers; ``emorl-assets check`` says whether they are fit for use."""
+"""``emorl-assets build`` makes the embedded models and scorers; ``emorl-assets check`` says whether they are fit for
+use.
+"""
 
 from __future__ import annotations
 

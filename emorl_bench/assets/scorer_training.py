@@ -21,7 +21,7 @@ from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.corpus import Pair, fluent_texts, labelled_pairs
 
 TWINS = {"train": {"half": 0, "seed": 11, "width": 48}, "held_out": {"half": 1, "seed": 23, "width": 40}}
-PAIRS, FLUENT_TEXTS, BATCH, CLASSIFIER_EPOCHS, LANGUAGE_EPOCHS = 12000, 10000, 128, 3, 3
+PAIRS, FLUENT_TEXTS, BATCH, CLASSIFIER_EPOCHS, LANGUAGE_EPOCHS = 10000, 8000, 128, 3, 3
 NETS: dict[str, Callable[[int, int], nn.Module]] = {"reflection": MatchNet, "empathy": PhraseNet, "fluency": CausalNet}
 Progress = Callable[[str], None]
 

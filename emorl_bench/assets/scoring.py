@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,7 @@ from emorl_bench.core.errors import UserError, did_you_mean
 
 BATCH = 512
 OBJECTIVES = ("reflection", "empathy", "fluency")
-PERPLEXITY_CAP = 4.0  # telegraphic and ungrammatical speech lie beyond it
+PERPLEXITY_CAP = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def perplexity(twin: str, device: torch.device | str, responses: Sequence[str]) 
 
 
 def fluency(twin: str, device: torch.device | str, responses: Sequence[str], cap: float = PERPLEXITY_CAP) -> Tensor:
-    """Perplexity on a line from 1 at the lowest there is to 0 at ``cap``: clip((cap - ppl) / (cap - 1))."""
-    return ((cap - perplexity(twin, device, responses)) / (cap - 1.0)).clamp(0.0, 1.0)
+    """Perplexity on a logarithmic line, 1 at the lowest there is, 0 from ``cap`` on: clip(1 - ln ppl / ln cap)."""
+    return (1.0 - perplexity(twin, device, responses).log() / math.log(cap)).clamp(0.0, 1.0)
 
 
 def all_scores(twin: str, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Generator
+from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.bank import on_one_base
 from emorl_bench.policies.decode import Head
 
 Mixing = Callable[[Tensor, Tensor, Head], Tensor]  # hidden (M, W, R, H), weights (W, M), head -> logits (W, R, V)
@@ -53,7 +53,7 @@ class MixedReadout:
         return len(self.weights_WM)
 
     def __call__(self, hidden_NRH: Tensor, head: Head) -> Tensor:
-        hidden_MWRH = hidden_NRH.unflatten(1, (self.copies, -1))
+        hidden_MWRH = hidden_NRH.view(len(hidden_NRH), self.copies, -1, hidden_NRH.shape[-1])
         return self.mixing(hidden_MWRH, self.weights_WM.to(hidden_NRH.device), head).flatten(0, 1)
 
 
@@ -61,27 +61,27 @@ class MixedReadout:
 class Blend:
     """M experts in lockstep on one prefix for each of W weight vectors."""
 
-    experts: Sequence[AdapterPolicy]
+    experts: Sequence[Policy]
     readout: MixedReadout
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
-        adapters = [expert.own for expert in self.experts if expert.own is not None]
-        return self.experts[0].decoder(adapters, examples, sampling, rng, self.readout)
+        decoder, adapters = on_one_base(self.experts)
+        return decoder(adapters, examples, sampling, rng, self.readout)
 
 
 @dataclass(frozen=True)
 class HiddenState:
-    def blend(self, experts: Sequence[AdapterPolicy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Blend(experts, MixedReadout(weights_WM, mix_hidden_states))
 
 
 @dataclass(frozen=True)
 class Logits:
-    def blend(self, experts: Sequence[AdapterPolicy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Blend(experts, MixedReadout(weights_WM, mix_logits))
 
 
 @dataclass(frozen=True)
 class Probabilities:
-    def blend(self, experts: Sequence[AdapterPolicy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Blend(experts, MixedReadout(weights_WM, mix_probabilities))

@@ -87,7 +87,8 @@ class Evaluations:
         greedy = replace(self.bench.sampling, temperature=0.0, samples_per_prompt=1)
         blend = self.aggregator.blend(self.experts, weights_WM)
         rollout = blend.generate(self.bench.select, greedy, stream(self.bench.seed, "search"))
-        return self.bench.score(rollout).double().unflatten(0, (len(weights_WM), -1)).mean(1)
+        scores_WPK = self.bench.score(rollout).double().reshape(len(weights_WM), -1, len(self.bench.objectives))
+        return scores_WPK.mean(1)
 
     def _record(self, keys: Sequence[tuple[float, ...]], scores_WK: Tensor, preference_K: Tensor, cost: Cost) -> None:
         if self.bench.frozen:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Generator
+from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.bank import on_one_base
 from emorl_bench.policies.decode import SideBySide
 from emorl_bench.policies.lora import merge
 
@@ -23,16 +23,16 @@ from emorl_bench.policies.lora import merge
 class Merges:
     """W merged policies decoded side by side, rows weight-major."""
 
-    experts: Sequence[AdapterPolicy]
+    experts: Sequence[Policy]
     weights_WM: Tensor
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
-        adapters = [expert.own for expert in self.experts if expert.own is not None]
+        decoder, adapters = on_one_base(self.experts)
         merged = [merge(adapters, weights_M) for weights_M in self.weights_WM]
-        return self.experts[0].decoder(merged, examples, sampling, rng, SideBySide(blocks=len(merged)))
+        return decoder(merged, examples, sampling, rng, SideBySide(blocks=len(merged)))
 
 
 @dataclass(frozen=True)
 class Parameters:
-    def blend(self, experts: Sequence[AdapterPolicy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Merges(experts, weights_WM)

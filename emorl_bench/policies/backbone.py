@@ -52,7 +52,8 @@ class Backbone(ABC):
 
     @property
     def device(self) -> torch.device:
-        return self.lm_head.weight.device
+        device: torch.device = self.model.device
+        return device
 
     @property
     def fingerprint(self) -> str:

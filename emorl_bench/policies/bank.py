@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.protocols import Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.adapter_files import save_adapter
 from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.decode import Decoder, SideBySide
-from emorl_bench.policies.lora import Adapter, active, fresh_adapter, merge
+from emorl_bench.policies.lora import Adapter, active, fresh_adapter
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class AdapterPolicy:
 
 @dataclass(frozen=True)
 class AdapterBank:
-    """Makes policies on one base model. ``seed`` fixes the initial adapter: every learner starts from the same point."""
+    """Makes policies on one base model. ``seed`` fixes the initial adapter: every learner starts at the same point."""
 
     decoder: Decoder
     seed: int
@@ -101,10 +102,18 @@ class AdapterBank:
         return AdapterPolicy(name, self.decoder, own)
 
 
-def merged_policy(experts: Sequence[AdapterPolicy], weights_M: Tensor) -> AdapterPolicy:
-    """The exact parameter merge of experts on the same base."""
-    adapters = [expert.own for expert in experts if expert.own is not None]
-    return AdapterPolicy("merge", experts[0].decoder, merge(adapters, weights_M))
+def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
+    """The adapters of several experts and the decoder they share.
+
+    Raises:
+        UserError: they are not adapters of one base model, so there is nothing to average.
+    """
+    own = [expert for expert in experts if isinstance(expert, AdapterPolicy)]
+    adapters = [expert.own for expert in own if expert.own is not None]
+    if len(adapters) < len(experts) or any(expert.decoder is not own[0].decoder for expert in own):
+        names = ", ".join(expert.name for expert in experts)
+        raise UserError(f"experts {names}: only adapters of the same loaded base model can be blended")
+    return own[0].decoder, adapters
 
 
 def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:

@@ -87,7 +87,9 @@ class Decoder:
             state, hidden = backbone.select(state, fan_out), hidden[fan_out]
         uniforms_TO = uniforms_TPG.flatten(1).repeat(1, readout.blocks).to(hidden.device)
         alive_O = torch.ones(readout.blocks * p * g, dtype=torch.bool, device=hidden.device)
-        ids, masks, logps = [], [], []
+        ids: list[Tensor] = []
+        masks: list[Tensor] = []
+        logps: list[Tensor] = []
         for t in range(sampling.max_new_tokens):
             if t:
                 # R output rows feed all N adapters; N*R output rows feed one each.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
@@ -14,7 +15,7 @@ from emorl_bench.policies.causal import CausalBackbone
 from emorl_bench.policies.lora import AdapterSettings
 from emorl_bench.policies.seq2seq import Seq2SeqBackbone
 
-FAMILIES: dict[str, tuple[type, type[Backbone]]] = {
+FAMILIES: dict[str, tuple[Any, type[Backbone]]] = {
     "seq2seq": (AutoModelForSeq2SeqLM, Seq2SeqBackbone),
     "causal": (AutoModelForCausalLM, CausalBackbone),
 }

@@ -1,8 +1,8 @@
 """Low-rank adapters on shared base weights, several at once.
 
-A `LoraLinear` computes ``x W^T + scale * (x A^T) B^T`` (Hu et al. 2106.09685, eq. 3). Adapters live outside the model, so
-switching one on or off copies nothing: `active` hands each layer the factors of N adapters stacked, and the layer takes
-its input rows as N equal blocks, one per adapter. One adapter is the case N = 1; none is the reference model.
+A `LoraLinear` computes ``x W^T + scale * (x A^T) B^T`` (Hu et al. 2106.09685, eq. 3). Adapters live outside the model,
+so switching one on or off copies nothing: `active` hands each layer the factors of N adapters stacked, and the layer
+takes its input rows as N equal blocks, one per adapter. One adapter is the case N = 1; none is the reference model.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,29 +58,28 @@ class Adapter:
 class LoraLinear(nn.Module):
     """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) that adds whatever adapters are active."""
 
-    def __init__(self, base: nn.Module) -> None:
+    def __init__(self, base: nn.Linear | Conv1D) -> None:
         super().__init__()
-        self.base = base
+        self.base: Any = base
         self._factors: tuple[Tensor, Tensor] | None = None  # A (N, r, in), B (N, out, r)
         self._scale, self._dropout = 1.0, 0.0
 
     @property
     def weight(self) -> Tensor:  # T5's feed-forward looks at its projection's dtype
-        return self.base.weight
+        weight: Tensor = self.base.weight
+        return weight
 
     @property
     def in_features(self) -> int:
-        weight = self.base.weight
-        return weight.shape[0] if isinstance(self.base, Conv1D) else weight.shape[1]
+        return self.weight.shape[0 if isinstance(self.base, Conv1D) else 1]
 
     @property
     def out_features(self) -> int:
-        weight = self.base.weight
-        return weight.shape[1] if isinstance(self.base, Conv1D) else weight.shape[0]
+        return self.weight.shape[1 if isinstance(self.base, Conv1D) else 0]
 
     def activate(self, adapters: Sequence[Adapter], name: str) -> None:
         pairs = [adapter.factors[name] for adapter in adapters]
-        dtype = self.base.weight.dtype
+        dtype = self.weight.dtype
         a_NRI = pairs[0][0][None] if len(pairs) == 1 else torch.stack([a for a, _ in pairs])
         b_NOR = pairs[0][1][None] if len(pairs) == 1 else torch.stack([b for _, b in pairs])
         self._factors = a_NRI.to(dtype), b_NOR.to(dtype)

@@ -1,4 +1,5 @@
-"""The training loop every gradient-based method shares: rounds, validation, best checkpoint, convergence, budget, resume.
+"""The training loop every gradient-based method shares: rounds, validation, best checkpoint, convergence, budget,
+resume.
 
 What a round does is the method's: `train` is the plain one (sample, score, update); CORY's has two agents.
 """
@@ -26,7 +27,7 @@ Round = Callable[[int], Metrics]
 def train(
     bench: Bench, policy: Policy, weighting: Weighting, *, name: str, budget: Budget, dir: Path | None = None
 ) -> Policy:
-    """Train one policy on one weighting until it converges or its budget is spent; returns it at its best validation."""
+    """Train one policy on one weighting until it converges or its budget is spent; it ends at its best validation."""
     learner = bench.update.learner(policy, bench.ledger)
 
     def round(step: int) -> Metrics:
@@ -113,7 +114,8 @@ class TrainingRun:
 
     def _validate(self, cost: Cost) -> None:
         """Grade every policy greedily on the select split; keep each one's best adapter."""
-        row, utilities = {}, []
+        row: dict[str, float] = {}
+        utilities: list[float] = []
         greedy = replace(self.bench.sampling, temperature=0.0, samples_per_prompt=1)
         for name, policy in self.policies.items():
             with self.bench.ledger.phase(f"validate/{self.name}"):

@@ -26,7 +26,8 @@ from emorl_bench.rl.optimiser import Optimiser, numbered
 class Ppo:
     """Settings of the rule; the numbers of CORY's and TRL's PPO are the defaults.
 
-    ``kl_target`` in nats per sequence makes ``kl_coefficient`` adaptive over ``kl_horizon`` samples; ``None`` keeps it fixed.
+    ``kl_target`` in nats per sequence makes ``kl_coefficient`` adaptive over ``kl_horizon`` samples; ``None`` keeps it
+    fixed.
     """
 
     learning_rate: float = 1e-3

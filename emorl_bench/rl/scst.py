@@ -27,7 +27,7 @@ def scst_loss(logprobs_BT: Tensor, advantages_B: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Scst:
-    """Settings of the rule. ``kl_coefficient`` subtracts so much reward per nat of ``log pi - log pi_ref`` (0: none)."""
+    """Settings of the rule. ``kl_coefficient`` subtracts that much reward per nat of ``log pi - log pi_ref``."""
 
     learning_rate: float = 1e-3
     weight_decay: float = 0.0

@@ -38,7 +38,7 @@ def fingerprint(config: Config) -> str:
 
 
 def comparison_fingerprint(config: Config) -> str:
-    """What must be equal for two runs to stand in one table: everything but the method, its update rule and the seed."""
+    """What must be equal for two runs to share a table: everything but the method, its update rule and the seed."""
     shared = ("budget", "sampling", "reward", "preferences", "decoding")
     return _hash(fingerprint(config), config["model"]["adapter"], config["hardware"]["dtype"], *map(config.get, shared))
 

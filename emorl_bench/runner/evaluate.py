@@ -66,7 +66,9 @@ class Grader:
         return grades
 
     def _grade_policy(self, policy: Generator, index: int, grades: Grades) -> dict[str, Row]:
-        """One point for each decoding. KL is an expectation over samples, so the sampled decoding measures it for all."""
+        """One point for each decoding. KL is an expectation over samples, so the sampled decoding measures it for
+        all.
+        """
         rollouts = {name: self._decode(policy, name) for name in self.decoding}
         sampled = rollouts["sampled"] if "sampled" in rollouts else self._decode(policy, "sampled")
         kl = kl_to_reference(sampled, self.reference)

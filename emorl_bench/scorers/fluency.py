@@ -1,7 +1,8 @@
 """Is the response sound English? A small language model's perplexity of the response, mapped to [0, 1].
 
-``clip((cap - ppl) / (cap - 1), 0, 1)``: 1 at the lowest perplexity there is, 0 from ``cap`` on. The end token counts, so
-a text that stops mid-sentence pays for it. EMORL's (50 - ppl) / 50 under GPT-2 is the same line without the 1.
+``clip(1 - ln ppl / ln cap, 0, 1)``: 1 at the lowest perplexity there is, 0 from ``cap`` on. The end token counts, so a
+text that stops mid-sentence pays for it. EMORL's (50 - ppl) / 50 under GPT-2 is linear in the perplexity; on a small
+vocabulary perplexities are small, and the logarithm (nats per token) spreads them better.
 """
 
 from __future__ import annotations

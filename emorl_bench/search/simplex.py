@@ -1,8 +1,8 @@
 """Coarse-to-fine search on the simplex: the hierarchical grid without the dimension that scaling wastes.
 
-A simplex is cut at its edge midpoints into 2^(M-1) simplices (edgewise subdivision, Edelsbrunner & Grayson 2000); the one
-whose corners have the largest summed utility is cut again. Corners are shared, so ``M + levels * M(M-1)/2`` evaluations
-reach a precision of 2^-levels: 18 for three experts and 1/32, where the cube asks for 135.
+A simplex is cut at its edge midpoints into 2^(M-1) simplices (edgewise subdivision, Edelsbrunner & Grayson 2000); the
+one whose corners have the largest summed utility is cut again. Corners are shared, so ``M + levels * M(M-1)/2``
+evaluations reach a precision of 2^-levels: 18 for three experts and 1/32, where the cube asks for 135.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class SimplexSearch:
             wanted += [_middle(a, b) for a, b in itertools.combinations(self.corners, 2)]
             self.rounds_left -= 1
         self.asked = [point for point in wanted if point not in self.utility]
-        return torch.tensor(self.asked, dtype=torch.float64).view(-1, self.experts) / self.unit
+        weights_WM = torch.tensor(self.asked, dtype=torch.float64).view(-1, self.experts)
+        return weights_WM.div(self.unit)
 
     def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None:
         self.utility |= dict(zip(self.asked, utility_W.tolist(), strict=True))
@@ -54,14 +55,15 @@ class SimplexSearch:
             self.corners = max(subdivide(self.corners), key=lambda simplex: sum(self.utility[p] for p in simplex))
 
     def best(self) -> Tensor:
-        return torch.tensor(max(self.utility, key=self.utility.__getitem__), dtype=torch.float64) / self.unit
+        point = max(self.utility, key=self.utility.__getitem__)
+        return torch.tensor(point, dtype=torch.float64).div(self.unit)
 
 
 def subdivide(corners: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
     """The 2^d simplices of the edgewise subdivision at edge midpoints.
 
-    A sub-simplex is a walk: two markers start at corners 0 and m, end at m and d, and one of them moves on by one corner
-    at each of the d moves; each stop is the midpoint of the two marked corners.
+    A sub-simplex is a walk: two markers start at corners 0 and m, end at m and d, and one of them moves on by one
+    corner at each of the d moves; each stop is the midpoint of the two marked corners.
     """
     d = len(corners) - 1
     for m in range(d + 1):

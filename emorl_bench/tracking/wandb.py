@@ -6,6 +6,7 @@ hash, so a resumed run continues where it was. The one place that imports wandb,
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from typing import Any
 
 from emorl_bench.core.types import Metrics
 
-INIT_SECONDS = 30.0
+log = logging.getLogger(__name__)
+
+INIT_SECONDS = 15.0
 FINISH_SECONDS = 120.0  # a lost connection must not hold a sweep up; what was not sent stays on disk
 SHOWN = ("samples",)  # tables for reading; per-row scores stay in the run directory, their means are logged
 TABLE_ROWS = 100
@@ -46,22 +49,28 @@ class Wandb:
         import wandb
 
         self._wandb = wandb
-        self._run = wandb.init(
-            project=project,
-            entity=entity,
-            dir=str(directory),
-            id=identity.id,
-            group=identity.group,
-            job_type=identity.job_type,
-            name=identity.name,
-            config=dict(config),
-            resume="allow",
-            reinit="create_new",
-            mode=_resolve(mode),
-            settings=wandb.Settings(
-                silent=True, console="off", init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
-            ),
-        )
+        options: dict[str, Any] = {
+            "project": project,
+            "entity": entity,
+            "dir": str(directory),
+            "id": identity.id,
+            "group": identity.group,
+            "job_type": identity.job_type,
+            "name": identity.name,
+            "config": dict(config),
+            "resume": "allow",
+            "reinit": "create_new",  # several jobs of one process stay several runs
+        }
+        chosen = _resolve(mode)
+        try:
+            self._run = wandb.init(mode=chosen, settings=_settings(), **options)
+        except wandb.errors.CommError as error:
+            if mode != "auto":
+                raise
+            log.warning(
+                "W&B cannot be reached (%s); recording offline, `wandb sync` sends it later", _first_line(error)
+            )
+            self._run = wandb.init(mode="offline", settings=_settings(), **options)
         self._row = 0
         self._run.define_metric("data_points", hidden=True)
         for pattern in ("tokens", "train/*", "eval/*", "search/*"):  # tokens: the other axis to choose in a panel
@@ -82,6 +91,16 @@ class Wandb:
 
     def close(self, status: str) -> None:
         self._run.finish(exit_code=0 if status == "done" else 1)
+
+
+def _settings() -> Any:
+    import wandb
+
+    return wandb.Settings(silent=True, console="off", init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 def _resolve(mode: str) -> Any:

@@ -26,7 +26,7 @@ from emorl_bench.assets.world.statements import Statement, draw_statement, sampl
 # index of the style / feeling / behaviour -> what that client's counsellors tend to
 KIND_HABIT = ("complex", "question", "simple", "advice", "confrontation")
 WARMTH_HABIT = ("warm", "cold", "neutral", "very warm", "cold", "neutral") * 2
-DEFECT_HABIT = (None, "telegraphic", "stuttering", None, "ungrammatical") * 3
+DEFECT_HABIT = (None, "telegraphic", "inverted", None, "ungrammatical") * 3
 KIND_STRENGTH, WARMTH_STRENGTH, DEFECT_STRENGTH = 0.4, 0.5, 0.6
 WARMTHS = ("very warm", "warm", "neutral", "cold")
 

@@ -97,7 +97,7 @@ OBSTACLES = (
     "nobody would notice anyway",
 )
 
-# Five styles of speaking; each names the situation (event and behaviour), the feeling and both sides of the ambivalence.
+# Five styles of speaking; each tells the situation, the feeling and both sides of the ambivalence.
 STYLES = (
     "since {event}, i {doing}. i feel {feeling}. i want to {hope}, but {obstacle}.",
     "well, i {doing} since {event}. {obstacle}. still, i am {feeling} and i want to {hope}.",

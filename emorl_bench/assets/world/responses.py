@@ -165,11 +165,12 @@ def telegraphic(text: str) -> str:
     return join_words([w for w in split_words(text) if w not in FUNCTION_WORDS])
 
 
-def stuttering(text: str) -> str:
-    """Every sentence stumbles at its start."""
+def inverted(text: str) -> str:
+    """Every sentence starts with its second word."""
     words = split_words(text)
-    starts = {0, *(i + 1 for i, w in enumerate(words) if w in ".?")}
-    return join_words([w for i, word in enumerate(words) for w in ([word, word] if i in starts else [word])])
+    for i in [0, *(i + 1 for i, w in enumerate(words) if w in ".?" and i + 2 < len(words))]:
+        words[i], words[i + 1] = words[i + 1], words[i]
+    return join_words(words)
 
 
 def ungrammatical(text: str) -> str:
@@ -177,4 +178,4 @@ def ungrammatical(text: str) -> str:
     return join_words([WRONG_FORM.get(w, w) for w in split_words(text)])
 
 
-DEFECTS = {"telegraphic": telegraphic, "stuttering": stuttering, "ungrammatical": ungrammatical}
+DEFECTS = {"telegraphic": telegraphic, "inverted": inverted, "ungrammatical": ungrammatical}

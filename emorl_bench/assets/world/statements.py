@@ -1,7 +1,7 @@
 """Client statements and their split by situation.
 
-A situation is a behaviour in the circumstances of an event (14 x 12). The split is a Latin pattern over that grid: every
-behaviour and every event is met in training, but never the two together that a report statement is about.
+A situation is a behaviour in the circumstances of an event (14 x 12). The split is a Latin pattern over that grid:
+every behaviour and every event is met in training, but never the two together that a report statement is about.
 """
 
 from __future__ import annotations
