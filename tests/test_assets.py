@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
 from emorl_bench.assets import cli
 from emorl_bench.assets.cache import Cache, asset_dir
 from emorl_bench.assets.diagnostics import Check, accuracy_checks, agreement_checks, base_checks, trivial_checks
 from emorl_bench.assets.tokenizer import SEP
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Example
-from emorl_bench.tasks.reflections import Reflections
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from emorl_bench.scorers.empathy import Empathy
+from emorl_bench.scorers.fluency import Fluency
+from emorl_bench.scorers.reflection import Reflection
+
+SCORERS = (Reflection(), Empathy(), Fluency())
 
 
 def unmet(checks: list[Check]) -> list[str]:
@@ -56,8 +61,7 @@ def test_scores_are_in_bounds_and_do_not_depend_on_the_batch() -> None:
     prompts = ["since i lost my job, i drink every night.", "", "unseen words entirely"]
     responses = ["you drink every night since you lost your job.", "hello", ""]
     examples = [Example(str(i), prompt) for i, prompt in enumerate(prompts)]
-    cpu = torch.device("cpu")
-    for scorer in (*Reflections().scorers(cpu), *Reflections().held_out_scorers(cpu)):
+    for scorer in (*SCORERS, *(scorer.held_out() for scorer in SCORERS)):
         together = scorer.score(examples, responses)
         alone = torch.cat([scorer.score([e], [r]) for e, r in zip(examples, responses, strict=True)])
         assert together.dtype == torch.float32
@@ -67,7 +71,7 @@ def test_scores_are_in_bounds_and_do_not_depend_on_the_batch() -> None:
 
 def test_scoring_64_texts_takes_milliseconds() -> None:
     example = Example("0", "since i lost my job, i drink every night. i feel guilty. i want to have some peace.")
-    for scorer in Reflections().scorers(torch.device("cpu")):
+    for scorer in SCORERS:
         scorer.score([example] * 64, ["you feel guilty about drinking."] * 64)
         started = time.perf_counter()
         scorer.score([example] * 64, ["you feel guilty about drinking."] * 64)

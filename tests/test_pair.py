@@ -7,9 +7,11 @@ import logging
 from pathlib import Path
 
 import pytest
-import torch
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.scorers.empathy import Empathy
+from emorl_bench.scorers.fluency import Fluency
+from emorl_bench.scorers.reflection import Reflection
 from emorl_bench.tasks.pair import COLUMNS, Pair, read_prompts
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "pair" / "topic_clean_umich.csv"
@@ -27,7 +29,8 @@ def write(path: Path, content: list[list[str]], header: bool = False) -> str:
 
 
 def pair(path: str | None, split_by: str = "prompt", split_seed: int = 0, share: float = 0.1) -> Pair:
-    return Pair(path, split_by, split_seed, share, share)
+    scorers = {scorer.name: scorer for scorer in (Reflection(), Empathy(), Fluency())}
+    return Pair(path, scorers, split_by, split_seed, share, share)
 
 
 @pytest.mark.parametrize("header", [False, True])
@@ -59,16 +62,9 @@ def test_the_shuffle_is_seeded_and_ignores_file_order_but_the_paper_option_does_
 
 def test_the_fingerprint_follows_the_prompts_and_the_split(tmp_path: Path) -> None:
     path, moved = write(tmp_path / "pair.csv", rows()), write(tmp_path / "moved.csv", rows())
-    assert pair(path).fingerprint() == pair(moved).fingerprint()
+    assert pair(path).splits().fingerprint == pair(moved).splits().fingerprint
     others = [pair(path, split_seed=1), pair(path, "file_order"), pair(write(tmp_path / "less.csv", rows(39)))]
-    assert len({pair(path).fingerprint(), *(other.fingerprint() for other in others)}) == 4
-
-
-def test_scorers_are_the_embedded_ones_and_the_held_out_set_is_another() -> None:
-    cpu = torch.device("cpu")
-    trained, held_out = pair(None).scorers(cpu), pair(None).held_out_scorers(cpu)
-    assert [s.name for s in trained] == [s.name for s in held_out] == ["reflection", "empathy", "fluency"]
-    assert not set(trained) & set(held_out)
+    assert len({pair(path).splits().fingerprint, *(other.splits().fingerprint for other in others)}) == 4
 
 
 def test_duplicates_are_removed_and_counted_with_their_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -153,3 +153,30 @@ def test_wandb_shows_the_numbers_of_the_local_record(tmp_path: Path, monkeypatch
     summary = [r["summary"]["update"] for r in records if r["type"] == "summary"]
     assert any(update.get("final/mean_reward") == 0.625 for update in summary)
     assert [r["exit"]["exit_code"] for r in records if r["type"] == "exit"] == [0]
+
+
+def test_out_of_reach_is_recorded_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    from emorl_bench.tracking.wandb import Identity, Wandb
+
+    tried: list[str] = []
+    init = wandb.init
+
+    def out_of_reach(*, mode: str, **options: Any) -> Any:
+        tried.append(mode)
+        if mode == "online":
+            raise wandb.errors.CommError("no such host")
+        return init(mode="offline", **options)
+
+    monkeypatch.setattr(wandb, "init", out_of_reach)
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)  # somebody is logged in
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    view = Wandb(tmp_path, {}, Identity("ef56ab78", "g", "m", "s0"), project="emorl-bench")
+    view.log({"train/a/loss": 0.5}, step=1, row=1)
+    view.close("failed")
+    assert tried == ["online", "offline"]
+    (log,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    assert [r["exit"]["exit_code"] for r in inspect(log) if r["type"] == "exit"] == [1]
+    with pytest.raises(wandb.errors.CommError):  # who says online means online
+        Wandb(tmp_path, {}, Identity("ef56ab79", "g", "m", "s0"), project="emorl-bench", mode="online")

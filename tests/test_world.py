@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.corpus import dialogues, labelled_pairs, misheard
 from emorl_bench.assets.world.lexicon import to_you
@@ -40,7 +41,7 @@ def test_training_data_never_mention_a_report_situation() -> None:
 
 
 def test_the_same_seed_gives_the_same_task_and_another_seed_another() -> None:
-    one, same, other = Reflections().splits(), Reflections().splits(), Reflections(split_seed=1).splits()
+    one, same, other = Reflections({}).splits(), Reflections({}).splits(), Reflections({}, split_seed=1).splits()
     assert one == same
     assert one.fingerprint != other.fingerprint
     assert (len(one.train), len(one.select), len(one.report)) == (2000, 48, 96)
@@ -49,7 +50,7 @@ def test_the_same_seed_gives_the_same_task_and_another_seed_another() -> None:
 
 def test_a_split_of_no_prompts_is_refused() -> None:
     with pytest.raises(UserError, match=r"task\.select=0"):
-        Reflections(select=0).splits()
+        Reflections({}, select=0).splits()
 
 
 def test_counsellors_speak_of_you() -> None:

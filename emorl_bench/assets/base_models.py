@@ -20,8 +20,8 @@ from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.corpus import dialogues, lessons
 
 BATCH, RATE, SEED, IGNORE = 16, 3e-3, 7, -100
-LISTENING = 0.52  # share of the steps
-STEPS = {"tiny_t5": 440, "tiny_gpt2": 440}
+LISTENING = 0.33  # share of the steps
+STEPS = {"tiny_t5": 700, "tiny_gpt2": 580}
 Progress = Callable[[str], None]
 Rows = list[tuple[list[int], list[int]]]  # prompt ids, response ids with the end token
 

@@ -81,7 +81,8 @@ class Cache:
             return FileLock(self.root / "build.lock")
         except OSError as error:
             raise UserError(
-                f"cache directory {self.root} cannot be written ({error.strerror}); set EMORL_BENCH_CACHE to one that can"
+                f"cache directory {self.root} cannot be written ({error.strerror}); "
+                "set EMORL_BENCH_CACHE to one that can"
             ) from error
 
 

@@ -76,6 +76,7 @@ class CausalNet(nn.Module):
     def __init__(self, vocabulary: int, width: int, dilations: tuple[int, ...] = (1, 2, 4)) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
+        self.dilations = dilations
         self.layers = nn.ModuleList(nn.Conv1d(width, 2 * width, 3, dilation=d) for d in dilations)
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
@@ -84,8 +85,8 @@ class CausalNet(nn.Module):
     def forward(self, before_BT: Tensor) -> Tensor:
         """Log-probabilities (B, T, V) of the next word after each prefix."""
         x_BHT = self.embed(before_BT).transpose(1, 2)
-        for layer in self.layers:
-            past_BHT = F.pad(x_BHT, (2 * layer.dilation[0], 0))
+        for layer, dilation in zip(self.layers, self.dilations, strict=True):
+            past_BHT = F.pad(x_BHT, (2 * dilation, 0))
             value_BHT, gate_BHT = layer(past_BHT).chunk(2, dim=1)
             x_BHT = x_BHT + value_BHT * torch.sigmoid(gate_BHT)
         hidden_BTH = self.norm(x_BHT.transpose(1, 2))

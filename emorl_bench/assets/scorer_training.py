@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,7 +22,7 @@ from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.corpus import Pair, fluent_texts, labelled_pairs
 
 TWINS = {"train": {"half": 0, "seed": 11, "width": 48}, "held_out": {"half": 1, "seed": 23, "width": 40}}
-PAIRS, FLUENT_TEXTS, BATCH, CLASSIFIER_EPOCHS, LANGUAGE_EPOCHS = 10000, 8000, 128, 3, 3
+PAIRS, FLUENT_TEXTS, BATCH, CLASSIFIER_EPOCHS, LANGUAGE_EPOCHS = 9000, 8000, 128, 3, 3
 NETS: dict[str, Callable[[int, int], nn.Module]] = {"reflection": MatchNet, "empathy": PhraseNet, "fluency": CausalNet}
 Progress = Callable[[str], None]
 
@@ -46,7 +47,7 @@ def build_scorers(twin: str, directory: Path, progress: Progress) -> None:
     for name in ("reflection", "empathy"):
         fit_classifier(nets[name], tokenizer, pairs, name)
         progress(f"scorers/{twin}: {name} trained")
-    fit_language_model(nets["fluency"], tokenizer, texts)
+    fit_language_model(cast(CausalNet, nets["fluency"]), tokenizer, texts)
     progress(f"scorers/{twin}: fluency trained")
     for name, net in nets.items():
         save_file(net.state_dict(), directory / f"{name}.safetensors")
@@ -74,7 +75,7 @@ def fit_classifier(net: nn.Module, tokenizer: PreTrainedTokenizerFast, pairs: li
     descend(net, loss, len(pairs), CLASSIFIER_EPOCHS, 3e-3)
 
 
-def fit_language_model(net: nn.Module, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> None:
+def fit_language_model(net: CausalNet, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> None:
     response_NT = encode(tokenizer, texts, end=True)
     descend(net, lambda rows: net.nll(response_NT[rows]).mean(), len(texts), LANGUAGE_EPOCHS, 3e-3)
 

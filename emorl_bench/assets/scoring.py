@@ -6,18 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from emorl_bench.assets.cache import asset_dir
+from emorl_bench.assets.scorer_nets import CausalNet
 from emorl_bench.assets.scorer_training import NETS, TWINS, encode, load_net
 from emorl_bench.core.errors import UserError, did_you_mean
 
 BATCH = 512
 OBJECTIVES = ("reflection", "empathy", "fluency")
-PERPLEXITY_CAP = 10.0
+PERPLEXITY_CAP = 20.0
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,21 @@ def classify(
         prompt_BS = encode(loaded.tokenizer, list(prompts[at : at + BATCH])).to(device)
         response_BT = encode(loaded.tokenizer, list(responses[at : at + BATCH])).to(device)
         with torch.no_grad():
-            scores.append(torch.sigmoid(loaded.nets[objective](prompt_BS, response_BT)).float().cpu())
+            score_B = torch.sigmoid(loaded.nets[objective](prompt_BS, response_BT)).float()
+        # silence is no answer, whatever a net makes of it
+        said_B = (response_BT != loaded.tokenizer.pad_token_id).any(1)
+        scores.append((score_B * said_B).cpu())
     return torch.cat(scores) if scores else torch.zeros(0)
 
 
 def perplexity(twin: str, device: torch.device | str, responses: Sequence[str]) -> Tensor:
     """exp of the mean negative log-likelihood per token (B,), end token included, on the CPU."""
     loaded, values = scorer_set(twin, str(device)), []
+    language_model = cast(CausalNet, loaded.nets["fluency"])
     for at in range(0, len(responses), BATCH):
         response_BT = encode(loaded.tokenizer, list(responses[at : at + BATCH]), end=True).to(device)
         with torch.no_grad():
-            values.append(loaded.nets["fluency"].nll(response_BT).exp().float().cpu())
+            values.append(language_model.nll(response_BT).exp().float().cpu())
     return torch.cat(values) if values else torch.zeros(0)
 
 

@@ -44,15 +44,17 @@ class Scorer(Protocol):
     def bounds(self) -> tuple[float, float]: ...
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor: ...  # (B,) float32
+    def on(self, device: torch.device) -> Scorer: ...
+    def held_out(self) -> Scorer: ...  # its independently trained twin, for the report; a rule is its own
+    def fingerprint(self) -> str: ...  # of what its settings do not show, such as weights
 
 
 class Task(Protocol):
-    """Prompts and the scorers that judge answers to them."""
+    """Prompts and the K scorers that judge answers to them."""
 
+    @property
+    def scorers(self) -> Mapping[str, Scorer]: ...
     def splits(self) -> Splits: ...
-    def fingerprint(self) -> str: ...  # of prompts, splits and scorers
-    def scorers(self, device: torch.device) -> Sequence[Scorer]: ...  # K, what methods train and select against
-    def held_out_scorers(self, device: torch.device) -> Sequence[Scorer]: ...  # never trained or selected against
 
 
 class Weighting(Protocol):

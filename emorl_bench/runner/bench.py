@@ -34,13 +34,16 @@ def fingerprint(config: Config) -> str:
     """Hash of the data, the scorers and the base model: with the configuration it decides every number of a run."""
     source = model_source(config)
     check_source(source)
-    return _hash(build_task(config).fingerprint(), _weights_hash(Path(source.path)))
+    task = build_task(config)
+    scorers = [scorer.fingerprint() for scorer in task.scorers.values()]
+    return _hash(task.splits().fingerprint, scorers, _weights_hash(Path(source.path)))
 
 
 def comparison_fingerprint(config: Config) -> str:
     """What must be equal for two runs to share a table: everything but the method, its update rule and the seed."""
     shared = ("budget", "sampling", "reward", "preferences", "decoding")
-    return _hash(fingerprint(config), config["model"]["adapter"], config["hardware"]["dtype"], *map(config.get, shared))
+    apart = [config["model"]["adapter"], config["hardware"]["dtype"], config["task"]["scorers"]]
+    return _hash(fingerprint(config), *apart, *map(config.get, shared))
 
 
 def expert_fingerprint(config: Config) -> str:
@@ -52,7 +55,17 @@ def expert_fingerprint(config: Config) -> str:
 
 
 def build_task(config: Config) -> Task:
+    """The configured task.
+
+    Raises:
+        UserError: it has no scorers.
+    """
     task: Task = instantiate(dict(config["task"]), _convert_="object")
+    if not task.scorers:
+        raise UserError("task.scorers is empty: add an objective, such as +scorer@task.scorers.reflection=reflection")
+    for key, scorer in task.scorers.items():
+        if key != scorer.name:
+            raise UserError(f"task.scorers.{key}: this scorer is named '{scorer.name}'; use that name as the key")
     return task
 
 
@@ -78,7 +91,8 @@ class Workbench:
         ledger = Ledger(device)
         task = build_task(config)
         splits = _limited(task.splits(), config["budget"])
-        panel = ScorerPanel(task.scorers(device), ledger)
+        scorers = list(task.scorers.values())
+        panel = ScorerPanel([scorer.on(device) for scorer in scorers], ledger)
         adapter = config["model"]["adapter"]
         targets = None if adapter["targets"] is None else tuple(adapter["targets"])
         backbone = load_backbone(
@@ -109,7 +123,7 @@ class Workbench:
             frozen=frozen,
         )
         preferences_WK = simplex_grid(len(panel.objectives), config["preferences"]["divisions"])
-        held_out = ScorerPanel(task.held_out_scorers(device), ledger)
+        held_out = ScorerPanel([scorer.held_out().on(device) for scorer in scorers], ledger)
         grader = Grader(
             report=splits.report,
             panel=panel,

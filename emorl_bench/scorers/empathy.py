@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from emorl_bench.assets.scoring import classify
 from emorl_bench.core.types import Example
+from emorl_bench.scorers.embedded import Embedded
 
 
 @dataclass(frozen=True)
-class Empathy:
-    """``twin`` names the set of scorers: ``train``, or ``held_out``, which only the report may use."""
-
-    twin: str = "train"
-    device: torch.device | str = "cpu"
+class Empathy(Embedded):
     name: str = "empathy"
-    bounds: tuple[float, float] = (0.0, 1.0)
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        return classify(self.twin, self.name, self.device, [e.prompt for e in examples], responses)
+        return classify(self.twin, "empathy", self.device, [e.prompt for e in examples], responses)

@@ -10,22 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from emorl_bench.assets.scoring import PERPLEXITY_CAP, fluency
 from emorl_bench.core.types import Example
+from emorl_bench.scorers.embedded import Embedded
 
 
 @dataclass(frozen=True)
-class Fluency:
-    """``twin`` names the set of scorers: ``train``, or ``held_out``, which only the report may use."""
+class Fluency(Embedded):
+    """``cap`` is the perplexity from which the score is 0."""
 
-    twin: str = "train"
-    device: torch.device | str = "cpu"
     cap: float = PERPLEXITY_CAP
     name: str = "fluency"
-    bounds: tuple[float, float] = (0.0, 1.0)
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         return fluency(self.twin, self.device, responses, self.cap)

@@ -13,18 +13,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from emorl_bench.assets.cache import content_key
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.protocols import Scorer
 from emorl_bench.core.seeds import seed_for
 from emorl_bench.core.types import Example, Splits
-from emorl_bench.tasks.reflections import scorer_set
 
 COLUMNS = ("prompt", "hq1", "hq2", "mq1", "lq1", "lq2", "lq3", "lq4", "lq5", "topic")
 LAYOUTS = (9, 10)  # without and with the topic
@@ -44,6 +40,7 @@ class Pair:
     """
 
     path: str | None
+    scorers: Mapping[str, Scorer]
     split_by: str
     split_seed: int
     select_share: float
@@ -66,15 +63,6 @@ class Pair:
         train = len(examples) - select - report
         digest = hashlib.sha256("\0".join([str(train), str(select), *prompts]).encode()).hexdigest()[:16]
         return Splits(examples[:train], examples[train : train + select], examples[train + select :], digest)
-
-    def fingerprint(self) -> str:
-        return f"{self.splits().fingerprint}-{content_key()}"
-
-    def scorers(self, device: torch.device) -> Sequence[Scorer]:
-        return scorer_set("train", device)
-
-    def held_out_scorers(self, device: torch.device) -> Sequence[Scorer]:
-        return scorer_set("held_out", device)
 
 
 def read_prompts(path: str | None) -> list[str]:

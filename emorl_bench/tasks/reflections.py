@@ -8,18 +8,13 @@ training situations only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
 
 from emorl_bench.assets.world.statements import SPLITS, sample_statements
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Scorer
 from emorl_bench.core.types import Example, Splits
-from emorl_bench.scorers.empathy import Empathy
-from emorl_bench.scorers.fluency import Fluency
-from emorl_bench.scorers.reflection import Reflection
 
 LARGEST_SPLIT = 20_000  # of the 144,000 statements that the situations of the smaller splits can make
 
@@ -28,6 +23,7 @@ LARGEST_SPLIT = 20_000  # of the 144,000 statements that the situations of the s
 class Reflections:
     """Sizes of the splits and the seed that draws them; the same for every run of a comparison."""
 
+    scorers: Mapping[str, Scorer]
     train: int = 2000
     select: int = 48
     report: int = 96
@@ -40,19 +36,8 @@ class Reflections:
             digest.update("\0".join([split, *(e.prompt for e in examples)]).encode())
         return Splits(**rows, fingerprint=digest.hexdigest()[:16])
 
-    def scorers(self, device: torch.device) -> Sequence[Scorer]:
-        return scorer_set("train", device)
-
-    def held_out_scorers(self, device: torch.device) -> Sequence[Scorer]:
-        return scorer_set("held_out", device)
-
     def _examples(self, split: str, count: int) -> tuple[Example, ...]:
         if not 1 <= count <= LARGEST_SPLIT:
             raise UserError(f"task.{split}={count} is out of range; give a number of prompts from 1 to {LARGEST_SPLIT}")
         statements = sample_statements(split, count, self.split_seed)
         return tuple(Example(f"{split}-{i}", statement.text) for i, statement in enumerate(statements))
-
-
-def scorer_set(twin: str, device: torch.device) -> tuple[Scorer, ...]:
-    """The three objectives under one of the two independently trained sets of scorers."""
-    return Reflection(twin, device), Empathy(twin, device), Fluency(twin, device)

@@ -70,6 +70,7 @@ class Wandb:
             log.warning(
                 "W&B cannot be reached (%s); recording offline, `wandb sync` sends it later", _first_line(error)
             )
+            wandb.teardown()  # gives the id back
             self._run = wandb.init(mode="offline", settings=_settings(), **options)
         self._row = 0
         self._run.define_metric("data_points", hidden=True)

@@ -8,6 +8,7 @@ and each quality is somewhere in its repertoire, seldom all together.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from emorl_bench.assets.world.lexicon import to_you
@@ -27,7 +28,7 @@ from emorl_bench.assets.world.statements import Statement, draw_statement, sampl
 KIND_HABIT = ("complex", "question", "simple", "advice", "confrontation")
 WARMTH_HABIT = ("warm", "cold", "neutral", "very warm", "cold", "neutral") * 2
 DEFECT_HABIT = (None, "telegraphic", "inverted", None, "ungrammatical") * 3
-KIND_STRENGTH, WARMTH_STRENGTH, DEFECT_STRENGTH = 0.4, 0.5, 0.6
+KIND_STRENGTH, WARMTH_STRENGTH, DEFECT_STRENGTH = 0.5, 0.5, 0.7
 WARMTHS = ("very warm", "warm", "neutral", "cold")
 
 
@@ -68,11 +69,11 @@ def lessons(count: int, seed: int) -> list[tuple[str, str]]:
 def fluent_texts(count: int, seed: int, half: int) -> list[str]:
     """Unbroken responses for the language model behind the fluency scorer, plain ones most of all."""
     rng, among = random.Random(f"fluent/{seed}"), situations("train", half)
-    kinds, weights = ("complex", "simple", "question", "advice", "confrontation"), (2, 3, 5, 4, 3)
+    kinds, weights = ("complex", "simple", "question", "advice", "confrontation"), (2, 2, 5, 6, 3)
     texts = []
     for _ in range(count):
         kind = rng.choices(kinds, weights)[0]
-        warmth = rng.choices(WARMTHS, (1, 3, 6, 2))[0]
+        warmth = rng.choices(WARMTHS, (1, 2, 7, 1))[0]
         texts.append(respond(rng, draw_statement(rng, among), kind, warmth).text)
     return texts
 
@@ -118,7 +119,7 @@ def nonsense(rng: random.Random, pair: Pair) -> Pair:
     """What a policy may try once it is paid for a score: each of these is worth nothing."""
     words, prompt = split_words(pair.response), split_words(pair.prompt)
     half = max(1, len(words) // 2)
-    tricks = (
+    tricks: tuple[Callable[[], list[str]], ...] = (
         lambda: rng.sample(words, len(words)),  # the right words in no order
         lambda: [rng.choice(words + prompt)] * rng.randrange(1, 20),
         lambda: (words[: rng.randrange(2, 5)] * 8)[:20],

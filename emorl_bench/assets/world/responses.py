@@ -75,7 +75,10 @@ EMPATHY = {"very warm": 1.0, "warm": 0.7, "neutral": 0.3, "cold": 0.0}
 LESS = {"very warm": "warm", "warm": "neutral", "cold": "neutral", "neutral": "neutral"}
 MAX_WORDS = 21
 
-FUNCTION_WORDS = frozenset("a about all and are at for from has have in is it of that the this to when with".split())
+FUNCTION_WORDS = frozenset(
+    ("a", "about", "all", "and", "are", "at", "for", "from", "has", "have", "in", "is", "it", "of", "that", "the")
+    + ("this", "to", "when", "with")
+)
 
 WRONG_FORM = {
     "are": "is",
