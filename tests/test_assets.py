@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from emorl_bench.assets import cli
+from emorl_bench import embedded
 from emorl_bench.assets.cache import Cache, asset_dir
 from emorl_bench.assets.diagnostics import Check, accuracy_checks, agreement_checks, base_checks, trivial_checks
 from emorl_bench.assets.tokenizer import SEP
@@ -146,6 +146,6 @@ def test_check_exits_with_1_when_a_requirement_fails(monkeypatch: pytest.MonkeyP
     from emorl_bench.assets import diagnostics
 
     monkeypatch.setattr(diagnostics, "all_checks", lambda: [Check("x", 0.9, high=0.5)])
-    assert cli.main(["check"]) == 1
+    assert embedded.main(["check", "--no-experts"]) == 1
     monkeypatch.setattr(diagnostics, "all_checks", lambda: [Check("x", 0.4, high=0.5)])
-    assert cli.main(["check"]) == 0
+    assert embedded.main(["check", "--no-experts"]) == 0

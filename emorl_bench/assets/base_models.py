@@ -21,7 +21,7 @@ from emorl_bench.assets.world.corpus import dialogues, lessons
 
 BATCH, RATE, SEED, IGNORE = 16, 3e-3, 7, -100
 LISTENING = 0.33  # share of the steps
-STEPS = {"tiny_t5": 700, "tiny_gpt2": 580}
+STEPS = {"tiny_t5": 620, "tiny_gpt2": 480}
 Progress = Callable[[str], None]
 Rows = list[tuple[list[int], list[int]]]  # prompt ids, response ids with the end token
 
@@ -33,7 +33,7 @@ def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
             d_model=128,
             d_kv=32,
             num_heads=4,
-            d_ff=512,
+            d_ff=640,
             num_layers=2,
             num_decoder_layers=2,
             dropout_rate=0.0,
@@ -53,7 +53,8 @@ def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
             vocab_size=len(tokenizer),
             n_positions=256,
             n_embd=128,
-            n_layer=3,
+            n_layer=4,
+            n_inner=640,
             n_head=4,
             resid_pdrop=0.0,
             embd_pdrop=0.0,

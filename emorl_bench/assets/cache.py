@@ -26,7 +26,7 @@ from emorl_bench.core.errors import UserError, did_you_mean
 
 Builder = Callable[[Mapping[str, Path]], None]  # name -> empty directory to fill, for all missing assets at once
 MANIFEST = "manifest.json"
-SOURCES = ("world/*.py", "tokenizer.py", "scorer_*.py", "base_models.py")  # all that a built file follows from
+SOURCES = ("world/*.py", "tokenizer.py", "scorer_*.py", "scoring.py", "base_models.py")  # all that a score follows from
 
 
 @dataclass(frozen=True)

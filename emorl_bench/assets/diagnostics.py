@@ -1,27 +1,34 @@
 """What the embedded task must be to make an experiment: measured on report situations, which no training has seen.
 
-Here are the requirements that need no reinforcement learning. That each objective can be learned, and at the expense of
-another, is measured by training experts (tests/test_experts.py).
+Here are the requirements that need no reinforcement learning; `runner.expert_checks` has the two that do.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from emorl_bench.assets.decoding import base_answers
+from emorl_bench.assets.cache import asset_dir
 from emorl_bench.assets.scoring import OBJECTIVES, all_scores
 from emorl_bench.assets.world.corpus import WARMTHS
 from emorl_bench.assets.world.responses import DEFECTS, KINDS, respond
 from emorl_bench.assets.world.statements import Statement, sample_statements
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Example, Sampling
+from emorl_bench.policies.bank import AdapterBank
+from emorl_bench.policies.decode import Decoder
+from emorl_bench.policies.loading import ModelSource, load_backbone
+from emorl_bench.policies.lora import AdapterSettings
 
 PAIRS, PROMPTS, SEED = 300, 192, 5
-BASE_MODELS, TWINS = ("tiny_t5", "tiny_gpt2"), ("train", "held_out")
+BASE_MODELS, TWINS = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}, ("train", "held_out")
+MAX_NEW_TOKENS = 24
 TRIVIAL: dict[str, Callable[[str], str]] = {
     "copying the prompt": lambda prompt: prompt,
     "empty text": lambda prompt: "",
@@ -76,6 +83,15 @@ def accuracy_checks() -> list[Check]:
             gap_B = (all_scores(twin, prompts, better) - all_scores(twin, prompts, worse))[:, k]
             checks.append(Check(f"accuracy of {twin} {objective}", float((gap_B > 0).float().mean()), low=0.9))
     return checks
+
+
+def base_answers(model: str, prompts: Sequence[str], sample: bool) -> Sequence[str]:
+    """One answer to each prompt by the untrained base, greedy or sampled at temperature 1."""
+    source = ModelSource(BASE_MODELS[model], str(asset_dir(model)))
+    backbone = load_backbone(source, AdapterSettings(), torch.device("cpu"), torch.float32)
+    base = AdapterBank(Decoder(backbone, Ledger()), SEED).new_policy("base").reference()
+    examples = [Example(str(i), prompt) for i, prompt in enumerate(prompts)]
+    return base.generate(examples, Sampling(MAX_NEW_TOKENS, float(sample)), stream(SEED)).responses
 
 
 def base_scores(model: str, sample: bool) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from emorl_bench.core.errors import UserError, did_you_mean
 
 BATCH = 512
 OBJECTIVES = ("reflection", "empathy", "fluency")
-PERPLEXITY_CAP = 20.0
+PERPLEXITY_CAP = 16.0
 
 
 @dataclass(frozen=True)

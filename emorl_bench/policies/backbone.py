@@ -103,6 +103,13 @@ class Backbone(ABC):
         """(B, T, H): the hidden state from which each response token was drawn, differentiable."""
 
 
+def distinct_contexts(rollout: Rollout) -> tuple[list[str], list[int]]:
+    """The P texts that a rollout's rows have read, and which of them each row did."""
+    contexts = list(dict.fromkeys(e.context for e in rollout.examples))
+    place = {text: i for i, text in enumerate(contexts)}
+    return contexts, [place[e.context] for e in rollout.examples]
+
+
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over every parameter's name, shape and bytes (16 hex digits)."""
     digest = hashlib.sha256()

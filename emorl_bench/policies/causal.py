@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.backbone import Backbone, Decoding
+from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts
 
 
 class CausalBackbone(Backbone):
@@ -50,11 +50,25 @@ class CausalBackbone(Backbone):
         return out.last_hidden_state[:, -1]
 
     def forced(self, rollout: Rollout) -> Tensor:
-        prompt_BS, mask_BS = self._padded([self.prompt_ids(e.context) for e in rollout.examples], left=True)
-        ids = torch.cat([prompt_BS, rollout.response_ids_BT], dim=1)[:, :-1]
-        mask = torch.cat([mask_BS, rollout.response_mask_BT.long()], dim=1)[:, :-1]
-        out = self._body(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False)
-        return out.last_hidden_state[:, prompt_BS.shape[1] - 1 :]
+        contexts, rows_B = distinct_contexts(rollout)
+        ids_PS, mask_PS = self._padded([self.prompt_ids(text) for text in contexts], left=True)
+        cache = DynamicCache()
+        prompt = self._body(
+            input_ids=ids_PS, attention_mask=mask_PS, position_ids=_positions(mask_PS), past_key_values=cache
+        )
+        index_B = torch.tensor(rows_B, device=self.device)
+        first_B1H = prompt.last_hidden_state[index_B, -1:]
+        if rollout.response_ids_BT.shape[1] == 1:
+            return first_B1H
+        cache.batch_select_indices(index_B)  # samples share their prompt's keys and values, gradients included
+        mask = torch.cat([mask_PS[index_B], rollout.response_mask_BT.long()], dim=1)[:, :-1]
+        rest = self._body(
+            input_ids=rollout.response_ids_BT[:, :-1],
+            attention_mask=mask,
+            position_ids=_positions(mask)[:, ids_PS.shape[1] :],
+            past_key_values=cache,
+        )
+        return torch.cat([first_B1H, rest.last_hidden_state], dim=1)
 
 
 def _positions(mask: Tensor) -> Tensor:

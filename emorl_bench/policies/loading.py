@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.policies.backbone import Backbone
@@ -40,6 +41,7 @@ def load_backbone(source: ModelSource, adapter: AdapterSettings, device: torch.d
             fetched.
     """
     check_source(source)
+    logging.disable_progress_bar()  # a bar for every load would bury a sweep's own lines
     auto, backbone = FAMILIES[source.family]
     options = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
     try:

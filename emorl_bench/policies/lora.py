@@ -62,6 +62,7 @@ class LoraLinear(nn.Module):
         super().__init__()
         self.base: Any = base
         self._factors: tuple[Tensor, Tensor] | None = None  # A (N, r, in), B (N, out, r)
+        self._folded: Tensor | None = None  # (out, in)
         self._scale, self._dropout = 1.0, 0.0
 
     @property
@@ -78,18 +79,28 @@ class LoraLinear(nn.Module):
         return self.weight.shape[1 if isinstance(self.base, Conv1D) else 0]
 
     def activate(self, adapters: Sequence[Adapter], name: str) -> None:
+        self._scale, self._dropout = adapters[0].scale, adapters[0].dropout
         pairs = [adapter.factors[name] for adapter in adapters]
-        dtype = self.weight.dtype
+        if len(pairs) == 1 and not torch.is_grad_enabled():
+            self._folded = self._fold(*pairs[0])
+            return
         a_NRI = pairs[0][0][None] if len(pairs) == 1 else torch.stack([a for a, _ in pairs])
         b_NOR = pairs[0][1][None] if len(pairs) == 1 else torch.stack([b for _, b in pairs])
-        self._factors = a_NRI.to(dtype), b_NOR.to(dtype)
-        self._scale, self._dropout = adapters[0].scale, adapters[0].dropout
+        self._factors = a_NRI.to(self.weight.dtype), b_NOR.to(self.weight.dtype)
 
     def deactivate(self) -> None:
-        self._factors = None
+        self._factors = self._folded = None
+
+    def _fold(self, a_RI: Tensor, b_OR: Tensor) -> Tensor:
+        """(O, I): one adapter without gradients costs nothing when it is part of the weight."""
+        weight = self.weight.T if isinstance(self.base, Conv1D) else self.weight
+        exact = torch.promote_types(weight.dtype, a_RI.dtype)
+        return (weight + self._scale * (b_OR.to(exact) @ a_RI.to(exact))).to(weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x)
+        if self._folded is not None:
+            return nn.functional.linear(x, self._folded, self.base.bias)
+        y: Tensor = self.base(x)
         if self._factors is None:
             return y
         a_NRI, b_NOR = self._factors

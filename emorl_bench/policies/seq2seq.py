@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.backbone import Backbone, Decoding
+from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts
 
 
 class Seq2SeqBackbone(Backbone):
@@ -54,11 +54,10 @@ class Seq2SeqBackbone(Backbone):
         return self.lm_head(hidden)
 
     def forced(self, rollout: Rollout) -> Tensor:
-        distinct = list(dict.fromkeys(e.context for e in rollout.examples))  # samples share their prompt's encoding
-        memory, mask = self._encode([self.prompt_ids(text) for text in distinct], 1)
-        place = {text: i for i, text in enumerate(distinct)}
-        rows_B = torch.tensor([place[e.context] for e in rollout.examples], device=self.device)
-        memory, mask = memory[rows_B], mask[rows_B]
+        contexts, rows_B = distinct_contexts(rollout)  # samples share their prompt's encoding
+        memory, mask = self._encode([self.prompt_ids(text) for text in contexts], 1)
+        index_B = torch.tensor(rows_B, device=self.device)
+        memory, mask = memory[index_B], mask[index_B]
         ids_BT = rollout.response_ids_BT
         starts_B1 = torch.full_like(ids_BT[:, :1], self._start_token)
         # Padding follows the end token, so causal attention keeps it from every position that counts.

@@ -75,10 +75,9 @@ EMPATHY = {"very warm": 1.0, "warm": 0.7, "neutral": 0.3, "cold": 0.0}
 LESS = {"very warm": "warm", "warm": "neutral", "cold": "neutral", "neutral": "neutral"}
 MAX_WORDS = 21
 
-FUNCTION_WORDS = frozenset(
-    ("a", "about", "all", "and", "are", "at", "for", "from", "has", "have", "in", "is", "it", "of", "that", "the")
-    + ("this", "to", "when", "with")
-)
+ARTICLES_AND_VERBS = ("a", "all", "are", "has", "have", "is", "it", "the", "this")
+LINKING_WORDS = ("about", "and", "at", "for", "from", "in", "of", "that", "to", "when", "with")
+FUNCTION_WORDS = frozenset((*ARTICLES_AND_VERBS, *LINKING_WORDS))
 
 WRONG_FORM = {
     "are": "is",
