@@ -26,7 +26,7 @@ test: install-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/emorl-assets build
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 install: $(VENV)/installed
 install-test: $(VENV)/installed-test

@@ -1,0 +1,41 @@
+"""sdist -> wheel -> an empty directory: the wheel ships conf/ and works where no checkout is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_wheel_from_the_sdist_works_in_an_empty_directory(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "emorl_bench/conf/method/emorl.yaml" in names
+    assert "baselines/cory.py" in names
+    assert not [name for name in names if name.startswith(("conf/", "tests/", "sweeps/"))]
+
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    zipfile.ZipFile(wheel).extractall(site)
+    script = (
+        "import sys; from pathlib import Path; import emorl_bench; from emorl_bench.cli import main; "
+        f"assert Path(emorl_bench.__file__).is_relative_to({str(site)!r}), emorl_bench.__file__; main()"
+    )
+    arguments = ["method=base", "budget=smoke", "preferences.divisions=1", "tracker=local"]
+    environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=empty,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(empty.glob("runs/reflections/tiny_t5/base/s0-*/summary.json"))
