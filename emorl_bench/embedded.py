@@ -1,4 +1,4 @@
-"""``emorl-assets build`` makes the embedded models and scorers; ``emorl-assets check`` says whether they are fit for use."""
+"""``emorl-assets build`` makes the embedded models and scorers; ``emorl-assets check`` says whether they are fit."""
 
 from __future__ import annotations
 

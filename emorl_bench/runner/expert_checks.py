@@ -16,7 +16,7 @@ from emorl_bench.core.types import Example, Sampling
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.runner import schema
 from emorl_bench.runner.bench import Config, Workbench
-from emorl_bench.runner.compose import VERSION_BASE, conf_dir, plain
+from emorl_bench.runner.compose import VERSION_BASE, conf_dir
 from emorl_bench.runner.job import resolve
 from emorl_bench.tracking.silent import Silent
 
