@@ -10,11 +10,13 @@ from conftest import make_bank, shaken, tiny_model, word_prompts
 from peft import PeftModel
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
-from emorl_bench.policies.adapter_files import read_adapter
 from emorl_bench.policies.decode import pick
 from emorl_bench.policies.loading import check_head
+from emorl_bench.rl.advantages import group_advantages
+from emorl_bench.rl.scst import Scst
 
 GREEDY = Sampling(12, temperature=0.0)
 SAMPLED = Sampling(12, temperature=1.0, samples_per_prompt=3)
@@ -112,22 +114,22 @@ def test_head_check_accepts_these_and_refuses_a_capped_head(architecture):
         check_head(bank.backbone)
 
 
-def test_adapter_of_another_base_is_refused(tmp_path):
-    policy = shaken(make_bank("gpt2"), 1)
-    policy.save(tmp_path)
-    same = read_adapter(tmp_path, policy.backbone)
-    assert all(torch.equal(same[k], v) for k, v in policy.adapter().items())
-    other = make_bank("llama").backbone
-    with pytest.raises(UserError, match="trained on base"):
-        read_adapter(tmp_path, other)
-    (tmp_path / "adapter_model.safetensors").unlink()
-    with pytest.raises(UserError, match="safetensors"):
-        read_adapter(tmp_path, policy.backbone)
-
-
 def test_ledger_counts_what_was_decoded():
     bank = make_bank("t5")
     rollout = bank.new_policy("p").generate(word_prompts(5), SAMPLED, stream(0))
     cost = bank.decoder.ledger.current
     assert (cost.prompts, cost.samples, cost.generated_tokens) == (5, 15, rollout.tokens)
     assert cost.flops > 0
+
+
+def test_bfloat16_decodes_and_learns(architecture):
+    """The base in bfloat16, the adapter and its optimiser in float32."""
+    policy = make_bank(architecture, dtype=torch.bfloat16).new_policy("p")
+    rollout = policy.generate(word_prompts(6), SAMPLED, stream(0))
+    before = policy.logprobs(rollout).sum(1).detach()
+    rewards_B = torch.rand(18, generator=stream(1))
+    metrics = Scst(learning_rate=1e-2).learner(policy, Ledger()).step(rollout, rewards_B, stream(2))
+    gain = (policy.logprobs(rollout).sum(1).detach() - before) @ group_advantages(rewards_B, 3)
+    assert gain > 0
+    assert all(value == value for value in metrics.values())
+    assert {p.dtype for p in policy.parameters()} == {torch.float32}

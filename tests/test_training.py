@@ -19,6 +19,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Sampling, Training
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
+from emorl_bench.policies.backbone import fingerprint
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.ppo import Ppo
@@ -212,6 +213,16 @@ def test_a_damaged_checkpoint_is_named(bench):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="damaged"):
         WeightedPolicy().fit(bench("t5"))
+
+
+def test_a_checkpoint_of_another_base_is_refused(bench):
+    WeightedPolicy().fit(bench("t5"))
+    other = bench("t5")
+    policy = other.new_policy("policy")
+    next(policy.backbone.model.parameters()).data += 1
+    policy.backbone._fingerprint = fingerprint(policy.backbone.model)
+    with pytest.raises(UserError, match="trained on base model"):
+        WeightedPolicy().fit(other)
 
 
 @pytest.mark.parametrize(

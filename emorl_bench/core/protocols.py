@@ -25,6 +25,8 @@ class Policy(Generator, Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def base(self) -> str: ...  # hash of the base model's weights: an adapter belongs to one base
     def hidden(self, rollout: Rollout) -> Tensor: ...  # (B, T, H), differentiable: state before each response token
     def logits(self, hidden_BTH: Tensor) -> Tensor: ...  # (B, T, V)
     def logprobs(self, rollout: Rollout) -> Tensor: ...  # (B, T), differentiable

@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peft import LoraConfig
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
-
-from emorl_bench.core.errors import UserError
 
 if TYPE_CHECKING:
     from emorl_bench.policies.backbone import Backbone
@@ -35,24 +32,3 @@ def save_adapter(path: Path, tensors: Mapping[str, Tensor], backbone: Backbone) 
     config.save_pretrained(str(path))
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     save_file(contiguous, path / WEIGHTS, metadata={"format": "pt", "base_fingerprint": backbone.fingerprint})
-
-
-def read_adapter(path: Path, backbone: Backbone) -> dict[str, Tensor]:
-    """Read a PEFT folder's LoRA weights for this base.
-
-    Raises:
-        UserError: no safetensors there, another base model, or a LoRA variant with other arithmetic (rsLoRA, DoRA).
-    """
-    if not (path / WEIGHTS).is_file():
-        raise UserError(f"adapter '{path}': no {WEIGHTS}; only safetensors are loaded")
-    config = LoraConfig.from_pretrained(str(path))
-    if config.use_rslora or config.use_dora:
-        raise UserError(f"adapter '{path}': rsLoRA and DoRA are not supported; train it as plain LoRA")
-    with safe_open(path / WEIGHTS, framework="pt") as file:
-        base = (file.metadata() or {}).get("base_fingerprint", backbone.fingerprint)
-    if base != backbone.fingerprint:
-        raise UserError(
-            f"adapter '{path}': trained on base {base}, this model is {backbone.fingerprint}; "
-            "choose the model it was trained on"
-        )
-    return load_file(path / WEIGHTS)

@@ -35,6 +35,10 @@ class AdapterPolicy:
         return self.decoder.backbone
 
     @property
+    def base(self) -> str:
+        return self.backbone.fingerprint
+
+    @property
     def adapters(self) -> tuple[Adapter, ...]:
         return () if self.own is None else (self.own,)
 

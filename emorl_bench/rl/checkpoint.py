@@ -42,6 +42,10 @@ class Checkpoint:
     learners: Mapping[str, Learner]
     best: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # policy -> its best adapter so far
 
+    @property
+    def _base(self) -> str:
+        return next(iter(self.policies.values())).base
+
     def save(self, progress: Progress) -> None:
         """Write atomically: a kill leaves the old file or the new one."""
         tensors: dict[str, Tensor] = {}
@@ -53,24 +57,29 @@ class Checkpoint:
         self.dir.mkdir(parents=True, exist_ok=True)
         temporary = self.dir / f".{FILE}.{os.getpid()}"
         ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(ready, temporary, metadata={"progress": json.dumps(asdict(progress))})
+        save_file(ready, temporary, metadata={"progress": json.dumps(asdict(progress)), "base": self._base})
         os.replace(temporary, self.dir / FILE)
 
     def load(self) -> Progress:
         """Restore policies and learners in place; a fresh `Progress` where nothing was saved.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or was written with another base model.
         """
         path = self.dir / FILE
         if not path.exists():
             return Progress()
         try:
             with safe_open(path, framework="pt") as file:
-                progress = Progress(**json.loads(file.metadata()["progress"]))
+                progress, base = Progress(**json.loads(file.metadata()["progress"])), file.metadata()["base"]
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise UserError(f"checkpoint '{path}' is damaged ({error}); delete its folder to train it again") from error
+        if base != self._base:
+            raise UserError(
+                f"checkpoint '{path}' was trained on base model {base}, this one is {self._base}; "
+                "use the model it was trained on, or force=true to train it again"
+            )
         for name, policy in self.policies.items():
             policy.load_adapter(_below(tensors, f"policy/{name}/"))
             self.best[name] = _below(tensors, f"best/{name}/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -47,6 +48,6 @@ def _configuration(model: str, budget: str, directory: str) -> Config:
     return resolve(config, {"task": "reflections", "model": model, "method": "emorl"})
 
 
-def _means(bench: Bench, policy: Generator, examples: list[Example]) -> torch.Tensor:
+def _means(bench: Bench, policy: Generator, examples: Sequence[Example]) -> torch.Tensor:
     rollout = policy.generate(examples, Sampling(bench.sampling.max_new_tokens, 0.0), stream(0))
     return bench.score(rollout).mean(0)

@@ -83,7 +83,7 @@ def _view(settings: Mapping[str, Any], directory: RunDirectory) -> Callable[[], 
     def open_view() -> View:
         from emorl_bench.tracking.wandb import Identity, Wandb
 
-        group = "/".join(names[part] for part in ("task", "model", "method"))
+        group = "/".join(names[part] for part in ("method", "task", "model"))
         identity = Identity(directory.hash, group, names["method"], f"s{settings['seed']}")
         project, entity, mode = tracker["project"], tracker["entity"], tracker["mode"]
         return Wandb(directory.path, settings, identity, project=project, entity=entity, mode=mode or "auto")

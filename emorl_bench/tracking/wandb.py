@@ -28,7 +28,7 @@ class Identity:
     """Where a run stands among others."""
 
     id: str
-    group: str  # task/model/method
+    group: str  # method/task/model
     job_type: str  # method
     name: str  # seed
 
