@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 from conftest import WordShare, word_prompts
+from filelock import FileLock
 
 from baselines.base import Base
 from baselines.cory import Cory
@@ -20,7 +23,7 @@ from emorl_bench.core.types import Budget, Sampling, Training
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.policies.backbone import fingerprint
-from emorl_bench.rl.experts import expert_bank
+from emorl_bench.rl.experts import expert, expert_bank, expert_dir
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
@@ -137,6 +140,20 @@ def test_experts_are_trained_once_and_charged_to_everyone(bench):
     other = bench("t5", fingerprint="other data", score=None)
     with pytest.raises(TypeError):
         expert_bank(other)
+
+
+def test_whoever_comes_second_waits_for_the_expert(bench, capsys):
+    trained = expert(bench("t5"), "even").adapter()
+    made = bench("t5", score=None)
+    lock = FileLock(expert_dir(made, "even") / "lock")
+    lock.acquire()
+    release = threading.Timer(0.5, lock.release)
+    release.start()
+    started = time.monotonic()
+    waited = expert(made, "even").adapter()
+    assert time.monotonic() - started > 0.4
+    assert "another process is training it" in capsys.readouterr().err
+    assert all(torch.equal(trained[k], waited[k]) for k in trained)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)

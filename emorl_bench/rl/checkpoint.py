@@ -78,7 +78,7 @@ class Checkpoint:
         if base != self._base:
             raise UserError(
                 f"checkpoint '{path}' was trained on base model {base}, this one is {self._base}; "
-                "use the model it was trained on, or force=true to train it again"
+                "use the model it was trained on, or delete its folder to train it again"
             )
         for name, policy in self.policies.items():
             policy.load_adapter(_below(tensors, f"policy/{name}/"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.rl.loop import train
@@ -27,9 +28,17 @@ def expert(bench: Bench, objective: str) -> Policy:
     directory.mkdir(parents=True, exist_ok=True)
     weighting = one_hot(bench.objectives.index(objective), len(bench.objectives), bench.reward)
     policy = bench.new_policy(objective)
-    with FileLock(directory / "lock"):
+    lock = FileLock(directory / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"expert {objective}: another process is training it; waiting", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
         share = bench.budget.share(len(bench.objectives))
         return train(bench, policy, weighting, name=objective, budget=share, dir=directory)
+    finally:
+        lock.release()
 
 
 def expert_dir(bench: Bench, objective: str) -> Path:

@@ -153,7 +153,8 @@ def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[s
     directory.write_json("cost.json", ledger.as_dict())
     totals = ledger.totals()
     steps = {"data_points": totals["data_points_sum"], "tokens": totals["generated_tokens"]}
-    tracker.log(grades.metrics | steps, step=int(totals["optimiser_steps"]))
+    costs = {f"cost/{phase}/{name}": n for phase, cost in ledger.as_dict().items() for name, n in cost.items()}
+    tracker.log(grades.metrics | costs | steps, step=int(totals["optimiser_steps"]))
     return {
         "fingerprint": comparison_fingerprint(config),
         "names": {k: config["names"][k] for k in ("task", "model", "method")},
