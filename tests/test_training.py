@@ -145,10 +145,15 @@ def test_experts_are_trained_once_and_charged_to_everyone(bench):
 def test_whoever_comes_second_waits_for_the_expert(bench, capsys):
     trained = expert(bench("t5"), "even").adapter()
     made = bench("t5", score=None)
-    lock = FileLock(expert_dir(made, "even") / "lock")
-    lock.acquire()
-    release = threading.Timer(0.5, lock.release)
-    release.start()
+    held = threading.Event()
+
+    def trainer():
+        with FileLock(expert_dir(made, "even") / "lock"):
+            held.set()
+            time.sleep(0.5)
+
+    threading.Thread(target=trainer).start()
+    held.wait()
     started = time.monotonic()
     waited = expert(made, "even").adapter()
     assert time.monotonic() - started > 0.4
