@@ -10,7 +10,6 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 
-REWARD_SHAPES = ("linear", "log")
 LOG_FLOOR = 1e-4  # EMORL's release clips scores to [1e-4, 1 - 1e-4] before the logarithm
 
 

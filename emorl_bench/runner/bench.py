@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,7 @@ def _hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=4)  # a job asks three times, and a real model has gigabytes
 def _weights_hash(path: Path) -> str:
     """Of a local model's weights and tokenizer; a hub id stands for itself, its revision is in the configuration."""
     if not path.is_dir():
