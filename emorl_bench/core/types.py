@@ -64,7 +64,7 @@ class Rollout:
     """What a policy said, and how likely it thought it was when it said it.
 
     The ids are the sampled ones (never re-tokenised text); the mask is true up to and including the end token. The
-    log-probabilities are those of the distribution that was sampled, at ``temperature`` (1 where decoding was greedy).
+    log-probabilities are those of the distribution that was sampled, at ``temperature``; greedy ones are NaN.
     """
 
     examples: tuple[Example, ...]  # B, each prompt repeated G times in a row

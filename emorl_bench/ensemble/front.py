@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,14 +59,19 @@ class Evaluations:
     memory: dict[tuple[float, ...], Tensor] = field(default_factory=dict)  # direction -> (K,) float64
 
     def __post_init__(self) -> None:
-        path = self.bench.dir / FILE
-        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""  # a kill may have torn the last line
-        rows = [json.loads(line) for line in whole.splitlines()]
+        rows = self.bench.ranks.once(self._recorded)
         for row in rows:
             self.memory[tuple(row["weights"])] = torch.tensor(row["scores"], dtype=torch.float64)
         if rows:
             self.bench.ledger.charge("search", Cost(**rows[-1]["cost"]))
+
+    def _recorded(self) -> list[dict[str, Any]]:
+        """What an earlier session has evaluated; a last line that a kill has torn is dropped."""
+        path = self.bench.dir / FILE
+        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+        if whole:
             path.write_text(whole + "\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def scores(self, weights_WM: Tensor, preference_K: Tensor) -> Tensor:
         """(W, K) float64. The origin blends nothing: it scores 0 and costs nothing."""
@@ -91,7 +97,7 @@ class Evaluations:
         return scores_WPK.mean(1)
 
     def _record(self, keys: Sequence[tuple[float, ...]], scores_WK: Tensor, preference_K: Tensor, cost: Cost) -> None:
-        if self.bench.frozen:
+        if self.bench.frozen or not self.bench.ranks.first:
             return
         with (self.bench.dir / FILE).open("a") as file:
             for key, scores_K in zip(keys, scores_WK, strict=True):

@@ -15,8 +15,6 @@ from torch import Tensor
 from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.bank import on_one_base
-from emorl_bench.policies.decode import SideBySide
-from emorl_bench.policies.lora import merge
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,7 @@ class Merges:
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
         decoder, adapters = on_one_base(self.experts)
-        merged = [merge(adapters, weights_M) for weights_M in self.weights_WM]
-        return decoder(merged, examples, sampling, rng, SideBySide(blocks=len(merged)))
+        return decoder.apart(adapters, self.weights_WM, [examples] * len(self.weights_WM), sampling, [rng])
 
 
 @dataclass(frozen=True)

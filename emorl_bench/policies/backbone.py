@@ -1,7 +1,8 @@
 """The frozen base model behind every policy: how prompts are read, one token is decoded, and responses are re-scored.
 
 Two families share this seam, `Seq2SeqBackbone` and `CausalBackbone`. Rows are adapter-major: N adapters, and for each
-the same R rows, so a batch of hidden states is (N*R, H).
+the same R rows, so a batch of hidden states is (N*R, H). `start`, `step` and `select` decode through transformers' own
+modules; where ``fused`` is not None, `stepping` decodes through that instead.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from emorl_bench.core.types import Rollout
+from emorl_bench.policies.fused.registry import fused_model
 from emorl_bench.policies.lora import AdapterSettings, LoraLinear, inject
 
 
@@ -40,9 +43,10 @@ class Backbone(ABC):
         self.max_prompt_tokens = max_prompt_tokens
         self.eos = self._eos_id()
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos
-        self.lm_head: nn.Module = model.get_output_embeddings()
+        self.lm_head: Any = model.get_output_embeddings()
         self._fingerprint = fingerprint(model)
         self.layers: dict[str, LoraLinear] = inject(model, self.lm_head, settings.targets)
+        self.fused = fused_model(model, self.layers)
 
     def _eos_id(self) -> int:
         eos = self.tokenizer.eos_token_id
@@ -54,6 +58,16 @@ class Backbone(ABC):
     def device(self) -> torch.device:
         device: torch.device = self.model.device
         return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """How many logits the head gives."""
+        return int(self.lm_head.weight.shape[0])
 
     @property
     def fingerprint(self) -> str:
@@ -68,6 +82,15 @@ class Backbone(ABC):
         """Text of each response, the end token and what follows it left out."""
         rows = [row[keep].tolist() for row, keep in zip(ids_BT, mask_BT & (ids_BT != self.eos), strict=True)]
         return tuple(self.tokenizer.batch_decode(rows, skip_special_tokens=True))
+
+    @property
+    @abstractmethod
+    def first_token(self) -> int | None:
+        """What the decoder is fed first; None where the prompt itself is continued."""
+
+    @abstractmethod
+    def padded_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Ids and mask (P, S), padded on the side that this family needs."""
 
     def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Tensor, Tensor]:
         width = max(len(r) for r in rows)
@@ -99,15 +122,35 @@ class Backbone(ABC):
 
     # teacher forcing --------------------------------------------------------------------------
     @abstractmethod
-    def forced(self, rollout: Rollout) -> Tensor:
-        """(B, T, H): the hidden state from which each response token was drawn, differentiable."""
+    def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """(N*B, T, H): the hidden state from which each response token was drawn, differentiable.
+
+        One rollout of B rows for each of N adapters, adapter-major; the longest response of all sets T.
+        """
 
 
-def distinct_contexts(rollout: Rollout) -> tuple[list[str], list[int]]:
-    """The P texts that a rollout's rows have read, and which of them each row did."""
-    contexts = list(dict.fromkeys(e.context for e in rollout.examples))
-    place = {text: i for i, text in enumerate(contexts)}
-    return contexts, [place[e.context] for e in rollout.examples]
+def distinct_contexts(rollouts: Sequence[Rollout]) -> tuple[list[str], list[int]]:
+    """N*P texts, rollout-major, that the rows of N rollouts have read, and which of them each row did.
+
+    P is the largest number of distinct texts; a rollout with fewer reads its last one again, so that blocks are equal.
+    """
+    distinct = [list(dict.fromkeys(e.context for e in rollout.examples)) for rollout in rollouts]
+    most = max(map(len, distinct))
+    texts: list[str] = []
+    rows: list[int] = []
+    for contexts, rollout in zip(distinct, rollouts, strict=True):
+        place = {text: len(texts) + i for i, text in enumerate(contexts)}
+        rows += [place[e.context] for e in rollout.examples]
+        texts += contexts + contexts[-1:] * (most - len(contexts))
+    return texts, rows
+
+
+def responses(rollouts: Sequence[Rollout], fill: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask (N*B, T) of N rollouts, rollout-major, ``fill`` where a response is shorter than the longest."""
+    width = max(rollout.response_ids_BT.shape[1] for rollout in rollouts)
+    grown = [(r.response_ids_BT, r.response_mask_BT, (0, width - r.response_ids_BT.shape[1])) for r in rollouts]
+    ids = [pad(ids_BT, by, value=fill) for ids_BT, _, by in grown]
+    return torch.cat(ids), torch.cat([pad(mask_BT, by, value=False) for _, mask_BT, by in grown])
 
 
 def fingerprint(model: nn.Module) -> str:

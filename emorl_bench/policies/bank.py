@@ -11,14 +11,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.adapter_files import save_adapter
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.decode import Decoder, SideBySide
+from emorl_bench.policies.backbone import Backbone, responses
+from emorl_bench.policies.decode import Decoder
 from emorl_bench.policies.lora import Adapter, active, fresh_adapter
 
 
@@ -43,12 +44,12 @@ class AdapterPolicy:
         return () if self.own is None else (self.own,)
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
-        return self.decoder(self.adapters, examples, sampling, rng, SideBySide())
+        return self.decoder.apart(self.adapters, None, [examples], sampling, [rng])
 
     def hidden(self, rollout: Rollout) -> Tensor:
         """(B, T, H) hidden states before each response token; gradients reach the adapter."""
         with active(self.backbone.layers, self.adapters):
-            return self.backbone.forced(rollout)
+            return self.backbone.forced([rollout])
 
     def logits(self, hidden_BTH: Tensor) -> Tensor:
         return self.backbone.head(hidden_BTH)
@@ -118,6 +119,60 @@ def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
         names = ", ".join(expert.name for expert in experts)
         raise UserError(f"experts {names}: only adapters of the same loaded base model can be blended")
     return own[0].decoder, adapters
+
+
+def can_stack(policies: Sequence[Policy]) -> bool:
+    """Whether `hidden_together` runs them in one pass with the numbers of one pass each.
+
+    They must be adapters of one loaded base, and without dropout: its random masks belong to one policy's pass.
+    """
+    own = [policy for policy in policies if isinstance(policy, AdapterPolicy)]
+    one_base = len(own) == len(policies) and all(policy.decoder is own[0].decoder for policy in own)
+    return one_base and all(policy.own is not None and policy.own.dropout == 0 for policy in own)
+
+
+def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> Tensor:
+    """(M, B, T, H): what each policy's `hidden` is on its own rollout, in one pass; T is the longest of all.
+
+    Several policies must be such that `can_stack`, and the rollouts have equally many rows.
+    """
+    if len(policies) == 1:
+        return policies[0].hidden(rollouts[0])[None]
+    decoder, adapters = on_one_base(policies)
+    with active(decoder.backbone.layers, adapters):
+        hidden = decoder.backbone.forced(rollouts)
+    return hidden.unflatten(0, (len(rollouts), -1))
+
+
+def generate_together(
+    policies: Sequence[Policy], examples: Sequence[Example], sampling: Sampling, rngs: Sequence[torch.Generator]
+) -> list[Rollout]:
+    """Each policy's own answers to the same prompts, as its `generate` alone would give them.
+
+    Counts are charged to the i-th of the open costs (`Ledger.alone`).
+    """
+    if len(policies) == 1:
+        return [policies[0].generate(examples, sampling, rngs[0])]
+    ledger, rollouts = on_one_base(policies)[0].ledger, []
+    for i, (policy, rng) in enumerate(zip(policies, rngs, strict=True)):
+        with ledger.alone(i):
+            rollouts.append(policy.generate(examples, sampling, rng))
+    return rollouts
+
+
+def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
+    """The rows of several rollouts as one, for whatever looks at rows one by one."""
+    ids_BT, mask_BT = responses(rollouts, fill)
+    logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
+    return Rollout(
+        tuple(e for r in rollouts for e in r.examples),
+        tuple(text for r in rollouts for text in r.responses),
+        ids_BT,
+        mask_BT,
+        torch.cat(logprobs),
+        1,
+        rollouts[0].temperature,
+    )
 
 
 def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts
+from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts, responses
+from emorl_bench.policies.fused.decoder_only import positions
 
 
 class CausalBackbone(Backbone):
@@ -29,12 +30,19 @@ class CausalBackbone(Backbone):
         ids = self.tokenizer(text)["input_ids"][-self.max_prompt_tokens :]
         return list(ids) or [self.eos]
 
+    @property
+    def first_token(self) -> None:
+        return None
+
+    def padded_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        return self._padded(prompts, left=True)
+
     def start(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Decoding, Tensor]:
-        ids_PS, mask_PS = self._padded(prompts, left=True)
+        ids_PS, mask_PS = self.padded_prompts(prompts)
         ids, mask = ids_PS.repeat(adapters, 1), mask_PS.repeat(adapters, 1)
         cache = DynamicCache()
         out = self._body(
-            input_ids=ids, attention_mask=mask, position_ids=_positions(mask), past_key_values=cache, use_cache=True
+            input_ids=ids, attention_mask=mask, position_ids=positions(mask), past_key_values=cache, use_cache=True
         )
         return Decoding(cache, mask), out.last_hidden_state[:, -1]
 
@@ -49,27 +57,24 @@ class CausalBackbone(Backbone):
         )
         return out.last_hidden_state[:, -1]
 
-    def forced(self, rollout: Rollout) -> Tensor:
-        contexts, rows_B = distinct_contexts(rollout)
+    def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
+        contexts, rows_B = distinct_contexts(rollouts)
+        ids_BT, mask_BT = responses(rollouts, self.pad)
         ids_PS, mask_PS = self._padded([self.prompt_ids(text) for text in contexts], left=True)
         cache = DynamicCache()
         prompt = self._body(
-            input_ids=ids_PS, attention_mask=mask_PS, position_ids=_positions(mask_PS), past_key_values=cache
+            input_ids=ids_PS, attention_mask=mask_PS, position_ids=positions(mask_PS), past_key_values=cache
         )
         index_B = torch.tensor(rows_B, device=self.device)
         first_B1H = prompt.last_hidden_state[index_B, -1:]
-        if rollout.response_ids_BT.shape[1] == 1:
+        if ids_BT.shape[1] == 1:
             return first_B1H
         cache.batch_select_indices(index_B)  # samples share their prompt's keys and values, gradients included
-        mask = torch.cat([mask_PS[index_B], rollout.response_mask_BT.long()], dim=1)[:, :-1]
+        mask = torch.cat([mask_PS[index_B], mask_BT.long()], dim=1)[:, :-1]
         rest = self._body(
-            input_ids=rollout.response_ids_BT[:, :-1],
+            input_ids=ids_BT[:, :-1],
             attention_mask=mask,
-            position_ids=_positions(mask)[:, ids_PS.shape[1] :],
+            position_ids=positions(mask)[:, ids_PS.shape[1] :],
             past_key_values=cache,
         )
         return torch.cat([first_B1H, rest.last_hidden_state], dim=1)
-
-
-def _positions(mask: Tensor) -> Tensor:
-    return (mask.cumsum(1) - 1).clamp_min(0)

@@ -1,153 +1,256 @@
-"""The only decode loop in the project: single policies, merges and blends, greedy and sampled, all go through it.
+"""The only decode loop in the project: single policies, merges, blends and rollouts, greedy and sampled, all use it.
 
 Sampling inverts the distribution function at a uniform number drawn beforehand for each (step, prompt, sample). So the
 split into batches changes nothing, and weight vectors that are decoded together answer the same prompt with the same
 random numbers (common random numbers: their difference is not noise).
+
+Outputs are weight-major: W blocks (weight vectors, or policies) of P prompts of G samples. Outputs with the same prefix
+and the same adapters share a row (`prefix_tree`), and rows that have ended leave the batch.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.lora import Adapter, active
+from emorl_bench.policies.lora import Adapter, merge
+from emorl_bench.policies.prefix_tree import PrefixTree
+from emorl_bench.policies.stepping import PromptMemory, Start, stepping
 
 Head = Callable[[Tensor], Tensor]
+Mixing = Callable[[Tensor, Tensor, Tensor, Head], Tensor]
+"""Hidden states (M, R, H), the row (L,) and the weights (L, M) of each output, and the head -> logits (L, V)."""
 
 
-class Readout(Protocol):
-    """How the hidden states of N adapters become next-token logits.
-
-    Each adapter runs ``copies`` blocks of P*G rows; what comes out is ``blocks`` of them, one per weight vector.
-    """
-
-    @property
-    def copies(self) -> int: ...
-    @property
-    def blocks(self) -> int: ...
-    def __call__(self, hidden_NRH: Tensor, head: Head) -> Tensor: ...  # (blocks*P*G, V)
+READOUT_BYTES = 1 << 23  # of logits at a time: what a processor keeps near, and a bound for large vocabularies
 
 
 @dataclass(frozen=True)
-class SideBySide:
-    """Every adapter speaks for itself."""
+class Batch:
+    """Rows to start from, and the outputs that grow out of them."""
 
-    blocks: int = 1
-    copies: int = 1
+    prompts: Sequence[Sequence[int]]  # one for each of S starting rows
+    mix_SM: Tensor | None  # rows of their own adapter sums; None: every row is decoded by every adapter
+    start_O: Tensor  # the starting row of each output
+    weights_OM: Tensor  # how each output weighs the hidden states of its row's adapters
+    uniforms_TO: Tensor
 
-    def __call__(self, hidden_NRH: Tensor, head: Head) -> Tensor:
-        return head(hidden_NRH.flatten(0, 1))
+    def part(self, low: int, high: int) -> tuple[Tensor, Batch]:
+        """The starting rows ``low … high-1`` alone, and which outputs are theirs."""
+        mine = ((self.start_O >= low) & (self.start_O < high)).nonzero().squeeze(1)
+        return mine, Batch(
+            self.prompts[low:high],
+            None if self.mix_SM is None else self.mix_SM[low:high],
+            self.start_O[mine] - low,
+            self.weights_OM[mine],
+            self.uniforms_TO[:, mine],
+        )
 
-
-@dataclass(frozen=True)
-class Decoder:
-    """Decodes with any adapters of one base model; ``max_rows`` bounds the rows that run at once."""
-
-    backbone: Backbone
-    ledger: Ledger
-    max_rows: int = 4096
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        adapters: Sequence[Adapter],
-        examples: Sequence[Example],
-        sampling: Sampling,
-        rng: torch.Generator,
-        readout: Readout,
-    ) -> Rollout:
-        """Answer P prompts; the rollout's rows are weight-major: ``readout.blocks`` blocks of P*G."""
-        n, g = max(len(adapters), 1), sampling.samples_per_prompt
-        prompts = [self.backbone.prompt_ids(e.context) for e in examples]
-        uniforms_TPG = torch.rand(sampling.max_new_tokens, len(examples), g, generator=rng)
-        chunk = max(1, self.max_rows // (n * readout.copies * g))
-        parts = []
-        for low in range(0, len(examples), chunk):
-            rows = slice(low, low + chunk)
-            with self.ledger.metered("decode") as call, active(self.backbone.layers, adapters):
-                parts.append(self._chunk(n, prompts[rows], sampling, uniforms_TPG[:, rows], readout))
-                call.tokens = int(parts[-1].mask.sum())
-        return self._assemble(parts, examples, sampling, readout.blocks)
-
-    def _chunk(
-        self, n: int, prompts: Sequence[Sequence[int]], sampling: Sampling, uniforms_TPG: Tensor, readout: Readout
-    ) -> _Tokens:
-        backbone, p, g = self.backbone, len(prompts), sampling.samples_per_prompt
-        state, hidden = backbone.start(prompts, n)
-        fan_out = _fan_out(n, readout.copies, p, g).to(hidden.device)
-        if len(fan_out) > len(hidden):
-            state, hidden = backbone.select(state, fan_out), hidden[fan_out]
-        uniforms_TO = uniforms_TPG.flatten(1).repeat(1, readout.blocks).to(hidden.device)
-        alive_O = torch.ones(readout.blocks * p * g, dtype=torch.bool, device=hidden.device)
-        ids: list[Tensor] = []
-        masks: list[Tensor] = []
-        logps: list[Tensor] = []
-        for t in range(sampling.max_new_tokens):
-            if t:
-                # R output rows feed all N adapters; N*R output rows feed one each.
-                tokens_NR = ids[-1].view(-1, readout.copies * p * g).expand(n, -1)
-                hidden = backbone.step(state, tokens_NR.flatten())
-            logits_OV = readout(hidden.view(n, -1, hidden.shape[-1]), backbone.head)
-            picked_O, logp_O = pick(logits_OV, sampling.temperature, uniforms_TO[t])
-            ids.append(torch.where(alive_O, picked_O, backbone.pad))
-            masks.append(alive_O)
-            logps.append(logp_O * alive_O)
-            alive_O = alive_O & (picked_O != backbone.eos)
-            if not alive_O.any():
-                break
-        return _Tokens(torch.stack(ids, 1), torch.stack(masks, 1), torch.stack(logps, 1))
-
-    def _assemble(
-        self, parts: Sequence[_Tokens], examples: Sequence[Example], sampling: Sampling, blocks: int
-    ) -> Rollout:
-        width, g = max(p.ids.shape[1] for p in parts), sampling.samples_per_prompt
-
-        def joined(tensors: Sequence[Tensor], fill: float) -> Tensor:
-            grown = [pad(t, (0, width - t.shape[1]), value=fill).view(blocks, -1, width) for t in tensors]
-            return torch.cat(grown, dim=1).flatten(0, 1)
-
-        ids_BT = joined([p.ids for p in parts], self.backbone.pad)
-        mask_BT = joined([p.mask for p in parts], False)
-        rows = tuple(e for _ in range(blocks) for e in examples for _ in range(g))
-        texts = self.backbone.response_texts(ids_BT, mask_BT)
-        temperature = sampling.temperature or 1.0
-        rollout = Rollout(rows, texts, ids_BT, mask_BT, joined([p.logprobs for p in parts], 0.0), g, temperature)
-        cost = self.ledger.current
-        cost.prompts += blocks * len({e.id for e in examples})
-        cost.samples += len(rows)
-        cost.generated_tokens += rollout.tokens
-        return rollout
+    def to(self, backbone: Backbone) -> Batch:
+        """On the model's device; sums of adapters in the model's own type."""
+        device = backbone.device
+        mix_SM = None if self.mix_SM is None else self.mix_SM.to(device, backbone.dtype)
+        outputs = (t.to(device) for t in (self.start_O, self.weights_OM, self.uniforms_TO))
+        return Batch(self.prompts, mix_SM, *outputs)
 
 
 @dataclass(frozen=True)
-class _Tokens:
+class Plan:
+    """How a batch is decoded."""
+
+    adapters: Sequence[Adapter]
+    mixing: Mixing
+    sampling: Sampling
+    memory: PromptMemory | None = None
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Tokens of O outputs and how likely each was, (O, T)."""
+
     ids: Tensor
     mask: Tensor
     logprobs: Tensor
 
 
-def pick(logits_BV: Tensor, temperature: float, uniforms_B: Tensor) -> tuple[Tensor, Tensor]:
-    """The next token of each row and its log-probability; greedy rows are rated at temperature 1."""
-    logits_BV = logits_BV if logits_BV.dtype == torch.float64 else logits_BV.float()
-    logps_BV = (logits_BV / (temperature or 1.0)).log_softmax(-1)
+@dataclass
+class Decoder:
+    """Decodes with any adapters of one base model; ``max_rows`` bounds the rows that may run at once.
+
+    Where even so many rows exhaust the memory, the bound is halved and stays so.
+    """
+
+    backbone: Backbone
+    ledger: Ledger
+    max_rows: int = 4096
+    memory: PromptMemory = field(default_factory=PromptMemory)
+
+    def apart(
+        self,
+        adapters: Sequence[Adapter],
+        weights_WM: Tensor | None,
+        examples: Sequence[Sequence[Example]],
+        sampling: Sampling,
+        rngs: Sequence[torch.Generator],
+    ) -> Rollout:
+        """W policies side by side, each with its own prompts, equally many.
+
+        Policy w is the sum of the M adapters under ``weights_WM[w]``, or without weights adapter w itself (the base
+        where there is none). ``rngs`` has one generator for each policy, or one for all.
+        """
+        blocks, each = len(examples), len(examples[0])
+        flat = [e for own in examples for e in own]
+        mix_SM = None
+        if blocks > 1:
+            weights_WM = torch.eye(blocks) if weights_WM is None else weights_WM
+            mix_SM = weights_WM.repeat_interleave(each, dim=0)
+        elif weights_WM is not None:
+            adapters = [merge(adapters, weights_WM[0])]
+        start_O = torch.arange(len(flat)).repeat_interleave(sampling.samples_per_prompt)
+        own_O1 = torch.ones(len(start_O), 1)
+        batch = Batch(self._ids(flat), mix_SM, start_O, own_O1, _uniforms(sampling, each, blocks, rngs))
+        return self._run(Plan(adapters, _alone, sampling), batch, examples)
+
+    def blended(
+        self,
+        adapters: Sequence[Adapter],
+        weights_WM: Tensor,
+        mixing: Mixing,
+        examples: Sequence[Example],
+        sampling: Sampling,
+        rng: torch.Generator,
+    ) -> Rollout:
+        """M adapters in lockstep on one prefix for each of W weight vectors, their hidden states mixed."""
+        blocks, each, g = len(weights_WM), len(examples), sampling.samples_per_prompt
+        start_O = torch.arange(each).repeat_interleave(g).repeat(blocks)
+        weights_OM = weights_WM.repeat_interleave(each * g, dim=0)
+        batch = Batch(self._ids(examples), None, start_O, weights_OM, _uniforms(sampling, each, blocks, [rng]))
+        return self._run(Plan(adapters, mixing, sampling, self.memory), batch, [examples] * blocks)
+
+    def _ids(self, examples: Sequence[Example]) -> list[list[int]]:
+        return [self.backbone.prompt_ids(e.context) for e in examples]
+
+    def _run(self, plan: Plan, batch: Batch, examples: Sequence[Sequence[Example]]) -> Rollout:
+        shape, device = (len(batch.start_O), plan.sampling.max_new_tokens), self.backbone.device
+        spoken = Spoken(
+            torch.full(shape, self.backbone.pad, device=device),
+            torch.zeros(shape, dtype=torch.bool, device=device),
+            torch.zeros(shape, device=device, dtype=torch.promote_types(self.backbone.dtype, torch.float32)),
+        )
+        low = 0
+        while low < len(batch.prompts):
+            rows = self._starting_rows(plan, batch)
+            try:
+                self._part(plan, *batch.part(low, low + rows), spoken)
+            except torch.OutOfMemoryError:
+                self._halve(rows)
+                continue
+            low += rows
+        width = int(spoken.mask.any(0).sum())
+        spoken = Spoken(spoken.ids[:, :width], spoken.mask[:, :width], spoken.logprobs[:, :width])
+        return self._rollout(spoken, examples, plan.sampling)
+
+    def _starting_rows(self, plan: Plan, batch: Batch) -> int:
+        """So few that the rows stay within ``max_rows`` even where every output comes to need its own."""
+        blocks = 1 if batch.mix_SM is not None else max(1, len(plan.adapters))
+        return max(1, self.max_rows * len(batch.prompts) // (blocks * len(batch.start_O)))
+
+    def _halve(self, rows: int) -> None:
+        if rows == 1:
+            raise
+        self.max_rows //= 2
+        torch.cuda.empty_cache()
+        print(f"decode: out of memory; going on with at most {self.max_rows} rows at once", file=sys.stderr, flush=True)
+
+    def _part(self, plan: Plan, mine_O: Tensor, part: Batch, spoken: Spoken) -> None:
+        """Decode one part; its outputs are the rows ``mine_O`` of ``spoken``."""
+        with self.ledger.metered("decode") as call, torch.inference_mode():
+            call.tokens = self._decode(plan, part.to(self.backbone), spoken, mine_O.to(self.backbone.device))
+        self.ledger.current.decoded_tokens += call.tokens
+
+    def _decode(self, plan: Plan, part: Batch, spoken: Spoken, mine_O: Tensor) -> int:
+        """Returns the tokens that forward passes were spent on, those of shared rows once."""
+        steps, tree, fed = plan.sampling.max_new_tokens, PrefixTree(part.start_O, len(part.prompts)), len(part.prompts)
+        start = Start(part.prompts, plan.adapters, part.mix_SM, len(part.start_O), steps)
+        with stepping(self.backbone, start, plan.memory) as stepper:
+            hidden_NRH = stepper.first()
+            for t in range(steps):
+                token_L, logp_L = self._next(plan, part, tree, hidden_NRH, t)
+                said = mine_O[tree.output_L]
+                spoken.ids[said, t], spoken.mask[said, t], spoken.logprobs[said, t] = token_L, True, logp_L
+                tokens_R, moves = tree.grow(token_L, token_L == self.backbone.eos, self.backbone.vocabulary)
+                if not tree.rows or t + 1 == steps:
+                    break
+                if moves is not None:
+                    stepper.move(moves)
+                hidden_NRH = stepper.step(tokens_R)
+                fed += tree.rows
+        return fed
+
+    def _next(self, plan: Plan, part: Batch, tree: PrefixTree, hidden_NRH: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Each output's next token and its log-probability, a bounded number of logits at a time."""
+        picked = []
+        for output_L, row_L in zip(*(x.split(self.readout_rows) for x in (tree.output_L, tree.row_L)), strict=True):
+            logits_LV = plan.mixing(hidden_NRH, row_L, part.weights_OM[output_L], self.backbone.head)
+            picked.append(pick(logits_LV, plan.sampling.temperature, part.uniforms_TO[t, output_L]))
+        tokens, logps = zip(*picked, strict=True)
+        return torch.cat(tokens), torch.cat(logps)
+
+    @property
+    def readout_rows(self) -> int:
+        return max(16, READOUT_BYTES // (4 * self.backbone.vocabulary))
+
+    def _rollout(self, spoken: Spoken, examples: Sequence[Sequence[Example]], sampling: Sampling) -> Rollout:
+        g = sampling.samples_per_prompt
+        rows = tuple(e for own in examples for e in own for _ in range(g))
+        texts = self.backbone.response_texts(spoken.ids, spoken.mask)
+        self._count(spoken, examples, g)
+        return Rollout(rows, texts, spoken.ids, spoken.mask, spoken.logprobs, g, sampling.temperature or 1.0)
+
+    def _count(self, spoken: Spoken, examples: Sequence[Sequence[Example]], samples: int) -> None:
+        """To the learners that decode side by side, each its own; otherwise all to whoever pays now."""
+        payers = self.ledger.costs
+        tokens_W = spoken.mask.view(len(examples), -1).sum(1).tolist()
+        for w, own in enumerate(examples):
+            cost = payers[w] if len(payers) == len(examples) else payers[0]
+            cost.prompts += len({e.id for e in own})
+            cost.samples += len(own) * samples
+            cost.generated_tokens += tokens_W[w]
+
+
+def pick(logits_LV: Tensor, temperature: float, uniforms_L: Tensor) -> tuple[Tensor, Tensor]:
+    """The next token of each output and its log-probability.
+
+    Greedy tokens get NaN: nothing is learnt from them, and over a large vocabulary the sum costs as much as the rest.
+    """
+    logits_LV = logits_LV if logits_LV.dtype == torch.float64 else logits_LV.float()
     if temperature == 0:
-        picked_B = logps_BV.argmax(-1)
-    else:
-        cumulative_BV = logps_BV.exp().cumsum(-1)
-        threshold_B1 = (uniforms_B.to(cumulative_BV) * cumulative_BV[:, -1])[:, None]
-        picked_B = (cumulative_BV <= threshold_B1).sum(-1).clamp_max(logits_BV.shape[-1] - 1)
-    return picked_B, logps_BV.gather(-1, picked_B[:, None]).squeeze(-1)
+        token_L = logits_LV.argmax(-1)
+        return token_L, torch.full_like(token_L, torch.nan, dtype=logits_LV.dtype)
+    logps_LV = (logits_LV / temperature).log_softmax(-1)
+    cumulative_LV = logps_LV.exp().cumsum(-1)
+    threshold_L1 = (uniforms_L.to(cumulative_LV) * cumulative_LV[:, -1])[:, None]
+    token_L = (cumulative_LV <= threshold_L1).sum(-1).clamp_max(logits_LV.shape[-1] - 1)
+    return token_L, logps_LV.gather(-1, token_L[:, None]).squeeze(-1)
 
 
-def _fan_out(adapters: int, copies: int, prompts: int, samples: int) -> Tensor:
-    """Indices that turn (adapter, prompt) rows into (adapter, copy, prompt, sample) rows."""
-    rows = torch.arange(adapters * prompts).view(adapters, 1, prompts, 1)
-    return rows.expand(adapters, copies, prompts, samples).flatten()
+def _alone(hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
+    """Every row speaks for itself."""
+    hidden_RH = hidden_NRH[0]
+    if len(row_L) > len(hidden_RH):  # samples that have not parted yet
+        return head(hidden_RH)[row_L]
+    return head(hidden_RH[row_L])
+
+
+def _uniforms(sampling: Sampling, prompts: int, blocks: int, rngs: Sequence[torch.Generator]) -> Tensor:
+    """(T, W*P*G): one random number for each step of each output, the same in every block unless each has its own."""
+    shape = (sampling.max_new_tokens, prompts * sampling.samples_per_prompt)
+    drawn = [torch.rand(shape, generator=rng) for rng in rngs]
+    return torch.cat(drawn * (blocks // len(drawn)), dim=1)

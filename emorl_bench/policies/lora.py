@@ -3,6 +3,7 @@
 A `LoraLinear` computes ``x W^T + scale * (x A^T) B^T`` (Hu et al. 2106.09685, eq. 3). Adapters live outside the model,
 so switching one on or off copies nothing: `active` hands each layer the factors of N adapters stacked, and the layer
 takes its input rows as N equal blocks, one per adapter. One adapter is the case N = 1; none is the reference model.
+With a `RowMix` every row has its own weighted sum of the adapters instead: that is how merges run side by side.
 """
 
 from __future__ import annotations
@@ -55,15 +56,24 @@ class Adapter:
         return named
 
 
+@dataclass
+class RowMix:
+    """``weights_RM[r, m]``: how much of adapter m row r has. The rows may be changed between two forward passes."""
+
+    weights_RM: Tensor
+
+
 class LoraLinear(nn.Module):
     """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) that adds whatever adapters are active."""
 
     def __init__(self, base: nn.Linear | Conv1D) -> None:
         super().__init__()
         self.base: Any = base
+        self.foldable = True  # not where this process has only a part of the weight
         self._factors: tuple[Tensor, Tensor] | None = None  # A (N, r, in), B (N, out, r)
         self._folded: Tensor | None = None  # (out, in)
         self._scale, self._dropout = 1.0, 0.0
+        self._mix: RowMix | None = None
 
     @property
     def weight(self) -> Tensor:  # T5's feed-forward looks at its projection's dtype
@@ -78,10 +88,10 @@ class LoraLinear(nn.Module):
     def out_features(self) -> int:
         return self.weight.shape[1 if isinstance(self.base, Conv1D) else 0]
 
-    def activate(self, adapters: Sequence[Adapter], name: str) -> None:
-        self._scale, self._dropout = adapters[0].scale, adapters[0].dropout
+    def activate(self, adapters: Sequence[Adapter], name: str, mix: RowMix | None = None) -> None:
+        self._scale, self._dropout, self._mix = adapters[0].scale, adapters[0].dropout, mix
         pairs = [adapter.factors[name] for adapter in adapters]
-        if len(pairs) == 1 and not torch.is_grad_enabled():
+        if self.foldable and len(pairs) == 1 and mix is None and not torch.is_grad_enabled():
             self._folded = self._fold(*pairs[0])
             return
         a_NRI = pairs[0][0][None] if len(pairs) == 1 else torch.stack([a for a, _ in pairs])
@@ -89,7 +99,7 @@ class LoraLinear(nn.Module):
         self._factors = a_NRI.to(self.weight.dtype), b_NOR.to(self.weight.dtype)
 
     def deactivate(self) -> None:
-        self._factors = self._folded = None
+        self._factors = self._folded = self._mix = None
 
     def _fold(self, a_RI: Tensor, b_OR: Tensor) -> Tensor:
         """(O, I): one adapter without gradients costs nothing when it is part of the weight."""
@@ -104,6 +114,9 @@ class LoraLinear(nn.Module):
         if self._factors is None:
             return y
         a_NRI, b_NOR = self._factors
+        if self._mix is not None:
+            low_BTNR = torch.einsum("bti,nri->btnr", x, a_NRI) * self._mix.weights_RM.to(x)[:, None, :, None]
+            return y + self._scale * torch.einsum("btnr,nor->bto", low_BTNR, b_NOR)
         n = a_NRI.shape[0]
         rows = x.reshape(n, -1, x.shape[-1])
         if self._dropout and torch.is_grad_enabled():  # only training has gradients: sampling never drops
@@ -163,11 +176,11 @@ def merge(adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
 
 
 @contextmanager
-def active(layers: dict[str, LoraLinear], adapters: Sequence[Adapter]) -> Iterator[None]:
-    """Switch N adapters on for the rows inside, N equal blocks; none leaves the base model."""
+def active(layers: dict[str, LoraLinear], adapters: Sequence[Adapter], mix: RowMix | None = None) -> Iterator[None]:
+    """Switch N adapters on for the rows inside: N equal blocks, or each row its own ``mix``; none leaves the base."""
     if adapters:
         for name, layer in layers.items():
-            layer.activate(adapters, name)
+            layer.activate(adapters, name, mix)
     try:
         yield
     finally:

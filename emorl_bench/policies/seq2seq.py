@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts
+from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts, responses
 
 
 class Seq2SeqBackbone(Backbone):
@@ -22,11 +22,14 @@ class Seq2SeqBackbone(Backbone):
         return [*ids, self.eos]
 
     @property
-    def _start_token(self) -> int:
+    def first_token(self) -> int:
         return int(self.model.config.decoder_start_token_id)
 
+    def padded_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        return self._padded(prompts, left=False)
+
     def _encode(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Tensor, Tensor]:
-        ids_PS, mask_PS = self._padded(prompts, left=False)
+        ids_PS, mask_PS = self.padded_prompts(prompts)
         ids, mask = ids_PS.repeat(adapters, 1), mask_PS.repeat(adapters, 1)
         return self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state, mask
 
@@ -34,7 +37,7 @@ class Seq2SeqBackbone(Backbone):
         memory, mask = self._encode(prompts, adapters)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         state = Decoding(cache, mask, memory)
-        first = torch.full((len(memory),), self._start_token, device=self.device)
+        first = torch.full((len(memory),), self.first_token, device=self.device)
         return state, self.step(state, first)
 
     def step(self, state: Decoding, tokens_R: Tensor) -> Tensor:
@@ -53,13 +56,13 @@ class Seq2SeqBackbone(Backbone):
             hidden = hidden * self.model.config.d_model**-0.5
         return self.lm_head(hidden)
 
-    def forced(self, rollout: Rollout) -> Tensor:
-        contexts, rows_B = distinct_contexts(rollout)  # samples share their prompt's encoding
+    def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
+        contexts, rows_B = distinct_contexts(rollouts)  # samples share their prompt's encoding
         memory, mask = self._encode([self.prompt_ids(text) for text in contexts], 1)
         index_B = torch.tensor(rows_B, device=self.device)
         memory, mask = memory[index_B], mask[index_B]
-        ids_BT = rollout.response_ids_BT
-        starts_B1 = torch.full_like(ids_BT[:, :1], self._start_token)
+        ids_BT, _ = responses(rollouts, self.pad)
+        starts_B1 = torch.full_like(ids_BT[:, :1], self.first_token)
         # Padding follows the end token, so causal attention keeps it from every position that counts.
         out = self.model.get_decoder()(
             input_ids=torch.cat([starts_B1, ids_BT[:, :-1]], dim=1),

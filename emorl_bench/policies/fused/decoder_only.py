@@ -1,0 +1,154 @@
+"""Decoder-only models: a row attends to its prompt, read once and shared, and to its own tokens, in one softmax."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+from transformers import DynamicCache
+
+from emorl_bench.policies.fused.engine import FusedModel, Norm, Products, heads, joined, norm_of
+from emorl_bench.policies.fused.projection import Projection
+from emorl_bench.policies.fused.rows import PromptStates, Rows
+
+
+def positions(mask_PS: Tensor) -> Tensor:
+    """Positions count real tokens: padding on the left has none."""
+    return (mask_PS.long().cumsum(1) - 1).clamp_min(0)
+
+
+class FusedDecoderOnly(FusedModel):
+    """``heads`` query heads share ``kv_heads`` keys and values (grouped-query attention, 2305.13245)."""
+
+    heads: int
+    kv_heads: int
+    scale: float
+    norms: list[list[Norm]]
+    last_norm: Norm
+
+    def read(self, ids_PS: Tensor, mask_PS: Tensor, adapters: int) -> PromptStates:
+        p = len(ids_PS)
+        ids, mask, cache = ids_PS.repeat(adapters, 1), mask_PS.repeat(adapters, 1), DynamicCache()
+        body = getattr(self.model, self.model.base_model_prefix)
+        out = body(
+            input_ids=ids, attention_mask=mask, position_ids=positions(mask), past_key_values=cache, use_cache=True
+        )
+
+        def side_by_side(x: Tensor) -> Tensor:  # (N*P, H, S, D) -> (P, N*H, S, D)
+            return x.view(adapters, p, *x.shape[1:]).transpose(0, 1).reshape(p, -1, *x.shape[2:])
+
+        keys = [side_by_side(layer.keys) for layer in cache.layers]
+        values = [side_by_side(layer.values) for layer in cache.layers]
+        first_NPH = out.last_hidden_state[:, -1].view(adapters, p, -1)
+        return PromptStates(keys, values, mask_PS.bool(), first_NPH)
+
+    def step(self, products: Products, rows: Rows, tokens_R: Tensor, adapters: int) -> Tensor:
+        mix, place_R = rows.mix_RM, rows.prompts.mask_PS.sum(1)[rows.prompt_R] + rows.length
+        x = self._embed(tokens_R, place_R).expand(adapters, -1, -1)
+        turn = self._turn(x, place_R)
+        unread = rows.unread(x.dtype)
+        for index, (product, norms) in enumerate(zip(products, self.norms, strict=True)):
+            q, k, v = self._qkv(product["qkv"](norms[0](x), mix))
+            seen = self._attend(rows, index, self._turned(q, turn), self._turned(k, turn), v, unread)
+            x = x + product["o"](joined(seen, adapters), mix)
+            x = x + product["down"](self._feed(product["up"](norms[1](x), mix)), mix)
+        return self.last_norm(x)
+
+    def _qkv(self, x_NRO: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (R, N*heads, D), keys and values (R, N*kv_heads, D)."""
+        size = x_NRO.shape[-1] // (self.heads + 2 * self.kv_heads)
+        q, k, v = x_NRO.split([self.heads * size, self.kv_heads * size, self.kv_heads * size], dim=-1)
+        return heads(q, self.heads), heads(k, self.kv_heads), heads(v, self.kv_heads)
+
+    def _attend(self, rows: Rows, layer: int, q: Tensor, k: Tensor, v: Tensor, unread: Tensor) -> Tensor:
+        """(R, N*heads, D); queries that share a key are its group, and stand where positions usually do."""
+        keys, values = rows.append(layer, k, v)
+        q_RHGD = (q * self.scale).view(len(rows), k.shape[1], -1, q.shape[-1])
+        prompt = torch.matmul(rows.by_prompt(q_RHGD), rows.prompts.keys[layer].transpose(2, 3)).add_(unread)
+        own = torch.matmul(q_RHGD, keys.transpose(2, 3))
+        weights = torch.cat([rows.by_row(prompt), own], dim=-1).softmax(-1)
+        split = prompt.shape[-1]
+        seen = rows.by_row(torch.matmul(rows.by_prompt(weights[..., :split]), rows.prompts.values[layer]))
+        return (seen + torch.matmul(weights[..., split:], values)).view(q.shape)
+
+    @abstractmethod
+    def _embed(self, tokens_R: Tensor, place_R: Tensor) -> Tensor: ...
+
+    def _turn(self, x: Tensor, place_R: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines of rotary positions, each (R, 1, D); None where positions are embedded."""
+        return None
+
+    def _turned(self, x_RHD: Tensor, turn: tuple[Tensor, Tensor] | None) -> Tensor:
+        if turn is None:
+            return x_RHD
+        low, high = x_RHD.chunk(2, dim=-1)
+        return x_RHD * turn[0] + torch.cat([-high, low], dim=-1) * turn[1]
+
+    @abstractmethod
+    def _feed(self, x: Tensor) -> Tensor: ...
+
+
+class FusedGpt2(FusedDecoderOnly):
+    def __init__(self, model: Any, layers: Any) -> None:
+        super().__init__(model, layers)
+        self.heads = self.kv_heads = int(model.config.n_head)
+        self.scale = (model.config.n_embd // self.heads) ** -0.5
+        self.norms = [[norm_of(block.ln_1), norm_of(block.ln_2)] for block in model.transformer.h]
+        self.last_norm = norm_of(model.transformer.ln_f)
+        self.activation = model.transformer.h[0].mlp.act
+
+    def _projections(self) -> list[dict[str, Projection]]:
+        return [
+            {
+                "qkv": self._joined(block.attn.c_attn),
+                "o": self._joined(block.attn.c_proj),
+                "up": self._joined(block.mlp.c_fc),
+                "down": self._joined(block.mlp.c_proj),
+            }
+            for block in self.model.transformer.h
+        ]
+
+    def _embed(self, tokens_R: Tensor, place_R: Tensor) -> Tensor:
+        body = self.model.transformer
+        return embedding(tokens_R, body.wte.weight) + embedding(place_R, body.wpe.weight)
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return self.activation(x)
+
+
+class FusedLlama(FusedDecoderOnly):
+    """Llama (2302.13971) and what shares its block: SmolLM2, Qwen2, Mistral without a sliding window."""
+
+    def __init__(self, model: Any, layers: Any) -> None:
+        super().__init__(model, layers)
+        self.heads, self.kv_heads = int(model.config.num_attention_heads), int(model.config.num_key_value_heads)
+        first = model.model.layers[0]
+        self.scale = float(first.self_attn.scaling)
+        self.norms = [[norm_of(b.input_layernorm), norm_of(b.post_attention_layernorm)] for b in model.model.layers]
+        self.last_norm = norm_of(model.model.norm)
+        self.activation = first.mlp.act_fn
+
+    def _projections(self) -> list[dict[str, Projection]]:
+        return [
+            {
+                "qkv": self._joined(block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj),
+                "o": self._joined(block.self_attn.o_proj),
+                "up": self._joined(block.mlp.gate_proj, block.mlp.up_proj),
+                "down": self._joined(block.mlp.down_proj),
+            }
+            for block in self.model.model.layers
+        ]
+
+    def _embed(self, tokens_R: Tensor, place_R: Tensor) -> Tensor:
+        return embedding(tokens_R, self.model.model.embed_tokens.weight)
+
+    def _turn(self, x: Tensor, place_R: Tensor) -> tuple[Tensor, Tensor] | None:
+        cosine, sine = self.model.model.rotary_emb(x, place_R[:, None])
+        return cosine, sine
+
+    def _feed(self, x: Tensor) -> Tensor:
+        gate, value = x.chunk(2, dim=-1)
+        return self.activation(gate) * value

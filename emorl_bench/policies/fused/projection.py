@@ -1,0 +1,130 @@
+"""Linear layers that read the same input, as one matrix product with the adapters inside it.
+
+The fused weight is the storage: the model's own layers become views of it, so there is still one base model in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from transformers.pytorch_utils import Conv1D
+
+from emorl_bench.policies.lora import Adapter, LoraLinear
+
+FOLD_BYTES = 1 << 28  # a weight with its adapter folded in is a copy; above this in all, the low-rank form is no slower
+
+
+class Product(Protocol):
+    """(N, R, in) -> (N, R, out) with adapters. ``mix_RM`` weighs them in each row, where rows mix them."""
+
+    def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """No adapter, or one that is folded into ``weight`` (out, in)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
+        return linear(x_NRI, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """N adapters, each for its own block of rows."""
+
+    weight: Tensor
+    bias: Tensor | None
+    a_NIQ: Tensor
+    b_NQO: Tensor
+
+    def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
+        return linear(x_NRI, self.weight, self.bias).baddbmm_(torch.bmm(x_NRI, self.a_NIQ), self.b_NQO)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """M adapters in every row of the one block, weighed row by row: ``sum_m mix_rm B_m A_m x_r``."""
+
+    weight: Tensor
+    bias: Tensor | None
+    a_IQ: Tensor
+    b_QO: Tensor
+    owner_Q: Tensor  # which adapter each column of ``a_IQ`` belongs to
+
+    def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
+        assert mix_RM is not None
+        x_RI = x_NRI[0]
+        low_RQ = (x_RI @ self.a_IQ) * mix_RM[:, self.owner_Q]
+        return linear(x_RI, self.weight, self.bias).addmm_(low_RQ, self.b_QO)[None]
+
+
+class Projection:
+    """Some linear layers of one block, their weights joined along the output."""
+
+    def __init__(self, parts: Sequence[nn.Module], names: Mapping[int, str]) -> None:
+        """``names``: the adapter target that a module (by ``id``) is; modules without one take no adapter."""
+        bases: list[Any] = [part.base if isinstance(part, LoraLinear) else part for part in parts]
+        self.names = [names.get(id(part)) for part in parts]
+        self.sizes = [_weight(base).shape[0] for base in bases]
+        self.weight = _join([_weight(base) for base in bases])
+        self.bias = None if bases[0].bias is None else torch.cat([base.bias.detach() for base in bases])
+        if len(bases) > 1:
+            for base, view in zip(bases, self.weight.split(self.sizes), strict=True):
+                base.weight.data = view.T if isinstance(base, Conv1D) else view
+
+    def product(self, adapters: Sequence[Adapter], *, mixed: bool, fold: bool) -> Product:
+        """This projection under some adapters: folded in, one for each block of rows, or mixed in each row."""
+        if not adapters or not any(self.names):
+            return Plain(self.weight, self.bias)
+        if fold:
+            return Plain(self._folded(adapters[0]), self.bias)
+        pairs = [self._joined(adapter) for adapter in adapters]
+        if not mixed:
+            return Blocks(
+                self.weight, self.bias, torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
+            )
+        owner = [torch.full((a.shape[1],), m, device=a.device) for m, (a, _) in enumerate(pairs)]
+        a_IQ, b_QO = torch.cat([a for a, _ in pairs], dim=1), torch.cat([b for _, b in pairs])
+        return Mixed(self.weight, self.bias, a_IQ, b_QO, torch.cat(owner))
+
+    def _folded(self, adapter: Adapter) -> Tensor:
+        deltas = []
+        for name, size in zip(self.names, self.sizes, strict=True):
+            if name is None:
+                deltas.append(torch.zeros(size, self.weight.shape[1], device=self.weight.device))
+            else:
+                a_RI, b_OR = (factor.detach() for factor in adapter.factors[name])
+                exact = torch.promote_types(self.weight.dtype, a_RI.dtype)
+                deltas.append(adapter.scale * (b_OR.to(exact) @ a_RI.to(exact)))
+        return (self.weight + torch.cat(deltas)).to(self.weight.dtype)
+
+    def _joined(self, adapter: Adapter) -> tuple[Tensor, Tensor]:
+        """``A`` (in, Q) and ``scale * B`` (Q, out): the parts' factors side by side, each in its own output columns."""
+        a_columns: list[Tensor] = []
+        b_OQ: list[Tensor] = []
+        for name, size in zip(self.names, self.sizes, strict=True):
+            if name is None:
+                b_OQ.append(self.weight.new_zeros(size, 0))
+                continue
+            a_RI, b_OR = (factor.detach().to(self.weight.dtype) for factor in adapter.factors[name])
+            a_columns.append(a_RI.T)
+            b_OQ.append(adapter.scale * b_OR)
+        return torch.cat(a_columns, dim=1), torch.block_diag(*b_OQ).T.contiguous()
+
+
+def _weight(base: Any) -> Tensor:
+    """(out, in)"""
+    weight: Tensor = base.weight.detach()
+    return weight.T if isinstance(base, Conv1D) else weight
+
+
+def _join(weights: Sequence[Tensor]) -> Tensor:
+    return weights[0] if len(weights) == 1 else torch.cat(list(weights))

@@ -1,0 +1,40 @@
+"""A base model too large for one device: its blocks divided among the ranks of a run (torch's FSDP2, ``fully_shard``).
+
+Each rank keeps its part of every block and gathers a whole block for the moment it computes with it. Embeddings and
+head stay whole on every rank, for T5 shares them, and so do the adapters, which live outside the model. A forward pass
+is a meeting of all ranks: every rank must make equally many.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.distributed import get_world_size
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.policies.backbone import Backbone
+
+
+def shard(backbone: Backbone, device: torch.device) -> None:
+    """Divide the blocks of a loaded backbone among all ranks, in place, and move what is left of it to ``device``.
+
+    Raises:
+        UserError: the model does not say what its blocks are.
+    """
+    names = set(getattr(backbone.model, "_no_split_modules", None) or ())
+    blocks = [module for module in backbone.model.modules() if type(module).__name__ in names]
+    if not blocks:
+        raise UserError(
+            f"hardware.shard_base=true: a {backbone.model.config.model_type} does not say what its blocks are; "
+            "use hardware.shard_base=false"
+        )
+    mesh = init_device_mesh(device.type, (get_world_size(),))
+    for block in blocks:
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
+        block.unshard()  # its buffers must not be made in inference mode, or training could not use them
+        block.reshard()
+    backbone.model.to(device)
+    backbone.fused = None  # it reads whole weights
+    for layer in backbone.layers.values():
+        layer.foldable = False

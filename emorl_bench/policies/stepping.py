@@ -1,0 +1,121 @@
+"""How one decode goes on from token to token: through a fused model where there is one, else through transformers' own.
+
+The decode loop does not know which. Rows are those of `prefix_tree`: each is decoded by all N adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from emorl_bench.policies.backbone import Backbone
+from emorl_bench.policies.fused.engine import FusedModel, FusedStepper
+from emorl_bench.policies.fused.rows import PromptStates, moved
+from emorl_bench.policies.lora import Adapter, RowMix, active
+from emorl_bench.policies.prefix_tree import Moves
+
+REMEMBERED_BYTES = 1 << 30
+
+
+class Stepper(Protocol):
+    """A decode in flight, at first with one row for each prompt."""
+
+    def first(self) -> Tensor: ...  # (N, P, H) hidden states that the first tokens are read from
+    def step(self, tokens_R: Tensor) -> Tensor: ...  # feed each row a token -> (N, R, H)
+    def move(self, moves: Moves) -> None: ...
+
+
+@dataclass
+class PromptMemory:
+    """What prompts were read as, kept while the adapters stay the same: a search reads each prompt once."""
+
+    limit: int = REMEMBERED_BYTES
+    _adapters: tuple[tuple[int, int], ...] = ()
+    _states: dict[tuple[tuple[int, ...], ...], PromptStates] = field(default_factory=dict)
+    _held: Sequence[Adapter] = ()  # so that no other adapter can take the place, and so the id, of these
+
+    def get(self, adapters: Sequence[Adapter], prompts: Sequence[Sequence[int]]) -> PromptStates | None:
+        if _versions(adapters) != self._adapters:
+            return None
+        return self._states.get(tuple(map(tuple, prompts)))
+
+    def keep(self, adapters: Sequence[Adapter], prompts: Sequence[Sequence[int]], states: PromptStates) -> None:
+        if _versions(adapters) != self._adapters:
+            self._adapters, self._held, self._states = _versions(adapters), tuple(adapters), {}
+        if states.bytes + sum(known.bytes for known in self._states.values()) <= self.limit:
+            self._states[tuple(map(tuple, prompts))] = states
+
+
+def _versions(adapters: Sequence[Adapter]) -> tuple[tuple[int, int], ...]:
+    """Changes whenever an adapter is another one or has been written to (torch counts in-place writes)."""
+    return tuple(
+        (id(adapter), sum(a._version + b._version for a, b in adapter.factors.values())) for adapter in adapters
+    )
+
+
+@dataclass(frozen=True)
+class Start:
+    """P prompts about to be decoded by some adapters: each row by all of them, or, with a mix, by its own sum."""
+
+    prompts: Sequence[Sequence[int]]
+    adapters: Sequence[Adapter]
+    mix_PM: Tensor | None
+    capacity: int  # rows there can be
+    steps: int  # tokens there can be
+
+    @property
+    def blocks(self) -> int:
+        return 1 if self.mix_PM is not None else max(len(self.adapters), 1)
+
+
+@contextmanager
+def stepping(backbone: Backbone, start: Start, memory: PromptMemory | None) -> Iterator[Stepper]:
+    """Read the prompts and stand ready for the first token."""
+    mix = None if start.mix_PM is None else RowMix(start.mix_PM)
+    if backbone.fused is None:
+        with active(backbone.layers, start.adapters, mix):
+            yield ModuleStepper(backbone, start.prompts, start.blocks, mix)
+        return
+    states = memory.get(start.adapters, start.prompts) if memory else None
+    if states is None:
+        with active(backbone.layers, start.adapters, mix):
+            states = _read(backbone, backbone.fused, start)
+        if memory:
+            memory.keep(start.adapters, start.prompts, states)
+    yield FusedStepper(
+        backbone.fused, start.adapters, states, backbone.first_token, start.capacity, start.steps, start.mix_PM
+    )
+
+
+def _read(backbone: Backbone, fused: FusedModel, start: Start) -> PromptStates:
+    return fused.read(*backbone.padded_prompts(start.prompts), start.blocks)
+
+
+class ModuleStepper:
+    """Any model of transformers, through its own modules and cache."""
+
+    def __init__(self, backbone: Backbone, prompts: Sequence[Sequence[int]], blocks: int, mix: RowMix | None) -> None:
+        self.backbone, self.blocks, self.mix = backbone, blocks, mix
+        self.state, self._first = backbone.start(prompts, blocks)
+
+    def first(self) -> Tensor:
+        return self._by_block(self._first)
+
+    def step(self, tokens_R: Tensor) -> Tensor:
+        return self._by_block(self.backbone.step(self.state, tokens_R.repeat(self.blocks)))
+
+    def move(self, moves: Moves) -> None:
+        if self.mix is not None:
+            self.mix.weights_RM = moved(self.mix.weights_RM, moves)
+        before = len(self.state.mask_RS) // self.blocks
+        rows = moved(torch.arange(before, device=self.backbone.device), moves)
+        blocks = torch.arange(self.blocks, device=rows.device)[:, None] * before
+        self.state = self.backbone.select(self.state, (blocks + rows).flatten())
+
+    def _by_block(self, hidden: Tensor) -> Tensor:
+        return hidden.view(self.blocks, -1, hidden.shape[-1])
