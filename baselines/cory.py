@@ -15,7 +15,8 @@ from emorl_bench.core.protocols import Bench, Learner, Policy, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Metrics, Rollout
-from emorl_bench.rl.loop import TrainingRun, describe, prompts
+from emorl_bench.rl.loop import describe, prompts, side_by_side
+from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 AGENTS = ("first", "second")  # `first` starts as the pioneer
@@ -39,12 +40,12 @@ class Cory:
         agents = {name: bench.new_policy(name) for name in AGENTS}
         learners = {name: bench.update.learner(policy, bench.ledger) for name, policy in agents.items()}
 
-        def round(step: int) -> Metrics:
+        def round(_: Sequence[TrainingRun], step: int) -> list[Metrics]:
             pioneer, observer = AGENTS if (step // self.swap_every) % 2 == 0 else AGENTS[::-1]
-            return self._iteration(bench, agents, learners, weighting, pioneer, observer, step)
+            return [self._iteration(bench, agents, learners, weighting, pioneer, observer, step)]
 
-        run = TrainingRun(bench, "cory", agents, learners, round, weighting, bench.budget)
-        run.run()
+        run = TrainingRun(bench, "cory", agents, learners, weighting, bench.budget)
+        side_by_side(bench, [run], round)
         best = max(AGENTS, key=lambda name: run.progress.best[name][0])
         return OnePolicy(agents[best if self.deploy == "best" else self.deploy])
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from functools import partial
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -17,28 +20,39 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner import launcher, schema
+from emorl_bench.runner import plugins, schema
 from emorl_bench.runner.compose import VERSION_BASE, conf_dir, precheck
+from emorl_bench.runner.job_process import run_apart
 
 INTERRUPTED = 130
+GRACE = 5.0  # seconds
 
 
 def task(config: DictConfig) -> float | None:
-    """One job, whatever launched it."""
+    """One job, whatever launched it: one of a sweep has a process of its own, here or from its launcher."""
+    hydra_config = HydraConfig.get()
+    work = partial(_run, config, list(hydra_config.overrides.task), dict(hydra_config.runtime.choices))
+    if hydra_config.mode == RunMode.MULTIRUN:
+        own = plugins.own_process(hydra_config.launcher["_target_"])
+        value: float | None = work() if own else run_apart(work, hydra_config.job_logging)
+        return value
+    try:
+        return work()
+    except UserError as error:
+        if _full_error():
+            raise
+        _exit(str(error))
+
+
+def _run(config: DictConfig, overrides: list[str], names: dict[str, Any]) -> float | None:
     from emorl_bench.runner.job import run
 
-    hydra_config = HydraConfig.get()
-    try:
-        return run(config, list(hydra_config.overrides.task), dict(hydra_config.runtime.choices))
-    except UserError as error:
-        if hydra_config.mode == RunMode.RUN and not _full_error():
-            _exit(str(error))
-        raise
+    return run(config, overrides, names)
 
 
 def main() -> None:
     schema.register()
-    launcher.register()
+    plugins.register()
     args = get_args_parser().parse_args()
     runs = not (args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
     try:
@@ -58,10 +72,18 @@ def _full_error() -> bool:
     return os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
-def _exit(message: str) -> None:
-    print(f"emorl-bench: {' '.join(message.split())}", file=sys.stderr)
+def _exit(message: str) -> NoReturn:
+    """One line, once: of several ranks the first speaks, and the launcher then ends the others.
+
+    A rank that is still here after a moment has an error of its own.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(GRACE)
+    print(f"emorl-bench: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.exit(2)
 
 
 if __name__ == "__main__":
-    main()
+    from emorl_bench import cli  # other processes find `task` under this name only
+
+    cli.main()

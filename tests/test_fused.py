@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from conftest import ARCHITECTURES, make_bank, shaken, word_prompts
@@ -14,6 +16,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.merging import Parameters
+from emorl_bench.policies.memory import KnownAnswers
 
 STEPS = 12
 GREEDY, SAMPLED = Sampling(STEPS, 0.0), Sampling(STEPS, 1.0, samples_per_prompt=3)
@@ -165,6 +168,47 @@ def test_prompts_are_read_once_until_an_expert_changes(architecture):
     assert second.responses != first[1].responses
     trio[0].generate(PROMPTS, GREEDY, stream(0))  # what is being trained is read afresh every time
     assert len(calls) == 3
+
+
+def simplex_grid(divisions: int) -> torch.Tensor:
+    points = [p for p in itertools.product(range(divisions + 1), repeat=3) if sum(p) == divisions]
+    return torch.tensor(points, dtype=torch.float64) / divisions
+
+
+def test_answers_between_equal_answers_are_known_without_decoding(architecture):
+    """A front refined from coarse to fine, against each of its blends decoded by itself and from nothing."""
+    bank = make_bank(architecture, dtype=torch.float64)
+    trio = [shaken(bank, seed) for seed in (1, 2, 3)]
+    cost, refined = bank.decoder.ledger.current, {}
+    for divisions in (1, 2, 4, 8):
+        front = HiddenState().blend(trio, simplex_grid(divisions)).generate(PROMPTS, GREEDY, stream(0))
+        refined |= dict(zip([tuple(w) for w in simplex_grid(divisions).tolist()], chunked(ids(front)), strict=True))
+    asked, decoded = cost.generated_tokens, cost.decoded_tokens
+    for weights, answers in refined.items():
+        apart = make_bank(architecture, dtype=torch.float64)
+        alone = HiddenState().blend([shaken(apart, s) for s in (1, 2, 3)], torch.tensor([weights], dtype=torch.float64))
+        assert ids(alone.generate(PROMPTS, GREEDY, stream(0))) == answers
+    assert decoded < asked / 2
+    before = cost.decoded_tokens
+    HiddenState().blend(trio, 2 * simplex_grid(8)).generate(PROMPTS, GREEDY, stream(0))  # scale is no direction
+    assert cost.decoded_tokens == before
+
+
+def chunked(rows: list[list[int]]) -> list[list[list[int]]]:
+    return [rows[i : i + len(PROMPTS)] for i in range(0, len(rows), len(PROMPTS))]
+
+
+def test_weights_without_a_direction_are_never_remembered():
+    known = KnownAnswers()
+    known.learn(np.array([0.5, 0.5]), (1, 2))
+    known.learn(np.array([-1.0, 2.0]), (3,))
+    known.learn(np.array([0.0, 0.0]), (4,))
+    assert known.recall(np.array([0.0, 0.0])) is None
+    assert known.recall(np.array([-0.5, -0.5])) is None
+    assert known.recall(np.array([3.0, 3.0])) == (1, 2)
+    known.learn(np.array([1.0, 0.0]), (1, 2))
+    assert known.recall(np.array([0.7, 0.3])) == (1, 2)
+    assert known.recall(np.array([0.3, 0.7])) is None
 
 
 def storage(tensors: Sequence[torch.Tensor]) -> set[int]:

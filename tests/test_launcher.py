@@ -17,12 +17,12 @@ PROGRAM = """
 import json, os, resource, signal, time
 from pathlib import Path
 import hydra
-from emorl_bench.runner import launcher, schema
+from emorl_bench.runner import job_process, plugins, schema
 from emorl_bench.runner.compose import conf_dir
 
-launcher.PRELOAD.clear()  # nothing heavy: these jobs do not learn
+job_process.PRELOAD.clear()  # nothing heavy: these jobs do not learn
 schema.register()
-launcher.register()
+plugins.register()
 
 
 def task(config):

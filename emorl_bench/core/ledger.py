@@ -4,13 +4,20 @@ Phases are ``setup``, ``train/<learner>``, ``validate/<learner>``, ``search`` an
 could run side by side on several machines, so training is reported both as the maximum over learners (the accounting of
 EMORL's paper) and as the sum. Data points are the prompts trained on and searched with; prompts that learners are
 validated on are counted apart, as the paper leaves them out.
+
+Learners that work side by side in one process (`Ledger.together`) each count their own prompts, samples, tokens and
+steps, exactly as if they were alone; the seconds, FLOPs and decoded rows of what they do at once are divided evenly
+among those who took part. So for such learners the sum is what was measured, and the maximum one learner's share of it.
+
+Where several processes share a run (`core.ranks`), counters are of the whole run, and so are FLOPs (this process's part
+times their number); times and peak memory are this process's.
 """
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 
@@ -27,6 +34,7 @@ class Cost:
     prompts: int = 0  # data points: prompts decoded, however many samples of each
     samples: int = 0
     generated_tokens: int = 0
+    decoded_tokens: int = 0  # those that forward passes were spent on: outputs that share a prefix share its tokens
     trained_tokens: int = 0
     scorer_calls: int = 0
     scored_texts: int = 0
@@ -49,32 +57,54 @@ class Ledger:
     """Phases and their costs. ``device`` is what is synchronised before a clock is read."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    ranks: int = 1  # processes that divide every metered call evenly
     phases: dict[str, Cost] = field(default_factory=dict)
-    _open: list[str] = field(default_factory=lambda: ["setup"])
+    _open: list[tuple[str, ...]] = field(default_factory=lambda: [("setup",)])
     _mark: float = field(default_factory=time.perf_counter)  # up to when wall time has been charged
     _calls: dict[str, int] = field(default_factory=dict)
     _flop_rate: dict[str, tuple[float, int]] = field(default_factory=dict)  # kind -> (flops, tokens) counted so far
 
     @property
+    def costs(self) -> list[Cost]:
+        """The costs that are open now: one, or one for each learner that works side by side."""
+        return [self.phases.setdefault(name, Cost()) for name in self._open[-1]]
+
+    @property
     def current(self) -> Cost:
-        return self.phases.setdefault(self._open[-1], Cost())
+        """The one open cost; among several, counts must say whose they are (`costs`, `alone`)."""
+        (cost,) = self.costs
+        return cost
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Cost]:
         """Charge everything inside to ``name``; wall time goes to the innermost phase only."""
+        with self.together([name]) as costs:
+            yield costs[0]
+
+    @contextmanager
+    def together(self, names: Sequence[str]) -> Iterator[list[Cost]]:
+        """Divide the time and FLOPs of everything inside evenly among ``names``; a name given twice has two shares."""
         self.settle()
-        self._open.append(name)
+        self._open.append(tuple(names))
         try:
-            yield self.current
+            yield self.costs
         finally:
             self.settle()
             self._open.pop()
 
+    @contextmanager
+    def alone(self, i: int) -> Iterator[Cost]:
+        """Inside `together`: charge what follows to the i-th alone. Where only one phase is open, that is the one."""
+        names = self._open[-1]
+        with self.phase(names[i] if len(names) > 1 else names[0]) as cost:
+            yield cost
+
     def settle(self) -> None:
-        """Bring the current phase's wall time and peak memory up to now."""
-        now, cost = time.perf_counter(), self.current
-        cost.wall_seconds += now - self._mark
-        cost.peak_bytes = max(cost.peak_bytes, peak_bytes(self.device))
+        """Bring the open phases' wall time and peak memory up to now."""
+        now, costs = time.perf_counter(), self.costs
+        for cost in costs:
+            cost.wall_seconds += (now - self._mark) / len(costs)
+            cost.peak_bytes = max(cost.peak_bytes, peak_bytes(self.device))
         self._mark = now
 
     @contextmanager
@@ -91,9 +121,10 @@ class Ledger:
                 yield call
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        cost = self.current
-        cost.device_seconds += time.perf_counter() - started
-        cost.flops += self._flops(kind, call.tokens, counter)
+        seconds, flops, costs = time.perf_counter() - started, self._flops(kind, call.tokens, counter), self.costs
+        for cost in costs:
+            cost.device_seconds += seconds / len(costs)
+            cost.flops += self.ranks * flops / len(costs)
 
     def _flops(self, kind: str, tokens: int, counter: FlopCounterMode | None) -> float:
         flops, seen = self._flop_rate.get(kind, (0.0, 0))
@@ -129,9 +160,18 @@ class Ledger:
             "seconds_max": max(seconds, default=0.0) + search.wall_seconds,
             "seconds_sum": sum(seconds) + search.wall_seconds,
             "search_evaluations": search.evaluations,
+            "search_evaluations_asked": search.evaluations_asked,
             "peak_bytes": max((c.peak_bytes for c in self.phases.values()), default=0),
         }
-        summed = ("samples", "generated_tokens", "trained_tokens", "scorer_calls", "optimiser_steps", "flops")
+        summed = (
+            "samples",
+            "generated_tokens",
+            "decoded_tokens",
+            "trained_tokens",
+            "scorer_calls",
+            "optimiser_steps",
+            "flops",
+        )
         return totals | {name: sum(getattr(c, name) for c in spent) for name in summed}
 
 

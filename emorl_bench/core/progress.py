@@ -14,13 +14,13 @@ PLAIN_EVERY = 10.0  # seconds between two plain lines
 class Steps:
     """``with Steps("expert reflection", total=200, unit="prompts") as steps: steps.to(done, "reward 0.81")``."""
 
-    def __init__(self, label: str, total: float, unit: str) -> None:
-        self.label, self.total, self.unit = label, total, unit
+    def __init__(self, label: str, total: float, unit: str, *, quiet: bool = False) -> None:
+        self.label, self.total, self.unit, self.quiet = label, total, unit, quiet
         self._started = self._spoke = time.monotonic()
         self._first: float | None = None
         self._done, self._note = 0.0, ""
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -42,7 +42,7 @@ class Steps:
             self._first = done
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
-        elif time.monotonic() - self._spoke >= PLAIN_EVERY:
+        elif not self.quiet and time.monotonic() - self._spoke >= PLAIN_EVERY:
             self._spoke = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
 
@@ -58,5 +58,5 @@ class Steps:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None and time.monotonic() - self._started >= PLAIN_EVERY:
+        elif not self.quiet and kind is None and time.monotonic() - self._started >= PLAIN_EVERY:
             print(self._line(), file=sys.stderr, flush=True)

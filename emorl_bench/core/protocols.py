@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling, Splits, Training
 
 
@@ -27,6 +29,8 @@ class Policy(Generator, Protocol):
     def name(self) -> str: ...
     @property
     def base(self) -> str: ...  # hash of the base model's weights: an adapter belongs to one base
+    @property
+    def ranks(self) -> Ranks: ...  # the processes that divide its work
     def hidden(self, rollout: Rollout) -> Tensor: ...  # (B, T, H), differentiable: state before each response token
     def logits(self, hidden_BTH: Tensor) -> Tensor: ...  # (B, T, V)
     def logprobs(self, rollout: Rollout) -> Tensor: ...  # (B, T), differentiable
@@ -67,10 +71,41 @@ class Weighting(Protocol):
     def utility(self, scores_K: Tensor) -> float: ...  # what a mean score vector is worth
 
 
+@dataclass(frozen=True)
+class Forward:
+    """A learner asks for its policy's hidden states (B, T, H) on these rows, without gradients.
+
+    ``reference``: those of the base model, adapters off.
+    """
+
+    rollout: Rollout
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class ForwardBackward:
+    """A learner asks for the gradients of a loss of its policy's hidden states on these rows, added to ``.grad``.
+
+    ``loss`` maps hidden states (B, T, H) to a scalar and to metrics, which are the answer. It has no side effects:
+    where memory fails it is called again. ``parameters`` are those it uses beside the policy's, such as a value head.
+    """
+
+    rollout: Rollout
+    loss: Callable[[Tensor], tuple[Tensor, Metrics]]
+    parameters: Sequence[torch.nn.Parameter] = ()
+
+
+Update = abc.Generator[Forward | ForwardBackward, Any, Metrics]
+"""One update, written once and run for one policy or for many side by side: it yields what it needs of the model."""
+
+
 class Learner(Protocol):
     """An update rule bound to one policy: it owns the optimiser and whatever else has state."""
 
-    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics: ...
+    @property
+    def policy(self) -> Policy: ...
+    def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update: ...
+    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics: ...  # `update`, run alone
     def state_dict(self) -> dict[str, Tensor]: ...  # flat, ready for safetensors
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
@@ -140,7 +175,9 @@ class Bench:
     dir: Path  # this run's checkpoints
     experts_dir: Path  # content-addressed experts, shared between runs
     fingerprint: str  # hash of everything outside the method that an expert depends on
+    joint_experts: bool = True  # experts learn side by side in one batch; off only to compare, the numbers are the same
     frozen: bool = False  # true when only what was trained already may be used (`emorl-generate`)
+    ranks: Ranks = ALONE  # the processes that share this run; methods need not know
 
 
 class Method(Protocol):

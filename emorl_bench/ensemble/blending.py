@@ -20,12 +20,11 @@ from emorl_bench.policies.decode import Head, Mixing
 
 
 def mix_hidden_states(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
-    return head(torch.einsum("mlh,lm->lh", hidden_MRH[:, row_L], weights_LM.to(hidden_MRH)))
+    return head(_weighted(hidden_MRH[:, row_L], weights_LM))
 
 
 def mix_logits(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
-    logits_MRV = head(hidden_MRH)
-    return torch.einsum("mlv,lm->lv", logits_MRV[:, row_L], weights_LM.to(logits_MRV))
+    return _weighted(head(hidden_MRH)[:, row_L], weights_LM)
 
 
 def mix_probabilities(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
@@ -33,6 +32,10 @@ def mix_probabilities(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, hea
     logps_MRV = head(hidden_MRH).log_softmax(-1)
     weights_LM = (weights_LM / weights_LM.sum(1, keepdim=True)).to(logps_MRV)
     return torch.logsumexp(logps_MRV[:, row_L] + weights_LM.T.log()[:, :, None], dim=0)
+
+
+def _weighted(values_MLX: Tensor, weights_LM: Tensor) -> Tensor:
+    return (values_MLX * weights_LM.T.to(values_MLX)[:, :, None]).sum(0)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ The reference policy is the base with adapters off: it is never a second copy.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy
+from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.adapter_files import save_adapter
@@ -38,6 +39,10 @@ class AdapterPolicy:
     @property
     def base(self) -> str:
         return self.backbone.fingerprint
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.decoder.ranks
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
@@ -153,11 +158,11 @@ def generate_together(
     """
     if len(policies) == 1:
         return [policies[0].generate(examples, sampling, rngs[0])]
-    ledger, rollouts = on_one_base(policies)[0].ledger, []
-    for i, (policy, rng) in enumerate(zip(policies, rngs, strict=True)):
-        with ledger.alone(i):
-            rollouts.append(policy.generate(examples, sampling, rng))
-    return rollouts
+    decoder, adapters = on_one_base(policies)
+    spoken = decoder.apart(adapters, None, [examples] * len(policies), sampling, rngs)
+    rows = len(examples) * sampling.samples_per_prompt
+    own = [spoken.rows(range(i * rows, (i + 1) * rows)) for i in range(len(policies))]
+    return [replace(rollout, group_size=sampling.samples_per_prompt) for rollout in own]
 
 
 def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:

@@ -5,7 +5,8 @@ split into batches changes nothing, and weight vectors that are decoded together
 random numbers (common random numbers: their difference is not noise).
 
 Outputs are weight-major: W blocks (weight vectors, or policies) of P prompts of G samples. Outputs with the same prefix
-and the same adapters share a row (`prefix_tree`), and rows that have ended leave the batch.
+and the same adapters share a row (`prefix_tree`), and rows that have ended leave the batch. Several ranks divide the
+starting rows among them, and each ends with all outputs.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.lora import Adapter, merge
+from emorl_bench.policies.memory import BlendMemory
 from emorl_bench.policies.prefix_tree import PrefixTree
-from emorl_bench.policies.stepping import PromptMemory, Start, stepping
+from emorl_bench.policies.stepping import Start, Stepper, stepping
 
 Head = Callable[[Tensor], Tensor]
 Mixing = Callable[[Tensor, Tensor, Tensor, Head], Tensor]
-"""Hidden states (M, R, H), the row (L,) and the weights (L, M) of each output, and the head -> logits (L, V)."""
+"""Hidden states (M, R, H), the row (L,) and the weights (L, M) of each output, and the head -> logits (L, V).
+
+Which token is the largest must be decided by something linear in the weights: `memory` relies on it."""
 
 
 READOUT_BYTES = 1 << 23  # of logits at a time: what a processor keeps near, and a bound for large vocabularies
@@ -42,16 +47,21 @@ class Batch:
     weights_OM: Tensor  # how each output weighs the hidden states of its row's adapters
     uniforms_TO: Tensor
 
-    def part(self, low: int, high: int) -> tuple[Tensor, Batch]:
-        """The starting rows ``low … high-1`` alone, and which outputs are theirs."""
-        mine = ((self.start_O >= low) & (self.start_O < high)).nonzero().squeeze(1)
-        return mine, Batch(
-            self.prompts[low:high],
-            None if self.mix_SM is None else self.mix_SM[low:high],
-            self.start_O[mine] - low,
-            self.weights_OM[mine],
-            self.uniforms_TO[:, mine],
+    def only(self, outputs: Tensor) -> Batch:
+        """These outputs and the starting rows that they need, and one row even for none: to keep pace with."""
+        needed, start_O = torch.unique(self.start_O[outputs], return_inverse=True)
+        needed = needed if len(needed) else torch.zeros(1, dtype=torch.long)
+        return Batch(
+            [self.prompts[i] for i in needed.tolist()],
+            None if self.mix_SM is None else self.mix_SM[needed],
+            start_O,
+            self.weights_OM[outputs],
+            self.uniforms_TO[:, outputs],
         )
+
+    def of_rows(self, low: int, high: int) -> Tensor:
+        """The outputs that start in rows ``low … high-1``."""
+        return ((self.start_O >= low) & (self.start_O < high)).nonzero().squeeze(1)
 
     def to(self, backbone: Backbone) -> Batch:
         """On the model's device; sums of adapters in the model's own type."""
@@ -68,7 +78,7 @@ class Plan:
     adapters: Sequence[Adapter]
     mixing: Mixing
     sampling: Sampling
-    memory: PromptMemory | None = None
+    memory: BlendMemory | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,8 @@ class Decoder:
     backbone: Backbone
     ledger: Ledger
     max_rows: int = 4096
-    memory: PromptMemory = field(default_factory=PromptMemory)
+    memory: BlendMemory = field(default_factory=BlendMemory)
+    ranks: Ranks = ALONE
 
     def apart(
         self,
@@ -116,7 +127,7 @@ class Decoder:
         start_O = torch.arange(len(flat)).repeat_interleave(sampling.samples_per_prompt)
         own_O1 = torch.ones(len(start_O), 1)
         batch = Batch(self._ids(flat), mix_SM, start_O, own_O1, _uniforms(sampling, each, blocks, rngs))
-        return self._run(Plan(adapters, _alone, sampling), batch, examples)
+        return self._rollout(self._spoken(Plan(adapters, _alone, sampling), batch), examples, sampling)
 
     def blended(
         self,
@@ -132,30 +143,70 @@ class Decoder:
         start_O = torch.arange(each).repeat_interleave(g).repeat(blocks)
         weights_OM = weights_WM.repeat_interleave(each * g, dim=0)
         batch = Batch(self._ids(examples), None, start_O, weights_OM, _uniforms(sampling, each, blocks, [rng]))
-        return self._run(Plan(adapters, mixing, sampling, self.memory), batch, [examples] * blocks)
+        plan = Plan(adapters, mixing, sampling, self.memory.of(adapters))
+        spoken = self._recalled(plan, batch) if sampling.temperature == 0 else self._spoken(plan, batch)
+        return self._rollout(spoken, [examples] * blocks, sampling)
 
     def _ids(self, examples: Sequence[Example]) -> list[list[int]]:
         return [self.backbone.prompt_ids(e.context) for e in examples]
 
-    def _run(self, plan: Plan, batch: Batch, examples: Sequence[Sequence[Example]]) -> Rollout:
-        shape, device = (len(batch.start_O), plan.sampling.max_new_tokens), self.backbone.device
-        spoken = Spoken(
+    def _recalled(self, plan: Plan, batch: Batch) -> Spoken:
+        """Greedy blends: only what does not follow from answers that are known is decoded."""
+        assert plan.memory is not None
+        steps, spoken = plan.sampling.max_new_tokens, self._silent(plan, len(batch.start_O))
+        known = [plan.memory.answers(plan.mixing, steps, prompt) for prompt in batch.prompts]
+        start_O, weights_OM = batch.start_O.tolist(), batch.weights_OM.double().numpy()
+        missing = []
+        for output, (start, weights_M) in enumerate(zip(start_O, weights_OM, strict=True)):
+            answer = known[start].recall(weights_M)
+            if answer is None:
+                missing.append(output)
+            else:
+                spoken.ids[output, : len(answer)] = torch.tensor(answer, device=spoken.ids.device)
+                spoken.mask[output, : len(answer)] = True
+        if missing:
+            rows = torch.tensor(missing)
+            decoded = self._spoken(plan, batch.only(rows))
+            spoken.ids[rows], spoken.mask[rows] = decoded.ids, decoded.mask
+            for output, ids, mask in zip(missing, decoded.ids.cpu(), decoded.mask.cpu(), strict=True):
+                known[start_O[output]].learn(weights_OM[output], tuple(ids[mask].tolist()))
+        return spoken
+
+    def _silent(self, plan: Plan, outputs: int) -> Spoken:
+        shape, device = (outputs, plan.sampling.max_new_tokens), self.backbone.device
+        exact = torch.promote_types(self.backbone.dtype, torch.float32)
+        return Spoken(
             torch.full(shape, self.backbone.pad, device=device),
             torch.zeros(shape, dtype=torch.bool, device=device),
-            torch.zeros(shape, device=device, dtype=torch.promote_types(self.backbone.dtype, torch.float32)),
+            torch.full(shape, 0.0 if plan.sampling.temperature else torch.nan, dtype=exact, device=device),
         )
-        low = 0
-        while low < len(batch.prompts):
+
+    def _spoken(self, plan: Plan, batch: Batch) -> Spoken:
+        """Decode this rank's starting rows, in as many parts as the row limit and the memory ask for."""
+        spoken, fed, mine = self._silent(plan, len(batch.start_O)), 0, self.ranks.share(len(batch.prompts))
+        low, end = mine.start, mine.start + (self.ranks.most(len(mine)) if self.ranks.in_step else len(mine))
+        while low < end:
             rows = self._starting_rows(plan, batch)
+            outputs = batch.of_rows(low, min(low + rows, mine.stop))
             try:
-                self._part(plan, *batch.part(low, low + rows), spoken)
+                fed += self._part(plan, outputs, batch.only(outputs), spoken)
             except torch.OutOfMemoryError:
                 self._halve(rows)
                 continue
             low += rows
-        width = int(spoken.mask.any(0).sum())
-        spoken = Spoken(spoken.ids[:, :width], spoken.mask[:, :width], spoken.logprobs[:, :width])
-        return self._rollout(spoken, examples, plan.sampling)
+        fed, payers = sum(self.ranks.collect(fed)), self.ledger.costs
+        for i, cost in enumerate(payers):  # learners side by side pay evenly
+            cost.decoded_tokens += len(range(i, fed, len(payers)))
+        return self._gathered(spoken)
+
+    def _gathered(self, spoken: Spoken) -> Spoken:
+        """All ranks' outputs. Each is one rank's, so a sum is exact; float64 holds ids and log-probabilities alike."""
+        if self.ranks.count == 1:
+            return spoken
+        said = torch.where(spoken.mask, torch.stack([spoken.ids, spoken.mask, spoken.logprobs]).double(), 0.0)
+        self.ranks.sum_([said])
+        ids, mask, logprobs = said[0].long(), said[1].bool(), said[2].to(spoken.logprobs)
+        return Spoken(torch.where(mask, ids, self.backbone.pad), mask, torch.where(mask, logprobs, spoken.logprobs))
 
     def _starting_rows(self, plan: Plan, batch: Batch) -> int:
         """So few that the rows stay within ``max_rows`` even where every output comes to need its own."""
@@ -163,36 +214,46 @@ class Decoder:
         return max(1, self.max_rows * len(batch.prompts) // (blocks * len(batch.start_O)))
 
     def _halve(self, rows: int) -> None:
-        if rows == 1:
+        if rows == 1 or self.ranks.in_step:  # ranks in step cannot repeat a part alone
             raise
         self.max_rows //= 2
         torch.cuda.empty_cache()
         print(f"decode: out of memory; going on with at most {self.max_rows} rows at once", file=sys.stderr, flush=True)
 
-    def _part(self, plan: Plan, mine_O: Tensor, part: Batch, spoken: Spoken) -> None:
+    def _part(self, plan: Plan, mine_O: Tensor, part: Batch, spoken: Spoken) -> int:
         """Decode one part; its outputs are the rows ``mine_O`` of ``spoken``."""
         with self.ledger.metered("decode") as call, torch.inference_mode():
             call.tokens = self._decode(plan, part.to(self.backbone), spoken, mine_O.to(self.backbone.device))
-        self.ledger.current.decoded_tokens += call.tokens
+        return call.tokens
 
     def _decode(self, plan: Plan, part: Batch, spoken: Spoken, mine_O: Tensor) -> int:
         """Returns the tokens that forward passes were spent on, those of shared rows once."""
         steps, tree, fed = plan.sampling.max_new_tokens, PrefixTree(part.start_O, len(part.prompts)), len(part.prompts)
-        start = Start(part.prompts, plan.adapters, part.mix_SM, len(part.start_O), steps)
+        start = Start(part.prompts, plan.adapters, part.mix_SM, steps)
         with stepping(self.backbone, start, plan.memory) as stepper:
             hidden_NRH = stepper.first()
-            for t in range(steps):
+            for t in range(steps if len(mine_O) else 0):
                 token_L, logp_L = self._next(plan, part, tree, hidden_NRH, t)
                 said = mine_O[tree.output_L]
                 spoken.ids[said, t], spoken.mask[said, t], spoken.logprobs[said, t] = token_L, True, logp_L
                 tokens_R, moves = tree.grow(token_L, token_L == self.backbone.eos, self.backbone.vocabulary)
                 if not tree.rows or t + 1 == steps:
                     break
+                if self.ranks.in_step:
+                    self.ranks.most(tree.rows)  # so that whoever has ended goes on
                 if moves is not None:
                     stepper.move(moves)
                 hidden_NRH = stepper.step(tokens_R)
                 fed += tree.rows
-        return fed
+            if self.ranks.in_step:
+                self._keep_pace(stepper, hidden_NRH.shape[1])
+        return fed if len(mine_O) else 0
+
+    def _keep_pace(self, stepper: Stepper, rows: int) -> None:
+        """A step gathers weights from all ranks: go through the motions until none has a row left."""
+        idle_R = torch.full((rows,), self.backbone.pad, device=self.backbone.device)
+        while self.ranks.most(0):
+            stepper.step(idle_R)
 
     def _next(self, plan: Plan, part: Batch, tree: PrefixTree, hidden_NRH: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Each output's next token and its log-probability, a bounded number of logits at a time."""
@@ -208,11 +269,12 @@ class Decoder:
         return max(16, READOUT_BYTES // (4 * self.backbone.vocabulary))
 
     def _rollout(self, spoken: Spoken, examples: Sequence[Sequence[Example]], sampling: Sampling) -> Rollout:
-        g = sampling.samples_per_prompt
+        g, width = sampling.samples_per_prompt, int(spoken.mask.any(0).sum())
         rows = tuple(e for own in examples for e in own for _ in range(g))
-        texts = self.backbone.response_texts(spoken.ids, spoken.mask)
+        ids, mask, logprobs = (t[:, :width] for t in (spoken.ids, spoken.mask, spoken.logprobs))
+        texts = self.backbone.response_texts(ids, mask)
         self._count(spoken, examples, g)
-        return Rollout(rows, texts, spoken.ids, spoken.mask, spoken.logprobs, g, sampling.temperature or 1.0)
+        return Rollout(rows, texts, ids, mask, logprobs, g, sampling.temperature or 1.0)
 
     def _count(self, spoken: Spoken, examples: Sequence[Sequence[Example]], samples: int) -> None:
         """To the learners that decode side by side, each its own; otherwise all to whoever pays now."""

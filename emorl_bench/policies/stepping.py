@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,9 +17,8 @@ from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.fused.engine import FusedModel, FusedStepper
 from emorl_bench.policies.fused.rows import PromptStates, moved
 from emorl_bench.policies.lora import Adapter, RowMix, active
+from emorl_bench.policies.memory import BlendMemory
 from emorl_bench.policies.prefix_tree import Moves
-
-REMEMBERED_BYTES = 1 << 30
 
 
 class Stepper(Protocol):
@@ -30,34 +29,6 @@ class Stepper(Protocol):
     def move(self, moves: Moves) -> None: ...
 
 
-@dataclass
-class PromptMemory:
-    """What prompts were read as, kept while the adapters stay the same: a search reads each prompt once."""
-
-    limit: int = REMEMBERED_BYTES
-    _adapters: tuple[tuple[int, int], ...] = ()
-    _states: dict[tuple[tuple[int, ...], ...], PromptStates] = field(default_factory=dict)
-    _held: Sequence[Adapter] = ()  # so that no other adapter can take the place, and so the id, of these
-
-    def get(self, adapters: Sequence[Adapter], prompts: Sequence[Sequence[int]]) -> PromptStates | None:
-        if _versions(adapters) != self._adapters:
-            return None
-        return self._states.get(tuple(map(tuple, prompts)))
-
-    def keep(self, adapters: Sequence[Adapter], prompts: Sequence[Sequence[int]], states: PromptStates) -> None:
-        if _versions(adapters) != self._adapters:
-            self._adapters, self._held, self._states = _versions(adapters), tuple(adapters), {}
-        if states.bytes + sum(known.bytes for known in self._states.values()) <= self.limit:
-            self._states[tuple(map(tuple, prompts))] = states
-
-
-def _versions(adapters: Sequence[Adapter]) -> tuple[tuple[int, int], ...]:
-    """Changes whenever an adapter is another one or has been written to (torch counts in-place writes)."""
-    return tuple(
-        (id(adapter), sum(a._version + b._version for a, b in adapter.factors.values())) for adapter in adapters
-    )
-
-
 @dataclass(frozen=True)
 class Start:
     """P prompts about to be decoded by some adapters: each row by all of them, or, with a mix, by its own sum."""
@@ -65,7 +36,6 @@ class Start:
     prompts: Sequence[Sequence[int]]
     adapters: Sequence[Adapter]
     mix_PM: Tensor | None
-    capacity: int  # rows there can be
     steps: int  # tokens there can be
 
     @property
@@ -74,22 +44,20 @@ class Start:
 
 
 @contextmanager
-def stepping(backbone: Backbone, start: Start, memory: PromptMemory | None) -> Iterator[Stepper]:
-    """Read the prompts and stand ready for the first token."""
+def stepping(backbone: Backbone, start: Start, memory: BlendMemory | None) -> Iterator[Stepper]:
+    """Read the prompts, unless ``memory`` holds them, and stand ready for the first token."""
     mix = None if start.mix_PM is None else RowMix(start.mix_PM)
     if backbone.fused is None:
         with active(backbone.layers, start.adapters, mix):
             yield ModuleStepper(backbone, start.prompts, start.blocks, mix)
         return
-    states = memory.get(start.adapters, start.prompts) if memory else None
+    states = memory.states(start.prompts) if memory else None
     if states is None:
         with active(backbone.layers, start.adapters, mix):
             states = _read(backbone, backbone.fused, start)
         if memory:
-            memory.keep(start.adapters, start.prompts, states)
-    yield FusedStepper(
-        backbone.fused, start.adapters, states, backbone.first_token, start.capacity, start.steps, start.mix_PM
-    )
+            memory.keep(start.prompts, states)
+    yield FusedStepper(backbone.fused, start.adapters, states, backbone.first_token, start.steps, start.mix_PM)
 
 
 def _read(backbone: Backbone, fused: FusedModel, start: Start) -> PromptStates:

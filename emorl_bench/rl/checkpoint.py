@@ -18,6 +18,7 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Learner, Policy
+from emorl_bench.core.ranks import Ranks
 
 FILE = "state.safetensors"
 
@@ -46,8 +47,14 @@ class Checkpoint:
     def _base(self) -> str:
         return next(iter(self.policies.values())).base
 
+    @property
+    def _ranks(self) -> Ranks:
+        return next(iter(self.policies.values())).ranks
+
     def save(self, progress: Progress) -> None:
-        """Write atomically: a kill leaves the old file or the new one."""
+        """Write atomically: a kill leaves the old file or the new one. Rank 0 writes for all."""
+        if not self._ranks.first:
+            return
         tensors: dict[str, Tensor] = {}
         for name, policy in self.policies.items():
             tensors |= {f"policy/{name}/{k}": v for k, v in policy.adapter().items()}
@@ -66,9 +73,21 @@ class Checkpoint:
         Raises:
             UserError: the file is damaged, or was written with another base model.
         """
+        saved = self._ranks.once(self._read)
+        if saved is None:
+            return Progress()
+        progress, tensors = saved
+        for name, policy in self.policies.items():
+            policy.load_adapter(_below(tensors, f"policy/{name}/"))
+            self.best[name] = _below(tensors, f"best/{name}/")
+        for name, learner in self.learners.items():
+            learner.load_state_dict(_below(tensors, f"learner/{name}/"))
+        return progress
+
+    def _read(self) -> tuple[Progress, dict[str, Tensor]] | None:
         path = self.dir / FILE
         if not path.exists():
-            return Progress()
+            return None
         try:
             with safe_open(path, framework="pt") as file:
                 progress, base = Progress(**json.loads(file.metadata()["progress"])), file.metadata()["base"]
@@ -80,12 +99,7 @@ class Checkpoint:
                 f"checkpoint '{path}' was trained on base model {base}, this one is {self._base}; "
                 "use the model it was trained on, or delete its folder to train it again"
             )
-        for name, policy in self.policies.items():
-            policy.load_adapter(_below(tensors, f"policy/{name}/"))
-            self.best[name] = _below(tensors, f"best/{name}/")
-        for name, learner in self.learners.items():
-            learner.load_state_dict(_below(tensors, f"learner/{name}/"))
-        return progress
+        return progress, tensors
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

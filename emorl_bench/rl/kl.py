@@ -17,8 +17,10 @@ def sequence_kl(logprobs_BT: Tensor, reference_BT: Tensor, mask_BT: Tensor) -> T
 @torch.no_grad()
 def kl_to_reference(rollout: Rollout, reference: Policy, rows: int = 256) -> float:
     """Mean KL of whoever produced ``rollout`` to ``reference`` in nats per sequence; the rollout must be sampled."""
-    total = 0.0
-    for low in range(0, len(rollout.examples), rows):
-        part = rollout.rows(range(low, min(low + rows, len(rollout.examples))))
+    ranks, total = reference.ranks, 0.0
+    divided = not ranks.in_step  # ranks in step must make equally many passes: there each makes all
+    mine = ranks.share(len(rollout.examples)) if divided else range(len(rollout.examples))
+    for low in range(mine.start, mine.stop, rows):
+        part = rollout.rows(range(low, min(low + rows, mine.stop)))
         total += float(sequence_kl(part.logprobs_BT, reference.logprobs(part), part.response_mask_BT).sum())
-    return total / len(rollout.examples)
+    return (sum(ranks.collect(total)) if divided else total) / len(rollout.examples)

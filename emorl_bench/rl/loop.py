@@ -1,44 +1,136 @@
-"""The training loop every gradient-based method shares: rounds, validation, best checkpoint, convergence, budget,
-resume.
+"""The training loop every gradient-based method shares: rounds, validation, checkpoints, convergence, budget, resume.
 
-What a round does is the method's: `train` is the plain one (sample, score, update); CORY's has two agents.
+It drives one `TrainingRun` or several side by side, each with its own end. What a round does is the method's:
+`sample_score_update` is the plain one; CORY's has two agents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from emorl_bench.core.errors import UserError
-from emorl_bench.core.ledger import Cost, Ledger
 from emorl_bench.core.progress import Steps
-from emorl_bench.core.protocols import Bench, Learner, Policy, Weighting
+from emorl_bench.core.protocols import Bench, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout
-from emorl_bench.rl.checkpoint import Checkpoint, Progress
-from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
+from emorl_bench.policies.bank import generate_together
+from emorl_bench.rl.lockstep import Lockstep
+from emorl_bench.rl.run import TrainingRun
 
-Round = Callable[[int], Metrics]
+Round = Callable[[Sequence[TrainingRun], int], Sequence[Metrics]]
+"""One step of some runs that all stand at it."""
 
 
 def train(
     bench: Bench, policy: Policy, weighting: Weighting, *, name: str, budget: Budget, dir: Path | None = None
 ) -> Policy:
     """Train one policy on one weighting until it converges or its budget is spent; it ends at its best validation."""
-    learner = bench.update.learner(policy, bench.ledger)
-
-    def round(step: int) -> Metrics:
-        rollout = policy.generate(prompts(bench, step), bench.sampling, stream(bench.seed, name, "rollout", step))
-        scores_BK = bench.score(rollout)
-        rewards_B = weighting.reward(scores_BK)
-        metrics = learner.step(rollout, rewards_B, stream(bench.seed, name, "update", step))
-        return describe(bench, rollout, scores_BK, rewards_B) | dict(metrics)
-
-    TrainingRun(bench, name, {name: policy}, {name: learner}, round, weighting, budget, dir).run()
+    side_by_side(bench, [solo(bench, policy, weighting, name=name, budget=budget, dir=dir)], sample_score_update(bench))
     return policy
+
+
+def solo(
+    bench: Bench, policy: Policy, weighting: Weighting, *, name: str, budget: Budget, dir: Path | None = None
+) -> TrainingRun:
+    """The training of one policy by the configured rule."""
+    learner = bench.update.learner(policy, bench.ledger)
+    return TrainingRun(bench, name, {name: policy}, {name: learner}, weighting, budget, dir)
+
+
+def sample_score_update(bench: Bench) -> Round:
+    """The plain round of runs with one policy each: every expert's numbers are those of its training alone."""
+    lockstep = Lockstep(bench.ledger)
+
+    def round(runs: Sequence[TrainingRun], step: int) -> list[Metrics]:
+        rngs = [stream(bench.seed, run.name, "rollout", step) for run in runs]
+        policies = [run.policies[run.name] for run in runs]
+        rollouts = generate_together(policies, prompts(bench, step), bench.sampling, rngs)
+        scores, rewards = [], []
+        for i, (run, rollout) in enumerate(zip(runs, rollouts, strict=True)):
+            with bench.ledger.alone(i):
+                scores.append(bench.score(rollout))
+                rewards.append(run.weighting.reward(scores[-1]))
+        learners = [run.learners[run.name] for run in runs]
+        rngs = [stream(bench.seed, run.name, "update", step) for run in runs]
+        updates = lockstep(learners, rollouts, rewards, rngs)
+        seen = [describe(bench, *parts) for parts in zip(rollouts, scores, rewards, strict=True)]
+        return [shown | dict(metrics) for shown, metrics in zip(seen, updates, strict=True)]
+
+    return round
+
+
+def side_by_side(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
+    """Bring every run to its end, from wherever an earlier process has left it.
+
+    The runs that are furthest behind go first, so runs that were taken up at different steps meet; from then on they go
+    together, on the same prompts, and whoever has ended leaves.
+    """
+    for run in runs:
+        run.restore()
+    if not (unfinished := [run for run in runs if run.progress.ended is None]):
+        return
+    total = sum(run.budget.prompts or 1 for run in unfinished)
+    with Steps(
+        f"train {', '.join(run.name for run in unfinished)}", total, "prompts", quiet=not bench.ranks.first
+    ) as steps:
+        while group := _furthest_behind(unfinished):
+            if metrics := _advance(bench, group, round):
+                done = sum(run.fraction * (run.budget.prompts or 1) for run in unfinished)
+                steps.to(done, " ".join(["reward", *(f"{own['reward']:.3f}" for own in metrics)]))
+
+
+def _furthest_behind(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
+    going = [run for run in runs if run.progress.ended is None]
+    return [run for run in going if run.step == min(other.step for other in going)]
+
+
+def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequence[Metrics]:
+    """One step of some runs that stand at the same one, or the end of those that are due to end."""
+    training = bench.training
+    with bench.ledger.together([run.phase for run in group]):
+        _validate(bench, [run for run in group if not run.progress.history])
+        for run in group:
+            run.progress.ended = run.limit()
+        ended = [run for run in group if run.progress.ended is not None]
+        _validate(bench, [run for run in ended if not run.validated])
+        for run in ended:
+            run.finish()
+    going = [run for run in group if run.progress.ended is None]
+    if not going:
+        return []
+    with bench.ledger.together([run.phase for run in going]):
+        step = going[0].step
+        # With dropout a run goes alone, and ranks drop apart.
+        torch.manual_seed(seed_for(bench.seed, going[0].name, "dropout", step) + bench.ranks.index)
+        metrics = round(going, step)
+        for run, own in zip(going, metrics, strict=True):
+            run.advance(own)
+        if (step + 1) % training.validate_every == 0:
+            _validate(bench, going)
+        if (step + 1) % training.checkpoint_every == 0:
+            for run in going:
+                run.save()
+    return metrics
+
+
+def _validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
+    """Grade every policy of some runs greedily on the select split."""
+    graded = [(run, name) for run in runs for name in run.policies]
+    if not graded:
+        return
+    greedy = replace(bench.sampling, temperature=0.0, samples_per_prompt=1)
+    scores: dict[str, dict[str, torch.Tensor]] = {run.name: {} for run in runs}
+    with bench.ledger.together([f"validate/{run.name}" for run, _ in graded]):
+        rngs = [stream(bench.seed, "validate") for _ in graded]
+        rollouts = generate_together([run.policies[name] for run, name in graded], bench.select, greedy, rngs)
+        for i, ((run, name), rollout) in enumerate(zip(graded, rollouts, strict=True)):
+            with bench.ledger.alone(i):
+                scores[run.name][name] = bench.score(rollout).mean(0)
+    for run in runs:
+        run.observe(scores[run.name])
 
 
 def prompts(bench: Bench, step: int) -> list[Example]:
@@ -51,96 +143,3 @@ def describe(bench: Bench, rollout: Rollout, scores_BK: torch.Tensor, rewards_B:
     """What a training step has seen: mean score by objective, mean reward, mean response length in tokens."""
     means = dict(zip(bench.objectives, scores_BK.mean(0).tolist(), strict=True))
     return means | {"reward": rewards_B.mean().item(), "length": rollout.tokens / len(rollout.examples)}
-
-
-@dataclass
-class TrainingRun:
-    """Some policies trained in one loop; each is validated alone and put back to its own best checkpoint at the end."""
-
-    bench: Bench
-    name: str
-    policies: Mapping[str, Policy]
-    learners: Mapping[str, Learner]
-    round: Round
-    weighting: Weighting
-    budget: Budget
-    dir: Path | None = None
-    progress: Progress = field(default_factory=Progress)
-
-    def run(self) -> None:
-        directory = self.dir or self.bench.dir / "checkpoints" / self.name
-        self.checkpoint = Checkpoint(directory, self.policies, self.learners)
-        self.progress = self.checkpoint.load()
-        for phase, cost in Ledger.from_dict(self.progress.cost).items():
-            self.bench.ledger.charge(phase, cost)
-        for row in self.progress.history:
-            self._log(row)
-        if self.progress.ended is None:
-            if self.bench.frozen:
-                raise UserError(f"'{self.name}' was never trained to its end: run the same emorl-bench command first")
-            self._train()
-        for name, policy in self.policies.items():
-            policy.load_adapter(self.checkpoint.best[name])
-
-    def _train(self) -> None:
-        ledger, training = self.bench.ledger, self.bench.training
-        total = self.budget.prompts or 1
-        with ledger.phase(f"train/{self.name}") as cost, Steps(f"train {self.name}", total, "prompts") as steps:
-            if not self.progress.history:
-                self._validate(cost)
-            while (ended := self._ended(cost)) is None:
-                step = self.progress.step
-                torch.manual_seed(seed_for(self.bench.seed, self.name, "dropout", step))
-                metrics = self.round(step)
-                self.progress.step = step + 1
-                self._log({f"train/{self.name}/{k}": v for k, v in metrics.items()} | self._axes(cost))
-                if self.progress.step % training.validate_every == 0:
-                    self._validate(cost)
-                if self.progress.step % training.checkpoint_every == 0:
-                    self._save()
-                steps.to(fraction_spent(cost, self.budget) * total, f"reward {metrics.get('reward', 0.0):.3f}")
-            if self.progress.history[-1]["step"] != self.progress.step:
-                self._validate(cost)
-        self.progress.ended = ended
-        self._save()
-        for name in self.policies:
-            self.policies[name].load_adapter(self.checkpoint.best[name])
-            self.policies[name].save(self.checkpoint.dir / name)
-
-    def _ended(self, cost: Cost) -> str | None:
-        self.bench.ledger.settle()
-        utilities = [row[f"eval/{self.name}/utility"] for row in self.progress.history]
-        return "converged" if has_converged(utilities, self.bench.training) else spent(cost, self.budget)
-
-    def _validate(self, cost: Cost) -> None:
-        """Grade every policy greedily on the select split; keep each one's best adapter."""
-        row: dict[str, float] = {}
-        utilities: list[float] = []
-        greedy = replace(self.bench.sampling, temperature=0.0, samples_per_prompt=1)
-        for name, policy in self.policies.items():
-            with self.bench.ledger.phase(f"validate/{self.name}"):
-                rollout = policy.generate(self.bench.select, greedy, stream(self.bench.seed, "validate"))
-                scores_K = self.bench.score(rollout).mean(0)
-            self.weighting.observe(scores_K)
-            utilities.append(self.weighting.utility(scores_K))
-            row |= {f"eval/{name}/{o}": s for o, s in zip(self.bench.objectives, scores_K.tolist(), strict=True)}
-            row[f"eval/{name}/mean_reward"] = scores_K.mean().item()
-            if name not in self.progress.best or utilities[-1] > self.progress.best[name][0]:
-                self.progress.best[name] = (utilities[-1], self.progress.step)
-                self.checkpoint.best[name] = policy.adapter()
-        row[f"eval/{self.name}/utility"] = sum(utilities) / len(utilities)
-        self.progress.history.append(row | self._axes(cost))
-        self._log(self.progress.history[-1])
-
-    def _axes(self, cost: Cost) -> dict[str, float]:
-        return {"step": self.progress.step, "data_points": cost.prompts, "tokens": cost.generated_tokens}
-
-    def _log(self, row: Mapping[str, float]) -> None:
-        metrics = {k: v for k, v in row.items() if k != "step"}
-        self.bench.tracker.log(metrics, step=int(row["step"]))
-
-    def _save(self) -> None:
-        self.bench.ledger.settle()
-        phases = self.bench.ledger.as_dict()
-        self.progress.cost = {p: phases[p] for p in (f"train/{self.name}", f"validate/{self.name}") if p in phases}
-        self.checkpoint.save(self.progress)

@@ -1,4 +1,4 @@
-"""What every update rule needs around its loss: AdamW, clipping, and state that can be saved."""
+"""What every update rule needs around its loss: gradients summed over ranks, clipping, AdamW, and state to be saved."""
 
 from __future__ import annotations
 
@@ -7,19 +7,31 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from emorl_bench.core.ranks import ALONE, Ranks
+
 
 class Optimiser:
-    """AdamW over named parameters, their gradient clipped to ``clip_norm``."""
+    """AdamW over named parameters, their gradient clipped to ``clip_norm``.
+
+    Each of several ranks has the gradient of its own rows' part of the loss; the sum is that of the whole batch, equal
+    to the bit on all, and so are the parameters.
+    """
 
     def __init__(
-        self, named: Mapping[str, torch.nn.Parameter], learning_rate: float, weight_decay: float, clip_norm: float
+        self,
+        named: Mapping[str, torch.nn.Parameter],
+        learning_rate: float,
+        weight_decay: float,
+        clip_norm: float,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.named = dict(named)
-        self.clip_norm = clip_norm
+        self.clip_norm, self.ranks = clip_norm, ranks
         self.adamw = torch.optim.AdamW(self.named.values(), lr=learning_rate, weight_decay=weight_decay)
 
     def step(self) -> float:
-        """Clip, step and clear; returns the gradient's norm before clipping."""
+        """Sum, clip, step and clear; returns the gradient's norm before clipping."""
+        self.ranks.sum_([parameter.grad for parameter in self.named.values() if parameter.grad is not None])
         norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip_norm)
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)

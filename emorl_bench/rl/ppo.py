@@ -7,18 +7,22 @@ forward pass as the policy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Learner, Policy
+from emorl_bench.core.protocols import Forward, ForwardBackward, Learner, Policy, Update
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.bank import token_logprobs
 from emorl_bench.rl.advantages import gae, token_rewards, whiten
 from emorl_bench.rl.kl import sequence_kl
+from emorl_bench.rl.lockstep import Lockstep
+from emorl_bench.rl.micro_batches import micro_batches, reference_logprobs
 from emorl_bench.rl.optimiser import Optimiser, numbered
 
 
@@ -83,7 +87,11 @@ class _PpoLearner:
         self.rule, self.policy, self.ledger = rule, policy, ledger
         self.kl_coefficient = rule.kl_coefficient
         self.adapter = Optimiser(
-            numbered(policy.parameters(), "adapter."), rule.learning_rate, rule.weight_decay, rule.clip_norm
+            numbered(policy.parameters(), "adapter."),
+            rule.learning_rate,
+            rule.weight_decay,
+            rule.clip_norm,
+            policy.ranks,
         )
         self.value_head: nn.Linear | None = None  # made when the hidden width is seen
         self.value: Optimiser | None = None
@@ -94,18 +102,20 @@ class _PpoLearner:
             nn.init.zeros_(self.value_head.weight)  # the first baseline is 0, not noise
             nn.init.zeros_(self.value_head.bias)
             named = numbered(self.value_head.parameters(), "value.")
-            self.value = Optimiser(named, self.rule.value_learning_rate, 0.0, self.rule.clip_norm)
+            self.value = Optimiser(named, self.rule.value_learning_rate, 0.0, self.rule.clip_norm, self.policy.ranks)
         return self.value_head
 
-    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
-        with self.ledger.metered("update") as call:
-            call.tokens = rollout.tokens * self.rule.epochs
-            metrics = self._step(rollout, rewards_B.to(rollout.logprobs_BT.device), rng)
-        self.ledger.current.trained_tokens += rollout.tokens * self.rule.epochs
-        return metrics
+    def _values(self, hidden_BTH: Tensor) -> Tensor:
+        """(B, T) in float32, or float64 where the model is."""
+        head = self._ensure_value_head(hidden_BTH)
+        hidden_BTH = hidden_BTH if hidden_BTH.dtype == torch.float64 else hidden_BTH.float()
+        return linear(hidden_BTH, head.weight.to(hidden_BTH.dtype), head.bias.to(hidden_BTH.dtype)).squeeze(-1)
 
-    def _step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
-        batch, kl_B = self._freeze(rollout, rewards_B)
+    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
+        return Lockstep(self.ledger)([self], [rollout], [rewards_B], [rng])[0]
+
+    def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update:
+        batch, kl_B = yield from self._freeze(rollout, rewards_B.to(rollout.logprobs_BT.device))
         totals: dict[str, float] = {}
         rows = len(rollout.examples)
         size = -(-rows // self.rule.minibatches)
@@ -113,53 +123,61 @@ class _PpoLearner:
         for _ in range(self.rule.epochs):
             order = torch.randperm(rows, generator=rng).tolist()
             for low in range(0, rows, size):
-                for key, value in self._update(batch, order[low : low + size]).items():
+                metrics = yield from self._minibatch(batch, order[low : low + size])
+                for key, value in metrics.items():
                     totals[key] = totals.get(key, 0.0) + value
                 updates += 1
+        self.ledger.current.trained_tokens += rollout.tokens * self.rule.epochs
         kl = kl_B.mean().item()
         if self.rule.kl_target is not None:
             self.kl_coefficient = adapt_kl(self.kl_coefficient, kl, self.rule.kl_target, rows, self.rule.kl_horizon)
         return {**{k: v / updates for k, v in totals.items()}, "kl": kl, "kl_coefficient": self.kl_coefficient}
 
-    @torch.no_grad()
-    def _freeze(self, rollout: Rollout, rewards_B: Tensor) -> tuple[_Batch, Tensor]:
+    def _freeze(self, rollout: Rollout, rewards_B: Tensor) -> Generator[Forward, Any, tuple[_Batch, Tensor]]:
         mask_BT, old_BT = rollout.response_mask_BT, rollout.logprobs_BT
-        reference_BT = self.policy.reference().logprobs(rollout)
-        hidden_BTH = self.policy.hidden(rollout).float()
-        values_BT = self._ensure_value_head(hidden_BTH)(hidden_BTH).squeeze(-1) * mask_BT
+        reference_BT = yield from reference_logprobs(self.policy, rollout, self.rule.micro_batch)
+        values_BT = torch.zeros_like(old_BT)
+        for picks in micro_batches(rollout, self.rule.micro_batch, ranks=self.policy.ranks):
+            hidden_BTH = yield Forward(rollout.rows(picks))
+            values_BT[picks, : hidden_BTH.shape[1]] = self._values(hidden_BTH).detach().to(values_BT)
+        self.policy.ranks.sum_([values_BT])  # every row is one rank's
+        values_BT = values_BT * mask_BT
         rewards_BT = token_rewards(rewards_B, self.kl_coefficient * (old_BT - reference_BT), mask_BT)
         advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, self.rule.gamma, self.rule.lam)
         batch = _Batch(rollout, values_BT, whiten(advantages_BT, mask_BT), returns_BT)
         return batch, sequence_kl(old_BT, reference_BT, mask_BT)
 
-    def _update(self, batch: _Batch, picks: list[int]) -> Metrics:
-        """One minibatch: gradients accumulate over micro-batches, the loss is a mean over its tokens."""
+    def _minibatch(self, batch: _Batch, rows: list[int]) -> Generator[ForwardBackward, Any, dict[str, float]]:
+        """Gradients accumulate over micro-batches, the loss is a mean over the minibatch's tokens."""
         assert self.value is not None
-        tokens = batch.rollout.response_mask_BT[picks].sum()
+        tokens = batch.rollout.response_mask_BT[rows].sum()
         totals = {"policy_loss": 0.0, "value_loss": 0.0, "clip_fraction": 0.0}
-        micro = self.rule.micro_batch or len(picks)
-        for low in range(0, len(picks), micro):
-            for key, value in self._accumulate(batch, picks[low : low + micro], tokens).items():
+        for picks in micro_batches(batch.rollout, self.rule.micro_batch, rows, ranks=self.policy.ranks):
+            metrics = yield self._gradient(batch, picks, tokens)
+            for key, value in metrics.items():
                 totals[key] += value
         norm = self.adapter.step()
         self.value.step()
         self.ledger.current.optimiser_steps += 1
-        return {**totals, "grad_norm": norm}
+        return {**self.policy.ranks.totals(totals), "grad_norm": norm}
 
-    def _accumulate(self, batch: _Batch, picks: list[int], tokens: Tensor) -> Metrics:
+    def _gradient(self, batch: _Batch, picks: list[int], tokens: Tensor) -> ForwardBackward:
+        assert self.value_head is not None
         part = batch.rollout.rows(picks)
         mask_BT, width = part.response_mask_BT, part.response_mask_BT.shape[1]
         old_values, advantages, returns = (t[picks, :width] for t in (batch.values, batch.advantages, batch.returns))
-        hidden_BTH = self.policy.hidden(part)
-        logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part)
-        values_BT = self._ensure_value_head(hidden_BTH)(hidden_BTH.float()).squeeze(-1)
-        policy_BT = surrogate_loss(logprobs_BT, part.logprobs_BT, advantages, self.rule.clip)
-        value_BT = value_loss(values_BT, old_values, returns, self.rule.value_clip)
-        policy, value = (policy_BT * mask_BT).sum() / tokens, (value_BT * mask_BT).sum() / tokens
-        (policy + self.rule.value_coefficient * value).backward()  # type: ignore[no-untyped-call]
-        outside_BT = ((logprobs_BT - part.logprobs_BT).exp() - 1).abs() > self.rule.clip
-        clipped = ((outside_BT & mask_BT).sum() / tokens).item()
-        return {"policy_loss": policy.item(), "value_loss": value.item(), "clip_fraction": clipped}
+
+        def loss(hidden_BTH: Tensor) -> tuple[Tensor, Metrics]:
+            logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part)
+            policy_BT = surrogate_loss(logprobs_BT, part.logprobs_BT, advantages, self.rule.clip)
+            value_BT = value_loss(self._values(hidden_BTH), old_values, returns, self.rule.value_clip)
+            policy, value = (policy_BT * mask_BT).sum() / tokens, (value_BT * mask_BT).sum() / tokens
+            outside_BT = ((logprobs_BT - part.logprobs_BT).exp() - 1).abs() > self.rule.clip
+            clipped = ((outside_BT & mask_BT).sum() / tokens).item()
+            metrics = {"policy_loss": policy.item(), "value_loss": value.item(), "clip_fraction": clipped}
+            return policy + self.rule.value_coefficient * value, metrics
+
+        return ForwardBackward(part, loss, list(self.value_head.parameters()))
 
     def state_dict(self) -> dict[str, Tensor]:
         state = self.adapter.state_tensors()

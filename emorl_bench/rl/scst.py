@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Learner, Policy
+from emorl_bench.core.protocols import ForwardBackward, Learner, Policy, Update
 from emorl_bench.core.types import Metrics, Rollout
+from emorl_bench.policies.bank import token_logprobs
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.kl import sequence_kl
+from emorl_bench.rl.lockstep import Lockstep
+from emorl_bench.rl.micro_batches import micro_batches, reference_logprobs
 from emorl_bench.rl.optimiser import Optimiser, numbered
 
 
@@ -43,31 +46,38 @@ class _ScstLearner:
     def __init__(self, rule: Scst, policy: Policy, ledger: Ledger) -> None:
         self.rule, self.policy, self.ledger = rule, policy, ledger
         self.optimiser = Optimiser(
-            numbered(policy.parameters(), "adapter."), rule.learning_rate, rule.weight_decay, rule.clip_norm
+            numbered(policy.parameters(), "adapter."),
+            rule.learning_rate,
+            rule.weight_decay,
+            rule.clip_norm,
+            policy.ranks,
         )
 
-    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
-        with self.ledger.metered("update") as call:
-            call.tokens = rollout.tokens
-            metrics = self._step(rollout, rewards_B.to(rollout.logprobs_BT.device))
+    def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update:
+        micro_batch, rows, total = self.rule.micro_batch, len(rollout.examples), 0.0
+        reference_BT = yield from reference_logprobs(self.policy, rollout, micro_batch)
+        kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
+        rewards_B = rewards_B.to(kl_B.device) - self.rule.kl_coefficient * kl_B
+        advantages_B = group_advantages(rewards_B, rollout.group_size)
+        for picks in micro_batches(rollout, micro_batch, ranks=self.policy.ranks):
+            metrics = yield self._gradient(rollout.rows(picks), advantages_B[picks] / rows)
+            total += metrics["loss"]
+        loss = self.policy.ranks.totals({"loss": total})
+        norm = self.optimiser.step()
         self.ledger.current.optimiser_steps += 1
         self.ledger.current.trained_tokens += rollout.tokens
-        return metrics
+        return {**loss, "kl": kl_B.mean().item(), "grad_norm": norm, "advantage_std": advantages_B.std().item()}
 
-    def _step(self, rollout: Rollout, rewards_B: Tensor) -> Metrics:
-        with torch.no_grad():
-            reference_BT = self.policy.reference().logprobs(rollout)
-        kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
-        advantages_B = group_advantages(rewards_B - self.rule.kl_coefficient * kl_B, rollout.group_size)
-        rows, total = len(rollout.examples), 0.0
-        micro = self.rule.micro_batch or rows
-        for low in range(0, rows, micro):
-            picks = range(low, min(low + micro, rows))
-            loss = scst_loss(self.policy.logprobs(rollout.rows(picks)), advantages_B[low : picks.stop]) / rows
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-        norm = self.optimiser.step()
-        return {"loss": total, "kl": kl_B.mean().item(), "grad_norm": norm, "advantage_std": advantages_B.std().item()}
+    def _gradient(self, part: Rollout, advantages_B: Tensor) -> ForwardBackward:
+        def loss(hidden_BTH: Tensor) -> tuple[Tensor, Metrics]:
+            logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part)
+            loss = scst_loss(logprobs_BT, advantages_B)
+            return loss, {"loss": loss.item()}
+
+        return ForwardBackward(part, loss)
+
+    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
+        return Lockstep(self.ledger)([self], [rollout], [rewards_B], [rng])[0]
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.optimiser.state_tensors()

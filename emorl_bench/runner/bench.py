@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,25 @@ from emorl_bench.assets import cache
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench, Method, Task, Tracker, UpdateRule
+from emorl_bench.core.ranks import ALONE, Ranks
+from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.indicators.fronts import simplex_grid
+from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.decode import Decoder
 from emorl_bench.policies.loading import ModelSource, check_source, load_backbone
 from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.policies.sharding import shard
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
+from emorl_bench.runner.group import device_of
 from emorl_bench.scorers.panel import ScorerPanel
+from emorl_bench.scorers.precision import check_bfloat16
 
 EMBEDDED = "embedded:"
+PROBE_PROMPTS = 64  # on which bfloat16 scorers are compared with float32 ones
+CPU = torch.device("cpu")
 Config = Mapping[str, Any]
 
 
@@ -43,7 +51,8 @@ def fingerprint(config: Config) -> str:
 def comparison_fingerprint(config: Config) -> str:
     """What must be equal for two runs to share a table: everything but the method, its update rule and the seed."""
     shared = ("budget", "sampling", "reward", "preferences", "decoding")
-    apart = [config["model"]["adapter"], config["hardware"]["dtype"], config["task"]["scorers"]]
+    precision = [config["hardware"][k] for k in ("dtype", "scorer_dtype")]
+    apart = [config["model"]["adapter"], precision, config["task"]["scorers"]]
     return _hash(fingerprint(config), *apart, *map(config.get, shared))
 
 
@@ -51,7 +60,7 @@ def expert_fingerprint(config: Config) -> str:
     """What a single-objective expert depends on, whichever method asks for it; the seed is named beside it."""
     budget = {k: v for k, v in config["budget"].items() if k != "report_prompts"}
     shared = [config[k] for k in ("model", "update", "sampling", "reward")]
-    hardware = [config["hardware"][k] for k in ("device", "dtype")]
+    hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
     return _hash(fingerprint(config), budget, *shared, *hardware)
 
 
@@ -78,6 +87,17 @@ def model_source(config: Config) -> ModelSource:
     return ModelSource(**model)
 
 
+def load_base(config: Config, device: torch.device, ranks: Ranks) -> Backbone:
+    """The base model, whole on this rank's device or divided among all."""
+    adapter = config["model"]["adapter"]
+    targets = None if adapter["targets"] is None else tuple(adapter["targets"])
+    settings, dtype = AdapterSettings(**{**adapter, "targets": targets}), getattr(torch, config["hardware"]["dtype"])
+    backbone = load_backbone(model_source(config), settings, CPU if ranks.in_step else device, dtype)
+    if ranks.in_step:
+        shard(backbone, device)
+    return backbone
+
+
 @dataclass
 class Workbench:
     """A `Bench` and what lies outside every method's sight: the report split and the grader."""
@@ -87,19 +107,15 @@ class Workbench:
     grader: Grader
 
     @classmethod
-    def build(cls, config: Config, dir: Path, tracker: Tracker, *, frozen: bool = False) -> Workbench:
-        device, dtype = torch.device(config["hardware"]["device"]), getattr(torch, config["hardware"]["dtype"])
-        ledger = Ledger(device)
+    def build(
+        cls, config: Config, dir: Path, tracker: Tracker, *, frozen: bool = False, ranks: Ranks = ALONE
+    ) -> Workbench:
+        device = device_of(ranks, config["hardware"]["device"])
+        ledger = Ledger(device, ranks=ranks.count)
         task = build_task(config)
         splits = _limited(task.splits(), config["budget"])
-        scorers = list(task.scorers.values())
-        panel = ScorerPanel([scorer.on(device) for scorer in scorers], ledger)
-        adapter = config["model"]["adapter"]
-        targets = None if adapter["targets"] is None else tuple(adapter["targets"])
-        backbone = load_backbone(
-            model_source(config), AdapterSettings(**{**adapter, "targets": targets}), device, dtype
-        )
-        bank = AdapterBank(Decoder(backbone, ledger), config["seed"])
+        panel, held_out = _panels(task, config["hardware"], ledger, ranks)
+        bank = AdapterBank(Decoder(load_base(config, device, ranks), ledger, ranks=ranks), config["seed"])
         limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
         training = Training(**config["budget"]["training"])
         update: UpdateRule = instantiate(dict(config["update"]), _convert_="object")
@@ -121,15 +137,20 @@ class Workbench:
             dir=dir,
             experts_dir=Path(config["runs_dir"]).expanduser().resolve() / ".experts",
             fingerprint=expert_fingerprint(config),
+            joint_experts=config["hardware"]["joint_experts"],
             frozen=frozen,
+            ranks=ranks,
         )
+        reference = bank.new_policy("reference").reference()
+        if panel.bfloat16:
+            probe = reference.generate(splits.train[:PROBE_PROMPTS], bench.sampling, stream(bench.seed, "probe"))
+            check_bfloat16(replace(panel, bfloat16=False), panel, probe)
         preferences_WK = simplex_grid(len(panel.objectives), config["preferences"]["divisions"])
-        held_out = ScorerPanel([scorer.held_out().on(device) for scorer in scorers], ledger)
         grader = Grader(
             report=splits.report,
             panel=panel,
             held_out=held_out,
-            reference=bank.new_policy("reference").reference(),
+            reference=reference,
             preferences_WK=torch.from_numpy(preferences_WK),
             sampling=Sampling(**config["sampling"]),
             decoding=tuple(config["decoding"]),
@@ -138,9 +159,18 @@ class Workbench:
         return cls(bench, method, grader)
 
 
+def _panels(task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks) -> tuple[ScorerPanel, ScorerPanel]:
+    """The scorers that methods are given, and their held-out twins, where the configuration wants them."""
+    device = torch.device(hardware["scorer_device"] or ledger.device)
+    sets = [s.on(device) for s in task.scorers.values()], [s.held_out().on(device) for s in task.scorers.values()]
+    fast = hardware["scorer_dtype"] == "bfloat16"
+    own, held_out = (ScorerPanel(scorers, ledger, ranks, bfloat16=fast) for scorers in sets)
+    return own, held_out
+
+
 def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[str, Any]:
     """Fit the configured method, grade it, write its tables and its cost; returns what goes into ``summary.json``."""
-    workbench = Workbench.build(config, directory.path, tracker)
+    workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
     directory.note(phase="fit")
     solution = workbench.method.fit(workbench.bench)

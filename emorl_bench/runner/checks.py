@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.ranks import launched
 from emorl_bench.runner.schema import RootConfig
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -23,6 +24,7 @@ CHOICES = {
     "model.family": ("seq2seq", "causal"),
     "hardware.device": ("auto", "cpu", "cuda"),
     "hardware.dtype": ("float32", "bfloat16"),
+    "hardware.scorer_dtype": ("float32", "bfloat16"),
     "tracker.name": ("local", "wandb"),
     "tracker.mode": (None, "auto", "online", "offline"),
 }
@@ -65,6 +67,11 @@ def check(config: Mapping[str, Any]) -> None:
     _check_decoding(config["decoding"])
     _check_weights(config["method"], "method")
     _check_model(config["model"])
+    if config["hardware"]["shard_base"] and launched() == 1:
+        raise UserError(
+            "hardware.shard_base=true: one process has nobody to share with; "
+            "start several with torchrun or accelerate launch (docs/distributed.md)"
+        )
     path = config["task"].get("path")
     if path is not None and not Path(path).expanduser().exists():
         raise UserError(f"task.path={path}: there is no such file or directory")

@@ -26,7 +26,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.ranks import launched
 from emorl_bench.runner.checks import check, check_writable
+from emorl_bench.runner.extras import EXTRAS, check_launcher, needs_extra
 
 VERSION_BASE = "1.3"
 PLAIN_TYPES = {
@@ -87,7 +89,13 @@ def _configurations(loader: ConfigLoaderImpl, name: str, lines: list[str], multi
     if not multirun:
         yield loader.load_configuration(name, list(lines), RunMode.RUN)
         return
+    if launched() > 1:
+        raise UserError(
+            f"a sweep inside a launch of {launched()} processes: launch one run at a time, without -m; "
+            "or start the sweep with emorl-bench itself"
+        )
     primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN)
+    check_launcher(primary.hydra.runtime.choices["hydra/launcher"])
     params = primary.hydra.sweeper.get("params") or {}
     for choice in _choices([f"{key}={value}" for key, value in params.items()] + lines):
         yield loader.load_configuration(name, choice, RunMode.RUN)
@@ -120,6 +128,8 @@ def explain(error: Exception, lines: Sequence[str]) -> str:
         return f"{error.override}: not understood; write KEY=VALUE, and quote special characters"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and option in EXTRAS:
+            return needs_extra(option)
         return f"{group}={option}: unknown {group}{did_you_mean(option, error.options or ())}"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:

@@ -2,7 +2,8 @@
 
 ``runs/<task>/<model>/<method>/s<seed>-<hash8>``: the hash covers everything that changes the numbers, so the same
 command finds what it did before: ``done`` is skipped, anything else goes on from its last checkpoint, ``force`` starts
-afresh. A lock that the operating system releases with its process tells a live run from one that was killed.
+afresh. A lock that the operating system releases with its process tells a live run from one that was killed. Of several
+ranks only the first locks and writes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.runner.provenance import code_diff, provenance
 from emorl_bench.runner.schema import LOGGING_KEYS
 from emorl_bench.tracking.atomic import write_json, write_text
@@ -51,8 +53,10 @@ class RunDirectory:
     ``done`` means there is nothing left to do, ``resumed`` that an earlier session left something.
     """
 
-    def __init__(self, config: Mapping[str, Any], fingerprint: str, overrides: Sequence[str] = ()) -> None:
-        self.config, self.overrides = config, list(overrides)
+    def __init__(
+        self, config: Mapping[str, Any], fingerprint: str, overrides: Sequence[str] = (), ranks: Ranks = ALONE
+    ) -> None:
+        self.config, self.overrides, self.ranks = config, list(overrides), ranks
         self.hash = identity(config, fingerprint)[:8]
         place = Path(config["runs_dir"]).expanduser().resolve().joinpath(*(config["names"][name] for name in NAMED))
         self.path = place / f"s{config['seed']}-{self.hash}"
@@ -61,6 +65,10 @@ class RunDirectory:
         self._beaten = 0.0
 
     def __enter__(self) -> RunDirectory:
+        self.done, self.resumed = self.ranks.once(self._enter)
+        return self
+
+    def _enter(self) -> tuple[bool, bool]:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / ".lock")
@@ -76,14 +84,15 @@ class RunDirectory:
         except BaseException:
             self._lock.release()
             raise
-        return self
+        return self.done, self.resumed
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
             if error is not None:
                 self.fail("interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}")
         finally:
-            self._lock.release()
+            if self.ranks.first:
+                self._lock.release()
 
     def _open(self) -> None:
         before = self.read_json("status.json") or {}
@@ -95,7 +104,7 @@ class RunDirectory:
         else:
             self.resumed = bool(before)
         machine = self.config["hardware"]
-        session = provenance(machine["threads"], machine["device"])
+        session = provenance(machine["threads"], machine["device"], self.ranks.count)
         earlier = (self.read_json("provenance.json") or {}).get("sessions", []) if self.resumed else []
         write_json(self.path / "provenance.json", {"hash": self.hash, "sessions": [*earlier, session]})
         write_text(self.path / "code.diff", code_diff())
@@ -105,6 +114,8 @@ class RunDirectory:
 
     def note(self, **changes: Any) -> None:
         """Put something into ``status.json``, such as ``phase="search"``; the heartbeat comes with it."""
+        if not self.ranks.first:
+            return
         self._beaten = time.monotonic()
         self._status |= {**changes, "heartbeat": time.time()}
         write_json(self.path / "status.json", self._status)
@@ -122,7 +133,8 @@ class RunDirectory:
             self.note(state="failed", error=error)
 
     def write_json(self, name: str, value: Any) -> None:
-        write_json(self.path / name, value)
+        if self.ranks.first:
+            write_json(self.path / name, value)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """An object, or None where there is no whole one."""

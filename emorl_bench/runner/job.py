@@ -10,13 +10,16 @@ import torch
 from omegaconf import DictConfig
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.ranks import Ranks
 from emorl_bench.runner import bench
 from emorl_bench.runner.checks import check, check_writable
 from emorl_bench.runner.compose import plain
 from emorl_bench.runner.directory import RunDirectory
+from emorl_bench.runner.group import joined
 from emorl_bench.runner.targets import check_targets
 from emorl_bench.tracking.fanout import Fanout, View
 from emorl_bench.tracking.jsonl import Jsonl
+from emorl_bench.tracking.silent import Silent
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +30,21 @@ OBJECTIVE = "mean_reward"  # what a sweeper is told of a finished run
 def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) -> float | None:
     """Run what ``config`` says, or what is left of it. ``names`` are Hydra's choices: task, model, method and more."""
     settings = resolve(config, names)
-    fingerprint = bench.fingerprint(settings)
-    with RunDirectory(settings, fingerprint, overrides) as directory:
+    hardware = settings["hardware"]
+    with joined(hardware["device"], in_step=hardware["shard_base"]) as ranks:
+        return _run(settings, overrides, ranks)
+
+
+def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) -> float | None:
+    if not ranks.first:
+        logging.disable(logging.WARNING)  # one rank speaks for all
+    fingerprint = ranks.once(lambda: bench.fingerprint(settings))
+    with RunDirectory(settings, fingerprint, overrides, ranks) as directory:
         if directory.done:
             log.info("done before: %s (force=true runs it again)", directory.path)
             return _objective(directory.read_json("summary.json") or {})
         log.info("%s: %s", "goes on" if directory.resumed else "starts", directory.path)
-        record = Jsonl(directory.path, on_log=directory.beat)
-        tracker = Fanout(record, _view(settings, directory), lambda state: directory.note(tracker=state))
+        tracker = _tracker(settings, directory) if ranks.first else Silent()
         status = "failed"
         try:
             summary = {"schema_version": SCHEMA_VERSION, **bench.execute(settings, directory, tracker)}
@@ -73,6 +83,11 @@ def flat(summary: Mapping[str, Any], prefix: str = "final") -> dict[str, float]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             numbers[f"{prefix}/{key}"] = float(value)
     return numbers
+
+
+def _tracker(settings: Mapping[str, Any], directory: RunDirectory) -> Fanout:
+    record = Jsonl(directory.path, on_log=directory.beat)
+    return Fanout(record, _view(settings, directory), lambda state: directory.note(tracker=state))
 
 
 def _view(settings: Mapping[str, Any], directory: RunDirectory) -> Callable[[], View] | None:

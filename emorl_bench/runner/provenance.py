@@ -15,7 +15,7 @@ PACKAGES = ("emorl-bench", "torch", "transformers", "peft", "tokenizers", "numpy
 GIT_SECONDS = 10
 
 
-def provenance(threads: int, device: str) -> dict[str, Any]:
+def provenance(threads: int, device: str, ranks: int = 1) -> dict[str, Any]:
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -29,6 +29,7 @@ def provenance(threads: int, device: str) -> dict[str, Any]:
             "device": device,
             "accelerator": _accelerator(device),
             "threads": threads,
+            "ranks": ranks,  # processes that shared the run, each with so many threads
         },
     }
 

@@ -13,7 +13,18 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-LOGGING_KEYS = ("tracker", "runs_dir", "force", "names", "hardware.threads", "task.path", "model.path")
+LOGGING_KEYS = (
+    "tracker",
+    "runs_dir",
+    "force",
+    "names",
+    "hardware.threads",
+    "hardware.shard_base",
+    "hardware.joint_experts",
+    "hardware.scorer_device",
+    "task.path",
+    "model.path",
+)
 """What does not change a run's numbers. Data and model are hashed by content instead of by place."""
 
 
@@ -69,6 +80,10 @@ class HardwareConfig:
     device: str = MISSING  # auto, cpu or cuda
     dtype: str = MISSING  # float32 or bfloat16
     threads: int = MISSING
+    scorer_device: str | None = None  # null: the policy's
+    scorer_dtype: str = MISSING  # float32 or bfloat16
+    joint_experts: bool = MISSING  # experts learn side by side in one batch; the numbers are the same without
+    shard_base: bool = MISSING  # divide the base model's blocks among the processes of a distributed run
 
 
 @dataclass

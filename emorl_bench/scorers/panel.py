@@ -1,6 +1,7 @@
 """The K scorers of a task as one: asked once for each distinct (prompt, response), metered, and checked.
 
-A scorer that returns nonsense stops the run with its name and the text that caused it.
+The new texts are divided among the ranks of a run, and every rank gets all scores. A scorer that returns nonsense stops
+the run, on every rank, with its name and the text that caused it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Scorer
+from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Example, Rollout
 
 EXCERPT = 80  # characters of an offending text that are shown
@@ -24,7 +26,11 @@ TOLERANCE = 1e-4  # by which rounding may leave the declared bounds
 class ScorerPanel:
     scorers: Sequence[Scorer]
     ledger: Ledger
-    _known: dict[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)  # (prompt, response) -> K scores
+    ranks: Ranks = ALONE
+    bfloat16: bool = False  # matrix products of the scorers; see `precision`
+    _known: dict[tuple[str, str], tuple[float, ...]] = field(
+        default_factory=dict, init=False
+    )  # (prompt, response) -> K scores
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -40,19 +46,28 @@ class ScorerPanel:
         keys = [(e.prompt, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
         new = [key for key in dict.fromkeys(keys) if key not in self._known]
         if new:
-            examples = [Example("", prompt) for prompt, _ in new]
-            responses = [response for _, response in new]
-            columns = [self._ask(scorer, examples, responses).tolist() for scorer in self.scorers]
-            self._known |= dict(zip(new, zip(*columns, strict=True), strict=True))
+            mine = [new[i] for i in self.ranks.share(len(new))]
+            scores_BK = self.ranks.gather(self.ranks.together(lambda: self._ask_all(mine)))
+            self._known |= {key: tuple(row) for key, row in zip(new, scores_BK.tolist(), strict=True)}
+            cost = self.ledger.current
+            cost.scorer_calls += len(self.scorers)
+            cost.scored_texts += len(self.scorers) * len(new)
         return torch.tensor([self._known[key] for key in keys], dtype=torch.float32)
+
+    def _ask_all(self, texts: Sequence[tuple[str, str]]) -> Tensor:
+        """(B, K) scores of some (prompt, response); asked from short to long, so that batches have little padding."""
+        if not texts:
+            return torch.empty(0, len(self.scorers))
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
+        examples, responses = [Example("", texts[i][0]) for i in order], [texts[i][1] for i in order]
+        sorted_BK = torch.stack([self._ask(scorer, examples, responses) for scorer in self.scorers], dim=1)
+        return torch.empty_like(sorted_BK).index_copy_(0, torch.tensor(order), sorted_BK)
 
     def _ask(self, scorer: Scorer, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         with self.ledger.metered(f"score/{scorer.name}") as call:
-            scores_B = scorer.score(examples, responses)
+            with torch.autocast(self.ledger.device.type, torch.bfloat16, enabled=self.bfloat16):
+                scores_B = scorer.score(examples, responses)
             call.tokens = len(responses)
-        cost = self.ledger.current
-        cost.scorer_calls += 1
-        cost.scored_texts += len(responses)
         if scores_B.shape != (len(responses),):
             raise UserError(
                 f"scorer '{scorer.name}': returned shape {tuple(scores_B.shape)} for {len(responses)} responses "

@@ -1,4 +1,4 @@
-"""A tracker that keeps nothing: for talking to a run without adding to its record."""
+"""A tracker that keeps nothing: for talking to a run without adding to its record, and for all ranks but the first."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ class Silent:
         """Not kept."""
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Not kept."""
+
+    def summarise(self, summary: Mapping[str, float]) -> None:
         """Not kept."""
 
     def close(self, status: str) -> None:

@@ -68,7 +68,7 @@ class FusedDecoderOnly(FusedModel):
         keys, values = rows.append(layer, k, v)
         q_RHGD = (q * self.scale).view(len(rows), k.shape[1], -1, q.shape[-1])
         prompt = torch.matmul(rows.by_prompt(q_RHGD), rows.prompts.keys[layer].transpose(2, 3)).add_(unread)
-        own = torch.matmul(q_RHGD, keys.transpose(2, 3))
+        own = torch.matmul(q_RHGD, keys.transpose(2, 3)).add_(rows.ahead(q.dtype))
         weights = torch.cat([rows.by_row(prompt), own], dim=-1).softmax(-1)
         split = prompt.shape[-1]
         seen = rows.by_row(torch.matmul(rows.by_prompt(weights[..., :split]), rows.prompts.values[layer]))

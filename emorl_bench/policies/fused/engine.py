@@ -1,7 +1,8 @@
 """What every fused model has in common: prompts are read through transformers, tokens are decoded by our own step.
 
 A step of a few rows is bound by per-call overhead and by reading the weights once. So projections of one input are one
-product (`projection`), keys and values are preallocated and shared (`rows`), and only the last position is computed.
+product (`projection`), keys and values are kept in blocks (`cache`) and shared (`rows`), and only the last position is
+computed.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, rms_norm
 
-from emorl_bench.policies.fused.projection import FOLD_BYTES, Product, Projection
+from emorl_bench.policies.fused.projection import Product, Projection
 from emorl_bench.policies.fused.rows import PromptStates, Rows
 from emorl_bench.policies.lora import Adapter, LoraLinear
 from emorl_bench.policies.prefix_tree import Moves
+
+FOLD_ONE_BYTES = 1 << 28  # a folded weight is a copy; in a model larger than this its low-rank form is no slower
+FOLD_SEVERAL_BYTES = 1 << 24  # copies that a processor's cache holds; larger ones are read from memory at every step
 
 Norm = Callable[[Tensor], Tensor]
 Products = list[dict[str, Product]]  # by layer, by the name of a projection
@@ -46,8 +50,9 @@ class FusedModel(ABC):
         """Feed one token to each row: (N, R, H) hidden states after the final norm."""
 
     def products(self, adapters: Sequence[Adapter], *, mixed: bool) -> Products:
-        alone = len(adapters) == 1 and not mixed
-        fold = alone and sum(p.weight.nbytes for layer in self.projections for p in layer.values()) <= FOLD_BYTES
+        """Adapters are folded into copies of the weights where that pays: one alone, or several on a small model."""
+        copies = len(adapters) * sum(p.weight.nbytes for layer in self.projections for p in layer.values())
+        fold = not mixed and copies <= (FOLD_ONE_BYTES if len(adapters) == 1 else FOLD_SEVERAL_BYTES)
         return [
             {name: projection.product(adapters, mixed=mixed, fold=fold) for name, projection in layer.items()}
             for layer in self.projections
@@ -63,14 +68,13 @@ class FusedStepper:
         adapters: Sequence[Adapter],
         prompts: PromptStates,
         first_token: int | None,
-        capacity: int,
         steps: int,
         mix_SM: Tensor | None,
     ) -> None:
         self.fused, self.first_token = fused, first_token
         self.blocks = 1 if mix_SM is not None else max(len(adapters), 1)
         self.products = fused.products(adapters, mixed=mix_SM is not None)
-        self.rows = Rows(prompts, capacity, steps, mix_SM)
+        self.rows = Rows(prompts, steps, mix_SM)
 
     def first(self) -> Tensor:
         if self.rows.prompts.first_NPH is not None:

@@ -16,8 +16,6 @@ from transformers.pytorch_utils import Conv1D
 
 from emorl_bench.policies.lora import Adapter, LoraLinear
 
-FOLD_BYTES = 1 << 28  # a weight with its adapter folded in is a copy; above this in all, the low-rank form is no slower
-
 
 class Product(Protocol):
     """(N, R, in) -> (N, R, out) with adapters. ``mix_RM`` weighs them in each row, where rows mix them."""
@@ -27,13 +25,25 @@ class Product(Protocol):
 
 @dataclass(frozen=True)
 class Plain:
-    """No adapter, or one that is folded into ``weight`` (out, in)."""
+    """No adapter, or a single one that is folded into ``weight`` (out, in)."""
 
     weight: Tensor
     bias: Tensor | None
 
     def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
         return linear(x_NRI, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """N adapters, each for its own block of rows, and each in a copy of the weight (N, in, out)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
+        y_NRO = torch.bmm(x_NRI, self.weight)
+        return y_NRO if self.bias is None else y_NRO.add_(self.bias)
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,10 @@ class Projection:
         if not adapters or not any(self.names):
             return Plain(self.weight, self.bias)
         if fold:
-            return Plain(self._folded(adapters[0]), self.bias)
+            folded = [self._folded(adapter) for adapter in adapters]
+            if len(folded) == 1:
+                return Plain(folded[0], self.bias)
+            return Folded(torch.stack([weight_OI.T for weight_OI in folded]), self.bias)
         pairs = [self._joined(adapter) for adapter in adapters]
         if not mixed:
             return Blocks(

@@ -1,4 +1,4 @@
-"""The rows of a decode in flight: their own keys and values, preallocated, and their prompts', shared.
+"""The rows of a decode in flight: their own keys and values, and their prompts', shared.
 
 Heads of all N adapters lie side by side, (rows, N*H, positions, D), so that whatever happens to a row is one copy. What
 a prompt was read as is never copied to the rows that grew from it: queries of one prompt's rows attend to it together.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from emorl_bench.policies.fused.cache import BlockCache, room
 from emorl_bench.policies.prefix_tree import Moves
 
 
@@ -38,13 +39,11 @@ class PromptStates:
 class Rows:
     """At first one row for each prompt; see `move` for what becomes of them."""
 
-    def __init__(self, prompts: PromptStates, capacity: int, steps: int, mix_RM: Tensor | None) -> None:
-        self.prompts, self.mix_RM, self.length = prompts, mix_RM, 0
-        like = prompts.keys[0]
-        shape = (capacity, like.shape[1], steps, like.shape[3])
-        self.keys = [like.new_empty(shape) for _ in prompts.keys]
-        self.values = [like.new_empty(shape) for _ in prompts.keys]
-        self.prompt_R = torch.arange(len(like), device=like.device)
+    def __init__(self, prompts: PromptStates, steps: int, mix_RM: Tensor | None) -> None:
+        self.prompts, self.steps, self.mix_RM, self.length = prompts, steps, mix_RM, 0
+        self.prompt_R = torch.arange(len(prompts.mask_PS), device=prompts.mask_PS.device)
+        self.keys = [BlockCache(key, steps) for key in prompts.keys]
+        self.values = [BlockCache(value, steps) for value in prompts.values]
         self._group()
 
     def __len__(self) -> int:
@@ -52,10 +51,8 @@ class Rows:
 
     def move(self, moves: Moves) -> None:
         """Copy and drop rows; a prompt that nobody reads any more leaves when half of them have."""
-        filled = slice(0, self.length)
         for cache in (*self.keys, *self.values):
-            if len(moves.source):
-                cache[moves.target, :, filled] = cache[moves.source, :, filled]
+            cache.move(moves)
         self.prompt_R = moved(self.prompt_R, moves)
         if self.mix_RM is not None:
             self.mix_RM = moved(self.mix_RM, moves)
@@ -65,11 +62,13 @@ class Rows:
         self._group()
 
     def append(self, layer: int, key_RHD: Tensor, value_RHD: Tensor) -> tuple[Tensor, Tensor]:
-        """Write this step's keys and values; returns all of the rows' own, each (R, N*H, t+1, D)."""
-        count, t = len(self), self.length
-        self.keys[layer][:count, :, t] = key_RHD
-        self.values[layer][:count, :, t] = value_RHD
-        return self.keys[layer][:count, :, : t + 1], self.values[layer][:count, :, : t + 1]
+        """Write this step's keys and values; returns the rows' own, each (R, N*H, room, D), zero where unused."""
+        return self.keys[layer].write(self.length, key_RHD), self.values[layer].write(self.length, value_RHD)
+
+    def ahead(self, dtype: torch.dtype) -> Tensor:
+        """(room,) added to the scores of own keys: the lowest number where nothing has been said yet."""
+        place = torch.arange(room(self.length, self.steps), device=self.prompt_R.device)
+        return torch.zeros_like(place, dtype=dtype).masked_fill_(place > self.length, torch.finfo(dtype).min)
 
     def unread(self, dtype: torch.dtype) -> Tensor:
         """(P, 1, 1, S) added to the scores of prompts: the lowest number where a prompt has no token."""

@@ -60,7 +60,8 @@ class FusedT5(FusedModel):
     def step(self, products: Products, rows: Rows, tokens_R: Tensor, adapters: int) -> Tensor:
         n, mix, t = adapters, rows.mix_RM, rows.length
         x = embedding(tokens_R, self.model.shared.weight).expand(n, -1, -1)
-        near = self._bias(rows)[:, t, : t + 1].repeat(n, 1)[:, None]  # (N*H, 1, t+1)
+        ahead = rows.ahead(x.dtype)
+        near = (self._bias(rows.steps)[:, t, : len(ahead)] + ahead).repeat(n, 1)[:, None]  # (N*H, 1, room)
         unread = rows.unread(x.dtype)
         for index, (product, norms) in enumerate(zip(products, self.norms, strict=True)):
             q, k, v = product["qkv"](norms[0](x), mix).chunk(3, dim=-1)
@@ -81,9 +82,8 @@ class FusedT5(FusedModel):
         gate, value = x.chunk(2, dim=-1)
         return self.activation(gate) * value
 
-    def _bias(self, rows: Rows) -> Tensor:
+    def _bias(self, steps: int) -> Tensor:
         """(H, T, T) relative position bias of a decode of at most T tokens."""
-        steps = rows.keys[0].shape[2]
         if self._bias_HTT is None or self._bias_HTT.shape[1] < steps:
             attention = self.model.decoder.block[0].layer[0].SelfAttention
             self._bias_HTT = attention.compute_bias(steps, steps)[0].detach()

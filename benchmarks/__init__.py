@@ -1,0 +1,1 @@
+"""Speed claims as ratios that anyone can measure again: ``python -m benchmarks.{decode,search,train,scaling}``."""

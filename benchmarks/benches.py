@@ -1,0 +1,72 @@
+"""A `Bench` around random experts: what a search or a training step needs, with rewards that cost next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.models import Setting
+from emorl_bench.core.protocols import Bench
+from emorl_bench.core.types import Budget, Example, Sampling, Training
+from emorl_bench.rl.scst import Scst
+from emorl_bench.scorers.panel import ScorerPanel
+from emorl_bench.tracking.silent import Silent
+
+
+@dataclass(frozen=True)
+class WordShare:
+    """Share of a response's words whose number is ``remainder`` modulo ``of``."""
+
+    name: str
+    remainder: int
+    of: int
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
+        return torch.tensor(self.of_texts(responses))
+
+    def of_texts(self, responses: Sequence[str]) -> list[float]:
+        words = [[word for word in response.split() if word[0] == "w"] for response in responses]
+        hits = [sum(int(word[1:]) % self.of == self.remainder for word in row) for row in words]
+        return [hit / max(len(row), 1) for hit, row in zip(hits, words, strict=True)]
+
+    def on(self, device: torch.device) -> WordShare:
+        return self
+
+    def held_out(self) -> WordShare:
+        return self
+
+    def fingerprint(self) -> str:
+        return f"{self.remainder}/{self.of}"
+
+
+def random_bench(setting: Setting, directory: Path, *, steps: int = 1, samples: int = 4) -> Bench:
+    """One objective for each expert; every run has prompts and a scorer's memory of its own."""
+    count = len(setting.experts)
+    ledger = setting.bank.decoder.ledger
+    panel = ScorerPanel([WordShare(f"share{k}", k, count) for k in range(count)], ledger)
+    prompts = setting.prompts()
+    rarely = steps + 1
+    training = Training(len(prompts), samples, validate_every=rarely, checkpoint_every=rarely)
+    return Bench(
+        train=prompts,
+        select=prompts,
+        objectives=panel.objectives,
+        score=panel.score,
+        new_policy=setting.bank.new_policy,
+        update=Scst(),
+        reward="linear",
+        training=training,
+        budget=Budget(prompts=count * steps * len(prompts)),
+        sampling=Sampling(setting.new_tokens, samples_per_prompt=samples),
+        tracker=Silent(),
+        ledger=ledger,
+        seed=0,
+        dir=directory,
+        experts_dir=directory / "experts",
+        fingerprint=setting.name,
+    )

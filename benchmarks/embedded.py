@@ -1,0 +1,63 @@
+"""The embedded task as a thing to measure: its base model, its scorers, and experts trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from benchmarks.models import Setting, endless_bank
+from emorl_bench.assets.cache import asset_dir, cache_root
+from emorl_bench.core.protocols import Bench
+from emorl_bench.core.types import Example
+from emorl_bench.rl.experts import expert_bank
+from emorl_bench.runner import schema
+from emorl_bench.runner.bench import Workbench
+from emorl_bench.runner.compose import VERSION_BASE, conf_dir
+from emorl_bench.runner.job import resolve
+from emorl_bench.tracking.silent import Silent
+
+MODEL, PROMPTS, NEW_TOKENS, LONGEST = "tiny_t5", 16, 64, 128
+EXPERT_STEPS, BATCH = 48, 16
+
+
+def embedded_bench(directory: Path, overrides: Sequence[str]) -> Bench:
+    """The bench of method=emorl on the embedded task, its runs and experts in ``directory``."""
+    threads = torch.get_num_threads()
+    schema.register()
+    GlobalHydra.instance().clear()
+    fixed = [f"model={MODEL}", "tracker=local", f"runs_dir={directory}", "hardware=cpu", f"hardware.threads={threads}"]
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+        config = compose("config", overrides=["budget=short", *fixed, *overrides])
+    settings = resolve(config, {"task": "reflections", "model": MODEL, "method": "emorl"})
+    return Workbench.build(settings, directory, Silent()).bench
+
+
+def trained_setting(dtype: torch.dtype, device: torch.device) -> Setting:
+    """Three trained experts, kept beside the assets: training them takes a minute, once."""
+    directory = cache_root() / "benchmarks"
+    directory.mkdir(parents=True, exist_ok=True)
+    bench = embedded_bench(directory, [f"budget.prompts={3 * EXPERT_STEPS * BATCH}"])
+    trained = expert_bank(bench)
+    path = asset_dir(MODEL)
+
+    def new_model() -> Any:
+        return AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype, use_safetensors=True).to(device).eval()
+
+    bank = endless_bank(new_model(), AutoTokenizer.from_pretrained(path), "seq2seq", LONGEST, device)
+    experts = [bank.new_policy(policy.name) for policy in trained]
+    for mine, policy in zip(experts, trained, strict=True):
+        mine.load_adapter(policy.adapter())
+
+    pool = list({e.prompt: e for e in [*bench.select, *bench.train]}.values())
+
+    def draw(call: int, times: int) -> list[Example]:
+        first = call * PROMPTS % (len(pool) - PROMPTS * times)  # the decoder remembers answers: ask anew
+        return pool[first : first + PROMPTS * times]
+
+    return Setting("embedded", new_model, bank, experts, NEW_TOKENS, draw)

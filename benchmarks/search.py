@@ -1,0 +1,109 @@
+"""Weight search: one whole simplex search to 1/32 against the published 135 evaluations.
+
+The key of the last line, ``search``, is 135 naive evaluations over our whole search, wall time, scoring included.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.benches import random_bench
+from benchmarks.bounds import Peaks, Work, reading_bound, steps_bound
+from benchmarks.models import SHAPES, Setting, Shape, micro, random_setting
+from benchmarks.naive import naive
+from benchmarks.ours import blended, scattered_weights
+from benchmarks.record import Options, Record, options, run
+from benchmarks.timing import Side, Timing, interleaved, timed
+from emorl_bench.core.types import Rollout
+from emorl_bench.ensemble.blending import HiddenState
+from emorl_bench.ensemble.front import SearchedFront
+from emorl_bench.search.simplex import SimplexSubdivision
+
+LEVELS = 5  # halvings: weights to 1/32
+CUBE = 3  # the published grid has three points a side in each round
+
+
+def published_evaluations(experts: int) -> int:
+    return LEVELS * int(CUBE**experts)  # 135 for three
+
+
+@dataclass
+class Search:
+    """One whole search for one preference. Before each, untimed: a new model and decoder, so nothing is remembered."""
+
+    shape: Shape
+    options: Options
+    experts: int = 3
+    rounds: list[Tensor] = field(default_factory=list)  # (W, P, T) tokens of each round of the last search
+    setting: Setting | None = None
+
+    @property
+    def side(self) -> Side:
+        return timed(self._prepare, self.options.device)
+
+    def _prepare(self) -> Callable[[], object]:
+        given, self.rounds = self.options, []
+        setting = random_setting(self.shape, experts=self.experts, dtype=given.dtype, device=given.device)
+        self.setting = setting
+        blended(setting, scattered_weights(1, self.experts)).warm_up()
+        directory = tempfile.TemporaryDirectory()
+        bench = random_bench(setting, Path(directory.name))
+        score, prompts = bench.score, len(bench.select)
+
+        def watched(rollout: Rollout) -> Tensor:
+            width = rollout.response_ids_BT.shape[1]
+            self.rounds.append(rollout.response_ids_BT.view(-1, prompts, width))
+            return score(rollout)
+
+        strategy = SimplexSubdivision(levels=LEVELS)
+        front = SearchedFront(replace(bench, score=watched), setting.experts, HiddenState(), strategy)
+        uniform_K = torch.full((self.experts,), 1 / self.experts, dtype=torch.float64)
+
+        def search() -> None:
+            front.policy_for(uniform_K)
+            directory.cleanup()
+
+        return search
+
+    def bound(self, peaks: Peaks) -> float:
+        """The prompts read once, and every round's steps."""
+        assert self.setting is not None
+        work, lengths = Work.of(self.setting), self.setting.prompt_lengths()
+        steps = [steps_bound(peaks, work, self.experts, lengths, ids_WBT) for ids_WBT in self.rounds]
+        return reading_bound(peaks, work, self.experts, lengths) + sum(steps)
+
+    def facts(self, timing: Timing) -> dict[str, Any]:
+        assert self.setting is not None
+        cost = self.setting.bank.decoder.ledger.phases["search"]
+        counted = {"asked": cost.evaluations_asked, "paid": cost.evaluations, "tokens": cost.generated_tokens}
+        return counted | {"rounds": len(self.rounds), "seconds_per_evaluation": timing.median / cost.evaluations}
+
+
+def main(argv: Sequence[str] | None) -> None:
+    given = options("search", __doc__, argv, {})
+    record = Record(given)
+    shape = micro(SHAPES["tiny"]) if given.quick else SHAPES["tiny"]
+    search = Search(shape, given)
+    plain = naive(random_setting(shape, dtype=given.dtype, device=given.device))
+    weights = [1 / 3] * 3
+    sides: dict[str, Side] = {"naive, one evaluation": lambda: plain.seconds(weights), "whole search": search.side}
+    timings = interleaved("search", sides, given.repeats)
+    evaluations = published_evaluations(search.experts)
+    record.notes |= {"naive_method": plain.method, "naive_evaluations": evaluations}
+    record.row(f"naive, one evaluation of {evaluations}", timings["naive, one evaluation"])
+    ours = timings["whole search"]
+    record.row("whole search, 3 experts to 1/32", ours, bound=search.bound(record.peaks), **search.facts(ours))
+    record.ratio("search", evaluations * timings["naive, one evaluation"].median / ours.median)
+    record.close()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

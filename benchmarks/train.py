@@ -1,0 +1,96 @@
+"""Training: three experts together against one after the other, and our GRPO-type step against TRL's.
+
+Keys of the last line: ``joint_training`` is separate over joint seconds, whole steps of rollout, scoring and update;
+``trl_over_ours`` is the time of TRL's GRPOTrainer for a step over ours.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.benches import random_bench
+from benchmarks.embedded import BATCH, embedded_bench
+from benchmarks.models import SHAPES, micro, random_setting
+from benchmarks.record import Options, Record, options, run
+from benchmarks.timing import Side, interleaved, say, timed
+from emorl_bench.core.protocols import Bench
+from emorl_bench.rl.experts import expert_bank
+
+STEPS = 6  # for each expert
+
+
+def main(argv: Sequence[str] | None) -> None:
+    given = options("train", __doc__, argv, {})
+    record = Record(given)
+    joint_training(record)
+    compare_with_trl(record)
+    record.close()
+
+
+@dataclass
+class ExpertTraining:
+    """Trains all experts of a new bench each time: nothing is known to a scorer or kept in a bank."""
+
+    options: Options
+    joint: bool
+    tokens: int = 0
+
+    @property
+    def side(self) -> Side:
+        return timed(self._prepare, self.options.device)
+
+    def _prepare(self) -> Callable[[], object]:
+        directory = tempfile.TemporaryDirectory()
+        bench = self._bench(Path(directory.name))
+
+        def train() -> None:
+            expert_bank(replace(bench, joint_experts=self.joint))
+            costs = bench.ledger.as_dict()
+            self.tokens = int(sum(cost["trained_tokens"] for cost in costs.values()))
+            directory.cleanup()
+
+        return train
+
+    def _bench(self, directory: Path) -> Bench:
+        given = self.options
+        if given.quick:
+            setting = random_setting(micro(SHAPES["tiny"]), dtype=given.dtype, device=given.device)
+            return random_bench(setting, directory, steps=1)
+        rarely = STEPS + 1
+        schedule = [f"budget.training.{every}_every={rarely}" for every in ("validate", "checkpoint")]
+        machine = [f"hardware.device={given.device.type}", f"hardware.dtype={str(given.dtype).removeprefix('torch.')}"]
+        size = [f"budget.prompts={3 * STEPS * BATCH}", "budget.select_prompts=2"]
+        return embedded_bench(directory, [*size, *schedule, *machine])
+
+
+def joint_training(record: Record) -> None:
+    given = record.options
+    ours = {"together": ExpertTraining(given, joint=True), "one after the other": ExpertTraining(given, joint=False)}
+    timings = interleaved("three experts", {name: training.side for name, training in ours.items()}, given.repeats)
+    for name, training in ours.items():
+        record.row(f"three experts {name}", timings[name], steps=1 if given.quick else STEPS, tokens=training.tokens)
+    record.ratio("joint_training", timings["one after the other"].median / timings["together"].median)
+
+
+def compare_with_trl(record: Record) -> None:
+    try:
+        from benchmarks.trl_step import step_times
+    except ModuleNotFoundError as missing:
+        say(f"trl_over_ours is left out: {missing}; install it with pip install 'trl>=1.16,<1.17' datasets")
+        record.notes["trl_over_ours"] = f"left out: {missing}"
+        return
+    given = record.options
+    shape = micro(SHAPES["tiny_llama"]) if given.quick else SHAPES["tiny_llama"]
+    times = step_times(shape, given)
+    for name, timing in times.timings.items():
+        record.row(f"GRPO step, {name}", timing, tokens=times.tokens[name])
+    record.notes["trl_settings"] = times.settings
+    record.ratio("trl_over_ours", times.timings["TRL"].median / times.timings["ours"].median)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,127 @@
+"""One training: the policies that it moves, the shape of its reward, its budget, and how far it has come on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.ledger import Cost, Ledger
+from emorl_bench.core.protocols import Bench, Learner, Policy, Weighting
+from emorl_bench.core.types import Budget, Metrics
+from emorl_bench.rl.checkpoint import Checkpoint, Progress
+from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
+
+
+@dataclass
+class TrainingRun:
+    """Policies that share one reward and end together: usually one, CORY's two agents, one expert.
+
+    Each is validated alone and put back to its own best checkpoint at the end. `rl.loop.side_by_side` drives it.
+    """
+
+    bench: Bench
+    name: str
+    policies: Mapping[str, Policy]
+    learners: Mapping[str, Learner]
+    weighting: Weighting
+    budget: Budget
+    dir: Path | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        directory = self.dir or self.bench.dir / "checkpoints" / self.name
+        self.checkpoint = Checkpoint(directory, self.policies, self.learners)
+
+    @property
+    def phase(self) -> str:
+        return f"train/{self.name}"
+
+    @property
+    def cost(self) -> Cost:
+        return self.bench.ledger.phases.setdefault(self.phase, Cost())
+
+    @property
+    def step(self) -> int:
+        return self.progress.step
+
+    @property
+    def validated(self) -> bool:
+        """Whether the policies have been graded as they are now."""
+        return bool(self.progress.history) and self.progress.history[-1]["step"] == self.step
+
+    @property
+    def fraction(self) -> float:
+        return fraction_spent(self.cost, self.budget)
+
+    def restore(self) -> None:
+        """Take up what an earlier process has left, and charge its cost.
+
+        Raises:
+            UserError: the bench is frozen and this training has not come to its end.
+        """
+        self.progress = self.checkpoint.load()
+        for phase, cost in Ledger.from_dict(self.progress.cost).items():
+            self.bench.ledger.charge(phase, cost)
+        for row in self.progress.history:
+            self._log(row)
+        if self.progress.ended is not None:
+            self._deploy_best()
+        elif self.bench.frozen:
+            raise UserError(f"'{self.name}' was never trained to its end: run the same emorl-bench command first")
+
+    def limit(self) -> str | None:
+        """What ends this training now: that it has converged, or the limit that is spent."""
+        self.bench.ledger.settle()
+        utilities = [row[f"eval/{self.name}/utility"] for row in self.progress.history]
+        ended = "converged" if has_converged(utilities, self.bench.training) else spent(self.cost, self.budget)
+        return self.bench.ranks.agree(ended)  # ranks' clocks differ
+
+    def advance(self, metrics: Metrics) -> None:
+        """A step is done."""
+        self.progress.step += 1
+        self._log({f"train/{self.name}/{k}": v for k, v in metrics.items()} | self._axes())
+
+    def observe(self, scores: Mapping[str, Tensor]) -> None:
+        """Mean validation scores (K,) of each policy: keep its best adapter."""
+        row: dict[str, float] = {}
+        utilities: list[float] = []
+        for name, scores_K in scores.items():
+            self.weighting.observe(scores_K)
+            utilities.append(self.weighting.utility(scores_K))
+            row |= {f"eval/{name}/{o}": s for o, s in zip(self.bench.objectives, scores_K.tolist(), strict=True)}
+            row[f"eval/{name}/mean_reward"] = scores_K.mean().item()
+            if name not in self.progress.best or utilities[-1] > self.progress.best[name][0]:
+                self.progress.best[name] = (utilities[-1], self.step)
+                self.checkpoint.best[name] = self.policies[name].adapter()
+        row[f"eval/{self.name}/utility"] = sum(utilities) / len(utilities)
+        self.progress.history.append(row | self._axes())
+        self._log(self.progress.history[-1])
+
+    def save(self) -> None:
+        self.bench.ledger.settle()
+        phases = self.bench.ledger.as_dict()
+        self.progress.cost = {p: phases[p] for p in (self.phase, f"validate/{self.name}") if p in phases}
+        self.checkpoint.save(self.progress)
+
+    def finish(self) -> None:
+        """Every policy ends at its best validation, and is written in PEFT's form."""
+        self.save()
+        self._deploy_best()
+        for name, policy in self.policies.items():
+            if self.bench.ranks.first:
+                policy.save(self.checkpoint.dir / name)
+
+    def _deploy_best(self) -> None:
+        for name, policy in self.policies.items():
+            policy.load_adapter(self.checkpoint.best[name])
+
+    def _axes(self) -> dict[str, float]:
+        return {"step": self.step, "data_points": self.cost.prompts, "tokens": self.cost.generated_tokens}
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        metrics = {k: v for k, v in row.items() if k != "step"}
+        self.bench.tracker.log(metrics, step=int(row["step"]))

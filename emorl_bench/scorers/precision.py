@@ -1,0 +1,40 @@
+"""May scorers run in bfloat16? Only where they put responses in the same order as in float32.
+
+Methods are compared by scores, and learners follow their differences: an order that changes is another objective.
+"""
+
+from __future__ import annotations
+
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.types import Rollout
+from emorl_bench.scorers.panel import ScorerPanel
+
+SAME_ORDER = 0.999  # Spearman's rank correlation
+
+
+def check_bfloat16(exact: ScorerPanel, fast: ScorerPanel, rollout: Rollout) -> None:
+    """Compare two panels of the same scorers on the same responses.
+
+    Raises:
+        UserError: a scorer's ranks correlate by less than 0.999.
+    """
+    for name, correlation in zip(exact.objectives, rank_correlations(exact, fast, rollout), strict=True):
+        if correlation < SAME_ORDER:
+            raise UserError(
+                f"hardware.scorer_dtype=bfloat16: scorer '{name}' orders {len(rollout.responses)} responses differently "
+                f"than in float32 (rank correlation {correlation:.4f}, not {SAME_ORDER}); use float32"
+            )
+
+
+def rank_correlations(exact: ScorerPanel, fast: ScorerPanel, rollout: Rollout) -> list[float]:
+    pairs = zip(exact.score(rollout).T, fast.score(rollout).T, strict=True)
+    return [_rank_correlation(ours_B, theirs_B) for ours_B, theirs_B in pairs]
+
+
+def _rank_correlation(one_B: Tensor, other_B: Tensor) -> float:
+    if one_B.equal(other_B):  # a constant has no ranks
+        return 1.0
+    return float(spearmanr(one_B.numpy(), other_B.numpy()).statistic)
