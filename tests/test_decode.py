@@ -13,7 +13,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
-from emorl_bench.policies.decode import pick
+from emorl_bench.policies.decode import largest, pick
 from emorl_bench.policies.loading import check_head
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.scst import Scst
@@ -133,3 +133,11 @@ def test_bfloat16_decodes_and_learns(architecture):
     assert gain > 0
     assert all(value == value for value in metrics.values())
     assert {p.dtype for p in policy.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("vocabulary", [5, 127, 128, 129, 300, 1000, 1024])
+def test_the_largest_logit_is_found_block_by_block(vocabulary):
+    logits_LV = torch.randn(200, vocabulary, generator=torch.Generator().manual_seed(vocabulary))
+    assert torch.equal(largest(logits_LV), logits_LV.argmax(-1))
+    ends = torch.eye(vocabulary)  # every place, the first and the last included
+    assert torch.equal(largest(ends), torch.arange(vocabulary))

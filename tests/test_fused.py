@@ -203,12 +203,23 @@ def test_weights_without_a_direction_are_never_remembered():
     known.learn(np.array([0.5, 0.5]), (1, 2))
     known.learn(np.array([-1.0, 2.0]), (3,))
     known.learn(np.array([0.0, 0.0]), (4,))
-    assert known.recall(np.array([0.0, 0.0])) is None
-    assert known.recall(np.array([-0.5, -0.5])) is None
-    assert known.recall(np.array([3.0, 3.0])) == (1, 2)
+    assert known.recall(np.array([0.0, 0.0])) == ((), False)
+    assert known.recall(np.array([-0.5, -0.5])) == ((), False)
+    assert known.recall(np.array([3.0, 3.0])) == ((1, 2), True)
     known.learn(np.array([1.0, 0.0]), (1, 2))
-    assert known.recall(np.array([0.7, 0.3])) == (1, 2)
-    assert known.recall(np.array([0.3, 0.7])) is None
+    assert known.recall(np.array([0.7, 0.3])) == ((1, 2), True)
+    assert known.recall(np.array([0.3, 0.7])) == ((), False)
+
+
+def test_weights_between_answers_that_begin_alike_begin_so_too():
+    known = KnownAnswers()
+    known.learn(np.array([1.0, 0.0]), (5, 6, 7, 1))
+    known.learn(np.array([0.0, 1.0]), (5, 6, 8))
+    assert known.recall(np.array([0.5, 0.5])) == ((5, 6), False)
+    assert known.recall(np.array([1.0, 0.0])) == ((5, 6, 7, 1), True)
+    known.learn(np.array([0.5, 0.5]), (5, 6, 8))
+    assert known.recall(np.array([0.25, 0.75])) == ((5, 6, 8), True)
+    assert known.recall(np.array([0.75, 0.25])) == ((5, 6), False)
 
 
 def storage(tensors: Sequence[torch.Tensor]) -> set[int]:

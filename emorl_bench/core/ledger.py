@@ -24,8 +24,6 @@ from dataclasses import asdict, dataclass, field, fields
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-FLOP_SAMPLE_EVERY = 64  # metered calls between two that are counted operation by operation
-
 
 @dataclass
 class Cost:
@@ -58,6 +56,7 @@ class Ledger:
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ranks: int = 1  # processes that divide every metered call evenly
+    flops_every: int = 64  # of so many metered calls one is counted operation by operation; 0: none
     phases: dict[str, Cost] = field(default_factory=dict)
     _open: list[tuple[str, ...]] = field(default_factory=lambda: [("setup",)])
     _mark: float = field(default_factory=time.perf_counter)  # up to when wall time has been charged
@@ -109,10 +108,11 @@ class Ledger:
 
     @contextmanager
     def metered(self, kind: str) -> Iterator[_Call]:
-        """Time one shared call (``decode``, ``update``, ``score``); every 64th is counted in FLOPs too."""
+        """Time one shared call (``decode``, ``update``, ``score``); one in ``flops_every`` is counted in FLOPs too."""
         call, count = _Call(), self._calls.get(kind, 0)
         self._calls[kind] = count + 1
-        counter = FlopCounterMode(display=False) if count % FLOP_SAMPLE_EVERY == 0 else None
+        sampled = self.flops_every and count % self.flops_every == 0
+        counter = FlopCounterMode(display=False) if sampled else None
         started = time.perf_counter()
         if counter is None:
             yield call

@@ -16,7 +16,7 @@ from torch import Tensor
 from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.bank import on_one_base
-from emorl_bench.policies.decode import Head, Mixing
+from emorl_bench.policies.batch import Head, Mixing
 
 
 def mix_hidden_states(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
@@ -24,14 +24,21 @@ def mix_hidden_states(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, hea
 
 
 def mix_logits(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
-    return _weighted(head(hidden_MRH)[:, row_L], weights_LM)
+    logits_MLV = _of_rows(hidden_MRH, row_L, head)
+    return _weighted(logits_MLV, weights_LM)
 
 
 def mix_probabilities(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
     """Log of the weighted mean distribution; weights are brought to sum 1."""
-    logps_MRV = head(hidden_MRH).log_softmax(-1)
-    weights_LM = (weights_LM / weights_LM.sum(1, keepdim=True)).to(logps_MRV)
-    return torch.logsumexp(logps_MRV[:, row_L] + weights_LM.T.log()[:, :, None], dim=0)
+    logps_MLV = _of_rows(hidden_MRH, row_L, head).log_softmax(-1)
+    weights_LM = (weights_LM / weights_LM.sum(1, keepdim=True)).to(logps_MLV)
+    return torch.logsumexp(logps_MLV + weights_LM.T.log()[:, :, None], dim=0)
+
+
+def _of_rows(hidden_MRH: Tensor, row_L: Tensor, head: Head) -> Tensor:
+    """(M, L, V) logits of these rows, each projected once."""
+    rows, place_L = torch.unique(row_L, return_inverse=True)
+    return head(hidden_MRH[:, rows])[:, place_L]
 
 
 def _weighted(values_MLX: Tensor, weights_LM: Tensor) -> Tensor:

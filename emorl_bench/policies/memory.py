@@ -7,10 +7,12 @@ Where several weight vectors have given the same answer, every one between them 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -44,7 +46,15 @@ class BlendMemory:
         return self
 
     def states(self, prompts: Sequence[Sequence[int]]) -> PromptStates | None:
-        return self._states.get(tuple(map(tuple, prompts)))
+        """What some prompts were read as, if they were read together, among others perhaps."""
+        wanted = [tuple(prompt) for prompt in prompts]
+        for read, states in self._states.items():
+            place = {prompt: i for i, prompt in enumerate(read)}
+            if all(prompt in place for prompt in wanted):
+                same = wanted == list(read)
+                device = states.mask_PS.device
+                return states if same else states.select(torch.tensor([place[p] for p in wanted], device=device))
+        return None
 
     def keep(self, prompts: Sequence[Sequence[int]], states: PromptStates) -> None:
         """As long as all that is kept stays within ``state_bytes``."""
@@ -66,12 +76,24 @@ class KnownAnswers:
         if _has_direction(weights):
             self.points.setdefault(answer, []).append(weights / weights.sum())
 
-    def recall(self, weights: Point) -> Answer | None:
-        """The answer under these weights, if it follows from what is known."""
-        if not _has_direction(weights):
-            return None
+    def recall(self, weights: Point) -> tuple[Answer, bool]:
+        """What follows from what is known: the tokens that the answer begins with, and whether they are all of it."""
+        if not _has_direction(weights) or not self.points:
+            return (), False
         wanted = weights / weights.sum()
-        return next((answer for answer, points in self.points.items() if _between(wanted, points)), None)
+        longest = max(map(len, self.points))
+        if (answer := self._common(wanted, longest)) is not None:
+            return answer, True
+        # Weights between answers that begin alike begin so too; the longer the beginning, the fewer begin with it.
+        length = bisect_left(range(longest), True, key=lambda n: self._common(wanted, n + 1) is None)
+        return self._common(wanted, length) or (), False
+
+    def _common(self, wanted: Point, length: int) -> Answer | None:
+        """The beginning of this length that known answers around ``wanted`` share, if any do."""
+        beginnings: dict[Answer, list[Point]] = {}
+        for answer, points in self.points.items():
+            beginnings.setdefault(answer[:length], []).extend(points)
+        return next((shared for shared, points in beginnings.items() if _between(wanted, points)), None)
 
 
 def _has_direction(weights: Point) -> bool:

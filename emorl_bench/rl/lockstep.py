@@ -22,7 +22,7 @@ from torch import Tensor
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Forward, ForwardBackward, Learner, Update
 from emorl_bench.core.types import Metrics, Rollout
-from emorl_bench.policies.bank import can_stack, concatenated, hidden_together
+from emorl_bench.policies.bank import can_stack, concatenated, fills_a_pass, hidden_together
 
 Gradients = list[tuple[torch.nn.Parameter, Tensor]]
 
@@ -88,8 +88,10 @@ class Lockstep:
         for turn in turns:
             request = turn.request
             assert request is not None
-            key = (type(request), isinstance(request, Forward) and request.reference, len(request.rollout.examples))
-            groups.setdefault(key if self.joint else turn.index, []).append(turn)
+            rows = len(request.rollout.examples)
+            key = (type(request), isinstance(request, Forward) and request.reference, rows)
+            together = self.joint and not fills_a_pass(turn.learner.policy, rows)
+            groups.setdefault(key if together else turn.index, []).append(turn)
         return list(groups.values())
 
     def _answer(self, turns: Sequence[_Turn]) -> None:

@@ -115,7 +115,8 @@ class Workbench:
         task = build_task(config)
         splits = _limited(task.splits(), config["budget"])
         panel, held_out = _panels(task, config["hardware"], ledger, ranks)
-        bank = AdapterBank(Decoder(load_base(config, device, ranks), ledger, ranks=ranks), config["seed"])
+        base, max_rows = load_base(config, device, ranks), config["hardware"]["max_rows"]
+        bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
         limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
         training = Training(**config["budget"]["training"])
         update: UpdateRule = instantiate(dict(config["update"]), _convert_="object")

@@ -43,6 +43,7 @@ RULES: dict[str, Rule] = {
     "sampling.temperature": (lambda v: v > 0, "give a number above 0: greedy rollouts cannot be learnt from"),
     "preferences.divisions": _positive,
     "hardware.threads": _positive,
+    "hardware.max_rows": _positive,
     "model.max_prompt_tokens": _positive,
     "model.adapter.rank": _positive,
     "model.adapter.alpha": _positive,

@@ -19,6 +19,7 @@ LOGGING_KEYS = (
     "force",
     "names",
     "hardware.threads",
+    "hardware.max_rows",
     "hardware.shard_base",
     "hardware.joint_experts",
     "hardware.scorer_device",
@@ -80,9 +81,10 @@ class HardwareConfig:
     device: str = MISSING  # auto, cpu or cuda
     dtype: str = MISSING  # float32 or bfloat16
     threads: int = MISSING
+    max_rows: int = MISSING  # of a decode at once
     scorer_device: str | None = None  # null: the policy's
     scorer_dtype: str = MISSING  # float32 or bfloat16
-    joint_experts: bool = MISSING  # experts learn side by side in one batch; the numbers are the same without
+    joint_experts: bool = MISSING  # experts learn side by side; the numbers are the same without
     shard_base: bool = MISSING  # divide the base model's blocks among the processes of a distributed run
 
 

@@ -24,8 +24,8 @@ def check_bfloat16(exact: ScorerPanel, fast: ScorerPanel, rollout: Rollout) -> N
     for name, correlation in zip(exact.objectives, rank_correlations(exact, fast, rollout), strict=True):
         if correlation < SAME_ORDER:
             raise UserError(
-                f"hardware.scorer_dtype=bfloat16: scorer '{name}' orders {len(rollout.responses)} responses differently "
-                f"than in float32 (rank correlation {correlation:.4f}, not {SAME_ORDER}); use float32"
+                f"hardware.scorer_dtype=bfloat16: scorer '{name}' orders {len(rollout.responses)} responses "
+                f"differently than in float32 (rank correlation {correlation:.4f}, not {SAME_ORDER}); use float32"
             )
 
 

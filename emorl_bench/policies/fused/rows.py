@@ -6,7 +6,7 @@ a prompt was read as is never copied to the rows that grew from it: queries of o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,8 +32,12 @@ class PromptStates:
         return sum(t.nbytes for t in (*self.keys, *self.values))
 
     def select(self, prompts: Tensor) -> PromptStates:
-        keys, values = [k[prompts] for k in self.keys], [v[prompts] for v in self.values]
-        return replace(self, keys=keys, values=values, mask_PS=self.mask_PS[prompts])
+        """Some of the prompts, without the padding that only the others needed."""
+        mask_PS = self.mask_PS[prompts]
+        read = mask_PS.any(0)
+        keys, values = ([x[prompts][:, :, read] for x in xs] for xs in (self.keys, self.values))
+        first_NPH = None if self.first_NPH is None else self.first_NPH[:, prompts]
+        return PromptStates(keys, values, mask_PS[:, read], first_NPH)
 
 
 class Rows:
