@@ -16,6 +16,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.merging import Parameters
+from emorl_bench.policies.loading import check_fused
 from emorl_bench.policies.memory import KnownAnswers
 
 STEPS = 12
@@ -220,6 +221,17 @@ def test_weights_between_answers_that_begin_alike_begin_so_too():
     known.learn(np.array([0.5, 0.5]), (5, 6, 8))
     assert known.recall(np.array([0.25, 0.75])) == ((5, 6, 8), True)
     assert known.recall(np.array([0.75, 0.25])) == ((5, 6), False)
+
+
+def test_a_model_that_is_not_like_its_kind_is_decoded_by_its_modules(architecture, capsys):
+    backbone = make_bank(architecture).backbone
+    check_fused(backbone)
+    assert backbone.fused is not None
+    step = backbone.fused.step
+    backbone.fused.step = lambda *arguments: 1.1 * step(*arguments)
+    check_fused(backbone)
+    assert backbone.fused is None
+    assert "its own modules" in capsys.readouterr().err
 
 
 def storage(tensors: Sequence[torch.Tensor]) -> set[int]:

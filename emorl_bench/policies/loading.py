@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.causal import CausalBackbone
 from emorl_bench.policies.lora import AdapterSettings
 from emorl_bench.policies.seq2seq import Seq2SeqBackbone
+from emorl_bench.policies.stepping import Start, stepping
 
+PROBE = (3, 5, 4)  # tokens on which two ways of decoding are compared
 FAMILIES: dict[str, tuple[Any, type[Backbone]]] = {
     "seq2seq": (AutoModelForSeq2SeqLM, Seq2SeqBackbone),
     "causal": (AutoModelForCausalLM, CausalBackbone),
@@ -61,6 +64,7 @@ def load_backbone(source: ModelSource, adapter: AdapterSettings, device: torch.d
         ) from error
     loaded = backbone(model.to(device), tokenizer, adapter, source.max_prompt_tokens)
     check_head(loaded)
+    check_fused(loaded)
     return loaded
 
 
@@ -92,3 +96,29 @@ def check_head(backbone: Backbone) -> None:
             f"model '{backbone.model.config.model_type}' changes its logits after the head (a scale or soft cap), "
             "so its hidden states cannot be blended; use another architecture"
         )
+
+
+@torch.no_grad()
+def check_fused(backbone: Backbone) -> None:
+    """A model that differs from its kind in a way the fused step does not know is decoded by its own modules."""
+    if backbone.fused is None:
+        return
+    start = Start([backbone.prompt_ids("a b c"), backbone.prompt_ids("a")], (), None, steps=len(PROBE) + 1)
+    fused_H = _probed(backbone, start)
+    fused, backbone.fused = backbone.fused, None
+    own_H = _probed(backbone, start)
+    tolerance = 0.1 if own_H.dtype in (torch.bfloat16, torch.float16) else 1e-3
+    if torch.allclose(fused_H.float(), own_H.float(), atol=tolerance * float(own_H.abs().max()), rtol=0):
+        backbone.fused = fused
+        return
+    kind = backbone.model.config.model_type
+    print(f"model '{kind}': decoded by its own modules, slower; the fused step differs from them", file=sys.stderr)
+
+
+def _probed(backbone: Backbone, start: Start) -> torch.Tensor:
+    """Hidden states after a few tokens."""
+    with stepping(backbone, start, None) as stepper:
+        states = [stepper.first()]
+        for token in PROBE:
+            states.append(stepper.step(torch.full((len(start.prompts),), token, device=backbone.device)))
+    return torch.cat(states)
