@@ -138,8 +138,8 @@ def test_one_policy_is_decoded_on_as_many_rows() -> None:
 DECODE_KEYS = {f"decode_{what}_{shape}" for what in ("one", "27") for shape in ("tiny", "small")}
 KEYS: dict[ModuleType, set[str]] = {
     decode: DECODE_KEYS | {"decode_tree", "blend_over_single", "weights_memory"},
-    search: {"search"},
-    train: {"joint_training", "trl_over_ours"},
+    search: {"search", "search_strong"},
+    train: {"joint_training", "joint_training_64_rows", "trl_over_ours"},
     scaling: {"experts_2_over_1", "weights_4_over_1", "batch_4_over_1", "objectives_3_over_2"},
 }
 
