@@ -16,6 +16,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.merging import Parameters
+from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.loading import check_fused
 from emorl_bench.policies.memory import KnownAnswers
 
@@ -147,6 +148,18 @@ def test_out_of_memory_halves_the_rows_and_goes_on(monkeypatch, capsys):
     monkeypatch.setattr(bank.backbone.fused, "read", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
     with pytest.raises(torch.OutOfMemoryError):
         policy.generate(PROMPTS[:1], GREEDY, stream(0))
+
+
+def test_prompts_read_in_groups_of_like_length_are_read_as_ever(architecture):
+    """Twenty prompts in two groups, in no order of length, against each alone."""
+    many = [*word_prompts(20)[::3], *word_prompts(20)[1::3], *word_prompts(20)[2::3]]
+    trio = [shaken(make_bank(architecture, dtype=torch.float64), 1)]
+    bank = trio[0].decoder
+    trio += [shaken(AdapterBank(bank, 0), seed) for seed in (2, 3)]
+    for generator in (trio[0], HiddenState().blend(trio, weights_of(1)), Parameters().blend(trio, weights_of(2))):
+        together = generator.generate(many, GREEDY, stream(0)).responses
+        alone = [generator.generate([e], GREEDY, stream(0)).responses for e in many]
+        assert list(together) == [answers[w] for w in range(len(alone[0])) for answers in alone]
 
 
 def counting(bank) -> list[int]:

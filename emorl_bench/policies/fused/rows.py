@@ -6,6 +6,7 @@ a prompt was read as is never copied to the rows that grew from it: queries of o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,28 @@ class PromptStates:
     @property
     def bytes(self) -> int:
         return sum(t.nbytes for t in (*self.keys, *self.values))
+
+    @classmethod
+    def assembled(cls, parts: Sequence[PromptStates], places: Sequence[Tensor]) -> PromptStates:
+        """Prompts that were read in parts, each put in its place; padded on the right, and a mask says what is real."""
+        count, width = sum(map(len, places)), max(part.mask_PS.shape[1] for part in parts)
+
+        def put(states: Sequence[Tensor]) -> Tensor:
+            _, heads, _, size = states[0].shape
+            whole = states[0].new_zeros(count, heads, width, size)
+            for x, place in zip(states, places, strict=True):
+                whole[place, :, : x.shape[2]] = x
+            return whole
+
+        layers = range(len(parts[0].keys))
+        mask_PS = parts[0].mask_PS.new_zeros(count, width)
+        for part, place in zip(parts, places, strict=True):
+            mask_PS[place, : part.mask_PS.shape[1]] = part.mask_PS
+        first = [part.first_NPH for part in parts if part.first_NPH is not None]
+        first_NPH = torch.cat(first, dim=1)[:, torch.argsort(torch.cat(list(places)))] if first else None
+        keys = [put([part.keys[i] for part in parts]) for i in layers]
+        values = [put([part.values[i] for part in parts]) for i in layers]
+        return cls(keys, values, mask_PS, first_NPH)
 
     def select(self, prompts: Tensor) -> PromptStates:
         """Some of the prompts, without the padding that only the others needed."""
