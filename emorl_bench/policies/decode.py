@@ -30,7 +30,7 @@ from emorl_bench.policies.picking import pick
 from emorl_bench.policies.prefix_tree import PrefixTree
 from emorl_bench.policies.stepping import Start, Stepper, stepping
 
-READOUT_BYTES = 1 << 23  # of logits at a time: what a processor keeps near, and a bound for large vocabularies
+READOUT_BYTES = 1 << 26  # of logits at a time: rows enough for a fast product, and a bound for large vocabularies
 
 
 @dataclass
