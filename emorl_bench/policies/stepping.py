@@ -62,16 +62,21 @@ def stepping(backbone: Backbone, start: Start, memory: BlendMemory | None) -> It
 
 
 def _read(backbone: Backbone, fused: FusedModel, start: Start) -> PromptStates:
-    """Read the prompts in groups of like length: little is spent on padding."""
-    order = sorted(range(len(start.prompts)), key=lambda i: len(start.prompts[i]))
-    groups = torch.tensor(order).chunk(max(1, len(order) // READ_TOGETHER))
-    parts = []
-    for group in groups if len(groups) > 1 else [torch.arange(len(order))]:
+    groups, parts = _of_like_length(start.prompts), []
+    for group in groups:
         mix = None if start.mix_PM is None else RowMix(start.mix_PM[group.to(backbone.device)])
         padded = backbone.padded_prompts([start.prompts[i] for i in group.tolist()])
         with active(backbone.layers, start.adapters, mix):
             parts.append(fused.read(*padded, start.blocks))
     return parts[0] if len(parts) == 1 else PromptStates.assembled(parts, [g.to(backbone.device) for g in groups])
+
+
+def _of_like_length(prompts: Sequence[Sequence[int]]) -> Sequence[Tensor]:
+    """Groups of prompts, so that little is spent on padding; a few prompts are one group, in their order."""
+    count = len(prompts) // READ_TOGETHER
+    if count < 2:
+        return [torch.arange(len(prompts))]
+    return torch.tensor(sorted(range(len(prompts)), key=lambda i: len(prompts[i]))).chunk(count)
 
 
 class ModuleStepper:

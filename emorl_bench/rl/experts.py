@@ -1,7 +1,7 @@
 """The bank of single-objective experts: content-addressed, trained once, reused by every method, charged to each.
 
-Experts that are missing learn side by side in one batch: each with the numbers that it would have alone, up to
-rounding, so the way of training is no part of its address.
+Experts that are missing learn side by side: each with the numbers that it would have alone, up to rounding, so the way
+of training is no part of its address.
 """
 
 from __future__ import annotations

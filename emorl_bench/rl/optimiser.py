@@ -27,6 +27,7 @@ class Optimiser:
     ) -> None:
         self.named = dict(named)
         self.clip_norm, self.ranks = clip_norm, ranks
+        # Not fused: that would not count its writes in place, by which memories of an adapter know that it has changed.
         self.adamw = torch.optim.AdamW(self.named.values(), lr=learning_rate, weight_decay=weight_decay)
 
     def step(self) -> float:
