@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
+from emorl_bench.core.applicable import mean_scores, stated
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Learner, Policy, Solution
 from emorl_bench.core.seeds import stream
@@ -62,8 +65,9 @@ class Cory:
         first = agents[pioneer].generate(prompts(bench, step), bench.sampling, stream(bench.seed, "pioneer", step))
         second = self._observe(bench, agents[observer], first, step)
         scores = {pioneer: bench.score(first), observer: bench.score(second)}
-        shared_B = weighting.reward(scores[pioneer]) + weighting.reward(scores[observer])
-        metrics: dict[str, float] = {"reward": shared_B.mean().item()}
+        # The sum of both; an answer without a reward counts as its partner's, which keeps the scale of the others.
+        shared_B = 2 * mean_scores(torch.stack([weighting.reward(scores[name]) for name in (pioneer, observer)]))
+        metrics = stated({"reward": mean_scores(shared_B).item()})
         for name, rollout in ((pioneer, first), (observer, second)):
             update = learners[name].step(rollout, shared_B, stream(bench.seed, name, "update", step))
             seen = describe(bench, rollout, scores[name], shared_B) | dict(update)

@@ -34,6 +34,9 @@ class WordShare:
         hits = [sum(int(word[1:]) % self.of == self.remainder for word in row) for row in words]
         return [hit / max(len(row), 1) for hit, row in zip(hits, words, strict=True)]
 
+    def prepare(self) -> None:
+        """There is nothing to make."""
+
     def on(self, device: torch.device) -> WordShare:
         return self
 

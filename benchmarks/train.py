@@ -1,7 +1,8 @@
 """Training: three experts together against one after the other, and our GRPO-type step against TRL's.
 
 Keys of the last line: ``joint_training`` is separate over joint seconds, whole steps of rollout, scoring and update,
-with 16 rows for each expert (4 prompts, 4 samples); ``joint_training_64_rows`` is the same at the suite's own batch;
+with 8 rows for each expert (2 prompts, 4 samples), where one expert alone leaves a processor idle between operations;
+``joint_training_16_rows`` and ``joint_training_64_rows`` (the suite's own batch) are the same with more to do;
 ``trl_over_ours`` is the time of TRL's GRPOTrainer for a step over ours.
 """
 
@@ -23,7 +24,7 @@ from emorl_bench.rl.experts import expert_bank
 
 STEPS = 12  # for each expert
 SAMPLES = 4  # of each prompt
-SMALL, DEFAULT = 4, BATCH  # prompts in a batch: what a small GPU or CPU affords, and the suite's own
+BATCHES = (2, 4, BATCH)  # prompts of a step; the last is the suite's own
 
 
 def main(argv: Sequence[str] | None) -> None:
@@ -80,13 +81,14 @@ def joint_training(record: Record) -> None:
     given = record.options
     sides = {
         f"three experts {name}, {batch * SAMPLES} rows each": ExpertTraining(given, joint, batch)
-        for batch in (SMALL, DEFAULT)
+        for batch in BATCHES
         for name, joint in (("together", True), ("one after the other", False))
     }
     timings = interleaved("three experts", {name: training.side for name, training in sides.items()}, given.repeats)
     for name, training in sides.items():
         record.row(name, timings[name], steps=1 if given.quick else STEPS, tokens=training.tokens)
-    for batch, key in ((SMALL, "joint_training"), (DEFAULT, f"joint_training_{DEFAULT * SAMPLES}_rows")):
+    for batch in BATCHES:
+        key = "joint_training" if batch == BATCHES[0] else f"joint_training_{batch * SAMPLES}_rows"
         apart, together = (timings[f"three experts {how}, {batch * SAMPLES} rows each"].median for how in ORDER)
         record.ratio(key, apart / together)
 

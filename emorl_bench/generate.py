@@ -57,6 +57,7 @@ def generate(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(config["hardware"]["threads"]))
     import torch  # after every check that needs no model
 
+    from emorl_bench.core.applicable import or_none
     from emorl_bench.core.seeds import stream
     from emorl_bench.core.types import Example, Sampling
     from emorl_bench.runner.bench import Workbench
@@ -72,7 +73,8 @@ def generate(arguments: argparse.Namespace) -> None:
         rollout = policy.generate([Example("text", text)], sampling, stream(arguments.seed, "generate", text))
         print(f"> {text}")
         for response, scores in zip(rollout.responses, workbench.bench.score(rollout).tolist(), strict=True):
-            shown = "  ".join(f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True))
+            pairs = zip(names, or_none(scores), strict=True)
+            shown = "  ".join(f"{name} {'n/a' if score is None else f'{score:.2f}'}" for name, score in pairs)
             print(f"{response}\n  [{shown}]", flush=True)
 
 

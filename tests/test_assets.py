@@ -18,9 +18,9 @@ from emorl_bench.assets.diagnostics import Check, accuracy_checks, agreement_che
 from emorl_bench.assets.tokenizer import SEP
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Example
-from emorl_bench.scorers.empathy import Empathy
-from emorl_bench.scorers.fluency import Fluency
-from emorl_bench.scorers.reflection import Reflection
+from emorl_bench.scorers.embedded_empathy import Empathy
+from emorl_bench.scorers.embedded_fluency import Fluency
+from emorl_bench.scorers.embedded_reflection import Reflection
 
 SCORERS = (Reflection(), Empathy(), Fluency())
 

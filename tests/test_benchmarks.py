@@ -139,7 +139,7 @@ DECODE_KEYS = {f"decode_{what}_{shape}" for what in ("one", "27") for shape in (
 KEYS: dict[ModuleType, set[str]] = {
     decode: DECODE_KEYS | {"decode_tree", "blend_over_single", "weights_memory"},
     search: {"search", "search_strong"},
-    train: {"joint_training", "joint_training_64_rows", "trl_over_ours"},
+    train: {"joint_training", "joint_training_16_rows", "joint_training_64_rows", "trl_over_ours"},
     scaling: {"experts_2_over_1", "weights_4_over_1", "batch_4_over_1", "objectives_3_over_2"},
 }
 

@@ -28,9 +28,9 @@ def composed(*overrides: str) -> DictConfig:
 
 def needs(option: str, tmp_path: Path) -> list[str]:
     """What an option cannot do without."""
-    if option == "task=pair":
-        (tmp_path / "pair.csv").touch()
-        return [f"task.path={tmp_path / 'pair.csv'}"]
+    if option.startswith(("task=", "experiment=")) and option != "task=reflections":
+        rewards = [f"task.scorers.{name}.model=any" for name in ("helpful", "harmless")]
+        return [f"task.data_dir={tmp_path}", *(rewards if option == "task=hh" else [])]
     if option in ("model=seq2seq", "model=causal"):
         (tmp_path / "config.json").touch()
         (tmp_path / "model.safetensors").touch()
@@ -52,7 +52,7 @@ def test_a_method_brings_its_update_rule_and_the_command_line_outranks_it() -> N
 
 
 def test_an_experiment_outranks_the_root() -> None:
-    config = composed("experiment=paper_faithful")
+    config = composed("experiment=paper_faithful_emorl")
     assert (config.reward, config["update"].learning_rate, config.budget.training.samples_per_prompt) == (
         "log",
         1e-4,
@@ -99,8 +99,8 @@ def configured(**changes: Any) -> dict[str, Any]:
         ("method__weights", "uniform", "give a list of numbers"),
         ("model__path", None, "model.path is missing"),
         ("model__path", "/no/such/model", "there is no such directory"),
-        ("task__path", "/no/such/file.csv", "there is no such file"),
-        ("task__path", "???", "task.path is missing"),
+        ("task__data_dir", "/no/such/data", "there is no such directory"),
+        ("task__data_dir", None, "task.data_dir is missing"),
         ("sede", 3, "did you mean 'seed'"),
     ],
 )

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import platformdirs
 import tokenizers
 import torch
 import transformers
 from filelock import FileLock
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.places import cache_root as cache_root  # known by this name above too
 
 Builder = Callable[[Mapping[str, Path]], None]  # name -> empty directory to fill, for all missing assets at once
 MANIFEST = "manifest.json"
@@ -100,10 +99,6 @@ def content_key() -> str:
     for library in (torch, transformers, tokenizers):
         digest.update(library.__version__.encode())
     return digest.hexdigest()[:16]
-
-
-def cache_root() -> Path:
-    return Path(os.environ.get("EMORL_BENCH_CACHE") or platformdirs.user_cache_dir("emorl-bench"))
 
 
 @lru_cache(maxsize=8)

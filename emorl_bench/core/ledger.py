@@ -3,7 +3,8 @@
 Phases are ``setup``, ``train/<learner>``, ``validate/<learner>``, ``search`` and ``evaluate``. Learners of one method
 could run side by side on several machines, so training is reported both as the maximum over learners (the accounting of
 EMORL's paper) and as the sum. Data points are the prompts trained on and searched with; prompts that learners are
-validated on are counted apart, as the paper leaves them out.
+validated on are counted apart, as the paper leaves them out. ``scorer/<name>/<form>`` is what a scorer's forms have
+cost whoever trained them (`core.protocols.Priced`): outside every method's budget, and in no total.
 
 Learners that work side by side in one process (`Ledger.together`) each count their own prompts, samples, tokens and
 steps, exactly as if they were alone; the seconds, FLOPs and decoded rows of what they do at once are divided evenly
@@ -43,6 +44,7 @@ class Cost:
     device_seconds: float = 0.0  # inside metered calls, device synchronised
     peak_bytes: int = 0
     flops: float = 0.0
+    parameters: int = 0  # of a scorer that has forms to compare; its bytes are the phase's peak, its training the time
 
     def add(self, other: Cost) -> None:
         for f in fields(self):

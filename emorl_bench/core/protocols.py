@@ -6,12 +6,12 @@ from collections import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.ledger import Cost, Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling, Splits, Training
 
@@ -34,11 +34,17 @@ class Policy(Generator, Protocol):
     def hidden(self, rollout: Rollout) -> Tensor: ...  # (B, T, H), differentiable: state before each response token
     def logits(self, hidden_BTH: Tensor) -> Tensor: ...  # (B, T, V)
     def logprobs(self, rollout: Rollout) -> Tensor: ...  # (B, T), differentiable
+    def spelt(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]: ...  # ids and mask (B, T), the end token added
+    def ended(self, ids_BT: Tensor) -> Tensor: ...  # which tokens end an answer
     def reference(self) -> Policy: ...  # the base model, adapters off
     def parameters(self) -> Iterator[torch.nn.Parameter]: ...
     def adapter(self) -> dict[str, Tensor]: ...  # only what training changes
     def load_adapter(self, adapter: Mapping[str, Tensor]) -> None: ...
     def save(self, path: Path) -> None: ...
+
+
+Scores = Tensor | Sequence[float | None]
+"""(B,) float32, or a list in which ``None`` says that the objective does not apply to a row (`core.applicable`)."""
 
 
 class Scorer(Protocol):
@@ -49,10 +55,18 @@ class Scorer(Protocol):
     @property
     def bounds(self) -> tuple[float, float]: ...
 
-    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor: ...  # (B,) float32
+    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Scores: ...  # B numbers
+    def prepare(self) -> None: ...  # makes what it needs and has not got, such as trained weights; may take minutes
     def on(self, device: torch.device) -> Scorer: ...
     def held_out(self) -> Scorer: ...  # its independently trained twin, for the report; a rule is its own
     def fingerprint(self) -> str: ...  # of what its settings do not show, such as weights
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A scorer that comes in forms of different cost."""
+
+    def costs(self) -> Mapping[str, Cost]: ...  # by form, once prepared
 
 
 class Task(Protocol):

@@ -24,12 +24,14 @@ class Example:
     """One prompt of a task.
 
     ``shown`` is what the policy reads when that differs from the prompt (CORY's observer reads the pioneer's answer
-    too); scorers always judge against ``prompt``.
+    too); scorers always judge against ``prompt``. ``answer`` is a reference for the scorers that compare with one; no
+    policy sees it.
     """
 
     id: str
     prompt: str
     shown: str | None = None
+    answer: str | None = None
 
     @property
     def context(self) -> str:
@@ -41,13 +43,17 @@ class Splits:
     """A task's prompts: ``train`` to learn on, ``select`` to choose checkpoints and weights on, ``report`` to grade on.
 
     ``fingerprint`` is a hash of all prompts in order and of how they were split: two runs may share a table only where
-    it is equal.
+    it is equal. ``removed`` counts what was left out because it nearly equals something in another split.
     """
 
     train: Sequence[Example]
     select: Sequence[Example]
     report: Sequence[Example]
     fingerprint: str
+    removed: int = 0
+
+    def sizes(self) -> dict[str, int]:
+        return {name: len(getattr(self, name)) for name in ("train", "select", "report")} | {"removed": self.removed}
 
 
 @dataclass(frozen=True, slots=True)

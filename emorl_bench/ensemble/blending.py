@@ -16,23 +16,7 @@ from torch import Tensor
 from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.bank import on_one_base
-from emorl_bench.policies.batch import Head, Mixing
-
-
-def mix_hidden_states(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
-    return head(_weighted(hidden_MRH[:, row_L], weights_LM))
-
-
-def mix_logits(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
-    logits_MLV = _of_rows(hidden_MRH, row_L, head)
-    return _weighted(logits_MLV, weights_LM)
-
-
-def mix_probabilities(hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
-    """Log of the weighted mean distribution; weights are brought to sum 1."""
-    logps_MLV = _of_rows(hidden_MRH, row_L, head).log_softmax(-1)
-    weights_LM = (weights_LM / weights_LM.sum(1, keepdim=True)).to(logps_MLV)
-    return torch.logsumexp(logps_MLV + weights_LM.T.log()[:, :, None], dim=0)
+from emorl_bench.policies.mixing import Head, Mixing
 
 
 def _of_rows(hidden_MRH: Tensor, row_L: Tensor, head: Head) -> Tensor:
@@ -61,16 +45,37 @@ class Blend:
 @dataclass(frozen=True)
 class HiddenState:
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
-        return Blend(experts, weights_WM, mix_hidden_states)
+        return Blend(experts, weights_WM, self)
+
+    def states(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> Tensor:
+        return _weighted(hidden_MRH[:, row_L], weights_LM)
+
+    def logits(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
+        return head(self.states(hidden_MRH, row_L, weights_LM))
 
 
 @dataclass(frozen=True)
 class Logits:
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
-        return Blend(experts, weights_WM, mix_logits)
+        return Blend(experts, weights_WM, self)
+
+    def states(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> None:
+        return None  # there are: those of `HiddenState`, which is what makes it the cheaper form of the same
+
+    def logits(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
+        return _weighted(_of_rows(hidden_MRH, row_L, head), weights_LM)
 
 
 @dataclass(frozen=True)
 class Probabilities:
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
-        return Blend(experts, weights_WM, mix_probabilities)
+        return Blend(experts, weights_WM, self)
+
+    def states(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> None:
+        return None
+
+    def logits(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
+        """Log of the weighted mean distribution; weights are brought to sum 1."""
+        logps_MLV = _of_rows(hidden_MRH, row_L, head).log_softmax(-1)
+        weights_LM = (weights_LM / weights_LM.sum(1, keepdim=True)).to(logps_MLV)
+        return torch.logsumexp(logps_MLV + weights_LM.T.log()[:, :, None], dim=0)

@@ -6,6 +6,7 @@ What a blend scores does not depend on who asks, so all preferences share one me
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emorl_bench.core.applicable import mean_scores, or_none, weighted_mean
 from emorl_bench.core.ledger import Cost
 from emorl_bench.core.protocols import Aggregator, Bench, Generator, Policy, SearchStrategy
 from emorl_bench.core.seeds import stream
@@ -45,7 +47,7 @@ class SearchedFront:
     def _search(self, preference_K: Tensor) -> Tensor:
         search = self.strategy.start(len(self.experts))
         while len(weights_WM := search.ask()):
-            search.tell(weights_WM, self.evaluations.scores(weights_WM, preference_K) @ preference_K)
+            search.tell(weights_WM, utilities(self.evaluations.scores(weights_WM, preference_K), preference_K))
         return directions(search.best()[None])[0]
 
 
@@ -61,7 +63,8 @@ class Evaluations:
     def __post_init__(self) -> None:
         rows = self.bench.ranks.once(self._recorded)
         for row in rows:
-            self.memory[tuple(row["weights"])] = torch.tensor(row["scores"], dtype=torch.float64)
+            scores = [math.nan if score is None else score for score in row["scores"]]
+            self.memory[tuple(row["weights"])] = torch.tensor(scores, dtype=torch.float64)
         if rows:
             self.bench.ledger.charge("search", Cost(**rows[-1]["cost"]))
 
@@ -74,7 +77,10 @@ class Evaluations:
         return [json.loads(line) for line in whole.splitlines()]
 
     def scores(self, weights_WM: Tensor, preference_K: Tensor) -> Tensor:
-        """(W, K) float64. The origin blends nothing: it scores 0 and costs nothing."""
+        """(W, K) float64, NaN where an objective applies to no select prompt.
+
+        The origin blends nothing: it scores 0 and costs nothing.
+        """
         keys = [tuple(round(w, DIGITS) for w in row) for row in directions(weights_WM).tolist()]
         with self.bench.ledger.phase("search") as cost:
             missing = [key for key in dict.fromkeys(keys) if key not in self.memory and any(key)]
@@ -94,15 +100,21 @@ class Evaluations:
         blend = self.aggregator.blend(self.experts, weights_WM)
         rollout = blend.generate(self.bench.select, greedy, stream(self.bench.seed, "search"))
         scores_WPK = self.bench.score(rollout).double().reshape(len(weights_WM), -1, len(self.bench.objectives))
-        return scores_WPK.mean(1)
+        return mean_scores(scores_WPK, dim=1)
 
     def _record(self, keys: Sequence[tuple[float, ...]], scores_WK: Tensor, preference_K: Tensor, cost: Cost) -> None:
         if self.bench.frozen or not self.bench.ranks.first:
             return
         with (self.bench.dir / FILE).open("a") as file:
-            for key, scores_K in zip(keys, scores_WK, strict=True):
-                row = {"preference": preference_K.tolist(), "weights": key, "utility": float(scores_K @ preference_K)}
-                file.write(json.dumps(row | {"scores": scores_K.tolist(), "cost": asdict(cost)}) + "\n")
+            utility_W = utilities(scores_WK, preference_K).tolist()
+            for key, scores, utility in zip(keys, scores_WK.tolist(), utility_W, strict=True):
+                row = {"preference": preference_K.tolist(), "weights": key, "utility": utility}
+                file.write(json.dumps(row | {"scores": or_none(scores), "cost": asdict(cost)}) + "\n")
+
+
+def utilities(scores_WK: Tensor, preference_K: Tensor) -> Tensor:
+    """(W,) what a preference makes of mean scores; as little as the origin's 0 where nothing it asks for applies."""
+    return weighted_mean(scores_WK, preference_K).nan_to_num(0.0)
 
 
 def directions(weights_WM: Tensor) -> Tensor:

@@ -21,14 +21,17 @@ Floats = NDArray[np.float64]
 def simplex_grid(objectives: int, divisions: int) -> Floats:
     """(W, K) preferences: every vector of multiples of 1/divisions that sums to 1, and the uniform one.
 
-    The lattice of Das & Dennis (1998); the corners are in it, the centre is added where the lattice misses it.
+    The lattice of Das & Dennis (1998); the corners are in it, the centre is added where the lattice misses it. No
+    divisions: the centre alone.
     """
-    if objectives < 1 or divisions < 1:
-        raise ValueError(f"simplex_grid needs objectives >= 1 and divisions >= 1, not {objectives} and {divisions}")
+    if objectives < 1 or divisions < 0:
+        raise ValueError(f"simplex_grid needs objectives >= 1 and divisions >= 0, not {objectives} and {divisions}")
+    centre_K = np.full(objectives, 1 / objectives)
+    if divisions == 0:
+        return centre_K[None]
     slots = divisions + objectives - 1  # stars and bars: the K-1 bars cut `divisions` stars into K shares
     bars = np.array([(-1, *cut, slots) for cut in combinations(range(slots), objectives - 1)])
     grid_WK = (np.diff(bars, axis=1) - 1)[::-1] / divisions
-    centre_K = np.full(objectives, 1 / objectives)
     contained = bool(np.isclose(grid_WK, centre_K).all(axis=1).any())
     return grid_WK if contained else np.vstack([grid_WK, centre_K])
 

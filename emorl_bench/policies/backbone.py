@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from torch.nn.functional import pad
 from emorl_bench.core.types import Rollout
 from emorl_bench.policies.fused.registry import fused_model
 from emorl_bench.policies.lora import AdapterSettings, LoraLinear, inject
+from emorl_bench.policies.prompting import PromptFormat, PromptReader, end_ids
+from emorl_bench.policies.recompute import recompute_blocks
+from emorl_bench.policies.screening import Screen
 
 
 @dataclass
@@ -36,23 +40,27 @@ class Backbone(ABC):
 
     family: str
 
-    def __init__(self, model: Any, tokenizer: Any, settings: AdapterSettings, max_prompt_tokens: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        settings: AdapterSettings,
+        max_prompt_tokens: int,
+        form: PromptFormat = PromptFormat(),  # noqa: B008 (frozen)
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.settings = settings
         self.max_prompt_tokens = max_prompt_tokens
-        self.eos = self._eos_id()
+        chat = form.uses_chat(tokenizer, self.family)
+        self.reader = PromptReader(tokenizer, form, max_prompt_tokens, chat, self.plain_ids)
+        self.eos, *self.other_ends = end_ids(tokenizer, model, chat)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos
         self.lm_head: Any = model.get_output_embeddings()
         self._fingerprint = fingerprint(model)
         self.layers: dict[str, LoraLinear] = inject(model, self.lm_head, settings.targets)
         self.fused = fused_model(model, self.layers)
-
-    def _eos_id(self) -> int:
-        eos = self.tokenizer.eos_token_id
-        if eos is None:
-            eos = self.model.config.eos_token_id
-        return int(eos)
+        self._recomputes = False
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +77,11 @@ class Backbone(ABC):
         """How many logits the head gives."""
         return int(self.lm_head.weight.shape[0])
 
+    @cached_property
+    def screen(self) -> Screen | None:
+        """Made when a greedy token is first wanted: it takes half the memory of the head."""
+        return Screen.of(self.lm_head)
+
     @property
     def fingerprint(self) -> str:
         """Hash of the base weights: an adapter belongs to one base."""
@@ -76,11 +89,29 @@ class Backbone(ABC):
 
     # reading and writing text -----------------------------------------------------------------
     @abstractmethod
-    def prompt_ids(self, text: str) -> list[int]: ...
+    def plain_ids(self, text: str) -> list[int]:
+        """A text as this family reads it where there is no chat template, special tokens included, however long."""
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """A prompt in its template, at most ``max_prompt_tokens`` long (`prompting`)."""
+        return self.reader.ids(text)
+
+    def ended(self, ids: Tensor) -> Tensor:
+        """Which tokens end an answer, by whichever of the model's end tokens."""
+        ended = ids == self.eos
+        for other in self.other_ends:
+            ended = ended | (ids == other)
+        return ended
+
+    def response_ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask (B, T) of answers as the tokenizer spells them, each with its end token."""
+        rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        ids_BT, mask_BT = self._padded([[*row, self.eos] for row in rows], left=False)
+        return ids_BT, mask_BT.bool()
 
     def response_texts(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[str, ...]:
         """Text of each response, the end token and what follows it left out."""
-        rows = [row[keep].tolist() for row, keep in zip(ids_BT, mask_BT & (ids_BT != self.eos), strict=True)]
+        rows = [row[keep].tolist() for row, keep in zip(ids_BT, mask_BT & ~self.ended(ids_BT), strict=True)]
         return tuple(self.tokenizer.batch_decode(rows, skip_special_tokens=True))
 
     @property
@@ -121,6 +152,16 @@ class Backbone(ABC):
         return self.lm_head(hidden)
 
     # teacher forcing --------------------------------------------------------------------------
+    def recompute(self) -> None:
+        """From now on passes with gradients keep less and take longer; raises what `recompute_blocks` raises."""
+        recompute_blocks(self.model)
+        self._recomputes = True
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether a pass made now is recomputed, and so must do without a cache."""
+        return self._recomputes and torch.is_grad_enabled()
+
     @abstractmethod
     def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
         """(N*B, T, H): the hidden state from which each response token was drawn, differentiable.

@@ -65,6 +65,12 @@ class AdapterPolicy:
         """(B, T) log-probabilities of the sampled ids at the rollout's temperature, 0 where masked."""
         return token_logprobs(self.logits(self.hidden(rollout)), rollout)
 
+    def spelt(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return self.backbone.response_ids(texts)
+
+    def ended(self, ids_BT: Tensor) -> Tensor:
+        return self.backbone.ended(ids_BT)
+
     def reference(self) -> AdapterPolicy:
         return AdapterPolicy("reference", self.decoder, None)
 

@@ -5,7 +5,7 @@ Outputs are weight-major: W blocks (weight vectors, or policies) of P prompts of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +15,7 @@ from emorl_bench.core.types import Sampling
 from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.lora import Adapter
 from emorl_bench.policies.memory import BlendMemory
-
-Head = Callable[[Tensor], Tensor]
-Mixing = Callable[[Tensor, Tensor, Tensor, Head], Tensor]
-"""Hidden states (M, R, H), the row (L,) and the weights (L, M) of each output, and the head -> logits (L, V).
-
-Which token is the largest must be decided by something linear in the weights: `memory` relies on it."""
+from emorl_bench.policies.mixing import Mixing
 
 
 @dataclass(frozen=True)

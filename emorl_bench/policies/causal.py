@@ -22,13 +22,11 @@ class CausalBackbone(Backbone):
     def _body(self) -> nn.Module:
         return getattr(self.model, self.model.base_model_prefix)
 
-    def prompt_ids(self, text: str) -> list[int]:
+    def plain_ids(self, text: str) -> list[int]:
         separator = self.tokenizer.sep_token_id
         if separator is not None:
-            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-            return [*ids[-(self.max_prompt_tokens - 1) :], separator]
-        ids = self.tokenizer(text)["input_ids"][-self.max_prompt_tokens :]
-        return list(ids) or [self.eos]
+            return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], separator]
+        return list(self.tokenizer(text)["input_ids"]) or [self.eos]
 
     @property
     def first_token(self) -> None:
@@ -61,11 +59,13 @@ class CausalBackbone(Backbone):
         contexts, rows_B = distinct_contexts(rollouts)
         ids_BT, mask_BT = responses(rollouts, self.pad)
         ids_PS, mask_PS = self._padded([self.prompt_ids(text) for text in contexts], left=True)
+        index_B = torch.tensor(rows_B, device=self.device)
+        if self.recomputes:  # every sample reads its prompt itself
+            return self._without_cache(ids_PS[index_B], mask_PS[index_B], ids_BT, mask_BT)
         cache = DynamicCache()
         prompt = self._body(
             input_ids=ids_PS, attention_mask=mask_PS, position_ids=positions(mask_PS), past_key_values=cache
         )
-        index_B = torch.tensor(rows_B, device=self.device)
         first_B1H = prompt.last_hidden_state[index_B, -1:]
         if ids_BT.shape[1] == 1:
             return first_B1H
@@ -78,3 +78,14 @@ class CausalBackbone(Backbone):
             past_key_values=cache,
         )
         return torch.cat([first_B1H, rest.last_hidden_state], dim=1)
+
+    def _without_cache(self, ids_BS: Tensor, mask_BS: Tensor, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """(B, T, H): prompts and responses in one pass."""
+        mask = torch.cat([mask_BS, mask_BT.long()], dim=1)[:, :-1]
+        out = self._body(
+            input_ids=torch.cat([ids_BS, ids_BT], dim=1)[:, :-1],
+            attention_mask=mask,
+            position_ids=positions(mask),
+            use_cache=False,
+        )
+        return out.last_hidden_state[:, ids_BS.shape[1] - 1 :]

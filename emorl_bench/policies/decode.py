@@ -23,9 +23,10 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.batch import Batch, Head, Mixing, Plan, Spoken, nothing_known, uniforms
+from emorl_bench.policies.batch import Batch, Plan, Spoken, nothing_known, uniforms
 from emorl_bench.policies.lora import Adapter, merge
 from emorl_bench.policies.memory import BlendMemory
+from emorl_bench.policies.mixing import Alone, Mixing
 from emorl_bench.policies.picking import pick
 from emorl_bench.policies.prefix_tree import PrefixTree
 from emorl_bench.policies.stepping import Start, Stepper, stepping
@@ -77,7 +78,7 @@ class Decoder:
             uniforms(sampling, each, blocks, rngs),
             nothing_known(len(start_O)),
         )
-        return self._rollout(self._spoken(Plan(adapters, _alone, sampling), batch), examples, sampling)
+        return self._rollout(self._spoken(Plan(adapters, Alone(), sampling), batch), examples, sampling)
 
     def blended(
         self,
@@ -215,10 +216,22 @@ class Decoder:
         logp_L = torch.full_like(said_L, torch.nan, dtype=torch.promote_types(self.backbone.dtype, torch.float32))
         open_L = (said_L < 0).nonzero().squeeze(1)
         for chunk in open_L.split(self.readout_rows) if len(open_L) else ():
-            output = tree.output_L[chunk]
-            logits_LV = plan.mixing(hidden_NRH, tree.row_L[chunk], part.weights_OM[output], self.backbone.head)
-            said_L[chunk], logp_L[chunk] = pick(logits_LV, plan.sampling.temperature, part.uniforms_TO[t, output])
+            rows, output = tree.row_L[chunk], tree.output_L[chunk]
+            token_L = self._screened(plan, hidden_NRH, rows, part.weights_OM[output])
+            if token_L is None:
+                logits_LV = plan.mixing.logits(hidden_NRH, rows, part.weights_OM[output], self.backbone.head)
+                temperature, uniforms_L = plan.sampling.temperature, part.uniforms_TO[t, output]
+                token_L, logp_L[chunk] = pick(logits_LV, temperature, uniforms_L)
+            said_L[chunk] = token_L
         return said_L, logp_L
+
+    def _screened(self, plan: Plan, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> Tensor | None:
+        """(L,) greedy tokens without all logits, where that can be."""
+        screen = self.backbone.screen
+        if plan.sampling.temperature > 0 or screen is None or not screen.pays:
+            return None
+        states_LH = plan.mixing.states(hidden_NRH, row_L, weights_LM)
+        return None if states_LH is None else screen.largest(states_LH)
 
     @property
     def readout_rows(self) -> int:
@@ -241,11 +254,3 @@ class Decoder:
             cost.prompts += len({e.id for e in own})
             cost.samples += len(own) * samples
             cost.generated_tokens += tokens_W[w]
-
-
-def _alone(hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
-    """Every row speaks for itself."""
-    hidden_RH = hidden_NRH[0]
-    if len(row_L) > len(hidden_RH):  # samples that have not parted yet
-        return head(hidden_RH)[row_L]
-    return head(hidden_RH[row_L])

@@ -63,6 +63,17 @@ class RowMix:
     weights_RM: Tensor
 
 
+@dataclass(frozen=True)
+class LowRankUpdate:
+    """What a layer adds to its rows while adapters are active."""
+
+    a_NRI: Tensor
+    b_NOR: Tensor
+    scale: float
+    dropout: float
+    mix: RowMix | None
+
+
 class LoraLinear(nn.Module):
     """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) that adds whatever adapters are active."""
 
@@ -70,10 +81,8 @@ class LoraLinear(nn.Module):
         super().__init__()
         self.base: Any = base
         self.foldable = True  # not where this process has only a part of the weight
-        self._factors: tuple[Tensor, Tensor] | None = None  # A (N, r, in), B (N, out, r)
-        self._folded: Tensor | None = None  # (out, in)
-        self._scale, self._dropout = 1.0, 0.0
-        self._mix: RowMix | None = None
+        self.update: LowRankUpdate | None = None
+        self._folded: Tensor | None = None  # (out, in): the update is in it; never with gradients
 
     @property
     def weight(self) -> Tensor:  # T5's feed-forward looks at its projection's dtype
@@ -89,41 +98,41 @@ class LoraLinear(nn.Module):
         return self.weight.shape[1 if isinstance(self.base, Conv1D) else 0]
 
     def activate(self, adapters: Sequence[Adapter], name: str, mix: RowMix | None = None) -> None:
-        self._scale, self._dropout, self._mix = adapters[0].scale, adapters[0].dropout, mix
+        scale, dropout = adapters[0].scale, adapters[0].dropout
         pairs = [adapter.factors[name] for adapter in adapters]
         if self.foldable and len(pairs) == 1 and mix is None and not torch.is_grad_enabled():
-            self._folded = self._fold(*pairs[0])
+            self._folded = self._fold(*pairs[0], scale)
             return
         a_NRI = pairs[0][0][None] if len(pairs) == 1 else torch.stack([a for a, _ in pairs])
         b_NOR = pairs[0][1][None] if len(pairs) == 1 else torch.stack([b for _, b in pairs])
-        self._factors = a_NRI.to(self.weight.dtype), b_NOR.to(self.weight.dtype)
+        self.update = LowRankUpdate(a_NRI.to(self.weight.dtype), b_NOR.to(self.weight.dtype), scale, dropout, mix)
 
     def deactivate(self) -> None:
-        self._factors = self._folded = self._mix = None
+        self.update = self._folded = None
 
-    def _fold(self, a_RI: Tensor, b_OR: Tensor) -> Tensor:
+    def _fold(self, a_RI: Tensor, b_OR: Tensor, scale: float) -> Tensor:
         """(O, I): one adapter without gradients costs nothing when it is part of the weight."""
         weight = self.weight.T if isinstance(self.base, Conv1D) else self.weight
         exact = torch.promote_types(weight.dtype, a_RI.dtype)
-        return (weight + self._scale * (b_OR.to(exact) @ a_RI.to(exact))).to(weight.dtype)
+        return (weight + scale * (b_OR.to(exact) @ a_RI.to(exact))).to(weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         if self._folded is not None:
             return nn.functional.linear(x, self._folded, self.base.bias)
         y: Tensor = self.base(x)
-        if self._factors is None:
+        if (update := self.update) is None:
             return y
-        a_NRI, b_NOR = self._factors
-        if self._mix is not None:
-            low_BTNR = torch.einsum("bti,nri->btnr", x, a_NRI) * self._mix.weights_RM.to(x)[:, None, :, None]
-            return y + self._scale * torch.einsum("btnr,nor->bto", low_BTNR, b_NOR)
+        a_NRI, b_NOR = update.a_NRI, update.b_NOR
+        if update.mix is not None:
+            low_BTNR = torch.einsum("bti,nri->btnr", x, a_NRI) * update.mix.weights_RM.to(x)[:, None, :, None]
+            return y + update.scale * torch.einsum("btnr,nor->bto", low_BTNR, b_NOR)
         n = a_NRI.shape[0]
         rows = x.reshape(n, -1, x.shape[-1])
-        if self._dropout and torch.is_grad_enabled():  # only training has gradients: sampling never drops
-            rows = nn.functional.dropout(rows, self._dropout)
+        if update.dropout and torch.is_grad_enabled():  # only training has gradients: sampling never drops
+            rows = nn.functional.dropout(rows, update.dropout)
         low = torch.bmm(rows, a_NRI.transpose(1, 2))
-        update = torch.baddbmm(y.reshape(n, -1, y.shape[-1]), low, b_NOR.transpose(1, 2), alpha=self._scale)
-        return update.view_as(y)
+        sum_NXO = torch.baddbmm(y.reshape(n, -1, y.shape[-1]), low, b_NOR.transpose(1, 2), alpha=update.scale)
+        return sum_NXO.view_as(y)
 
 
 def inject(model: nn.Module, head: nn.Module, targets: Sequence[str] | None) -> dict[str, LoraLinear]:

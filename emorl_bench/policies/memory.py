@@ -8,7 +8,7 @@ Where several weight vectors have given the same answer, every one between them 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,7 +35,7 @@ class BlendMemory:
     _versions: tuple[tuple[int, int], ...] = ()
     _held: Sequence[Adapter] = ()  # so that no other adapter can take the place, and so the id, of these
     _states: dict[tuple[Prompt, ...], PromptStates] = field(default_factory=dict)
-    _answers: dict[tuple[Callable[..., object], int, Prompt], KnownAnswers] = field(default_factory=dict)
+    _answers: dict[tuple[Hashable, int, Prompt], KnownAnswers] = field(default_factory=dict)
 
     def of(self, adapters: Sequence[Adapter]) -> BlendMemory:
         """This memory, emptied if it is about other adapters."""
@@ -61,7 +61,7 @@ class BlendMemory:
         if states.bytes + sum(known.bytes for known in self._states.values()) <= self.state_bytes:
             self._states[tuple(map(tuple, prompts))] = states
 
-    def answers(self, mixing: Callable[..., object], steps: int, prompt: Sequence[int]) -> KnownAnswers:
+    def answers(self, mixing: Hashable, steps: int, prompt: Sequence[int]) -> KnownAnswers:
         """The greedy answers to a prompt of at most ``steps`` tokens under one way of mixing."""
         return self._answers.setdefault((mixing, steps, tuple(prompt)), KnownAnswers())
 

@@ -17,9 +17,8 @@ class Seq2SeqBackbone(Backbone):
 
     family = "seq2seq"
 
-    def prompt_ids(self, text: str) -> list[int]:
-        ids = [i for i in self.tokenizer(text)["input_ids"] if i != self.eos][: self.max_prompt_tokens - 1]
-        return [*ids, self.eos]
+    def plain_ids(self, text: str) -> list[int]:
+        return [*(i for i in self.tokenizer(text)["input_ids"] if i != self.eos), self.eos]
 
     @property
     def first_token(self) -> int:

@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.report.document import seeds_sentence, write_report
+from emorl_bench.report.published import PUBLISHED, Published, legend, published, published_table
 from emorl_bench.report.read import Comparison, comparisons, read_runs
 from emorl_bench.report.tables import SINGLE_POINT, Table, headline_table
 
@@ -20,7 +21,7 @@ from emorl_bench.report.tables import SINGLE_POINT, Table, headline_table
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
-        report(Path(args.runs), Path(args.out), args.reference, args.fingerprint)
+        report(Path(args.runs), Path(args.out), args.reference, args.fingerprint, args.published)
     except UserError as error:
         if args.traceback:
             raise
@@ -29,35 +30,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def report(root: Path, out: Path, reference: str, fingerprint: str | None = None) -> Path:
-    """Write the report of ``root`` into ``out`` and print its main tables."""
+def report(root: Path, out: Path, reference: str, fingerprint: str | None = None, paper: str | None = None) -> Path:
+    """Write the report of ``root`` into ``out`` and print its main tables.
+
+    Raises:
+        UserError: there is nothing to report, ``out`` cannot be written, or nothing is published under ``paper``.
+    """
+    figures = None if paper is None else published(paper)
     runs, unfinished = read_runs(root)
     if not runs:
         raise UserError(f"RUNS={root} has no finished run ({len(unfinished)} unfinished); run emorl-bench first")
     groups = comparisons(runs, fingerprint)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path = write_report(groups, unfinished, root, out, reference)
+        path = write_report(groups, unfinished, root, out, reference, figures)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
     console = Console()
     for comparison in groups:
-        _show(console, comparison)
+        _show(console, comparison, figures)
     if unfinished:
         console.print(f"{len(unfinished)} failed or unfinished runs are listed in the report.", highlight=False)
     print(f"report: {path.resolve()}")
     return path
 
 
-def _show(console: Console, comparison: Comparison) -> None:
+def _show(console: Console, comparison: Comparison, paper: Published | None) -> None:
     decoding = comparison.decodings()[0]
     table = headline_table(comparison, decoding)
-    legend = f"{seeds_sentence(comparison).replace('*', '')} {SINGLE_POINT} one policy answers every preference."
+    note = f"{seeds_sentence(comparison).replace('*', '')} {SINGLE_POINT} one policy answers every preference."
     if console.is_terminal:
         console.print(_rich(table, f"{comparison.title}, {decoding} decoding"))
-        console.print(legend, style="dim", highlight=False)
+        console.print(note, style="dim", highlight=False)
     else:
-        print(f"\n{comparison.title}, {decoding} decoding\n\n{table.plain()}\n\n{legend}")
+        print(f"\n{comparison.title}, {decoding} decoding\n\n{table.plain()}\n\n{note}")
+    if paper is not None:
+        print(f"\n{legend(paper).replace('*', '')}\n\n{published_table(paper, comparison, decoding).plain()}\n")
 
 
 def _rich(table: Table, title: str) -> RichTable:
@@ -75,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", default="report", metavar="DIR", help="where to write (default: report)")
     parser.add_argument("--reference", default="emorl", metavar="METHOD", help="method the others are tested against")
     parser.add_argument("--fingerprint", metavar="PREFIX", help="take only the runs whose fingerprint begins so")
+    parser.add_argument(
+        "--published", metavar="PAPER", help=f"set published figures beside ours: {', '.join(PUBLISHED)}"
+    )
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -99,5 +99,6 @@ def _cost(key: str, unit: float = 1.0) -> Callable[[Run, str], float | None]:
 
 
 def _held_out_mean(run: Run, decoding: str) -> float | None:
-    scores = list(run.decoding[decoding]["uniform"].get("held_out", {}).values())
+    held_out = run.decoding[decoding]["uniform"].get("held_out", {})
+    scores = [score for name in held_out if (score := number(held_out, name)) is not None]
     return sum(scores) / len(scores) if scores else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from emorl_bench.report.claims import bootstrap_table, claims_table
 from emorl_bench.report.columns import behaviour_columns, cost_columns, number, quality_columns
 from emorl_bench.report.curves_plot import plot_curves
 from emorl_bench.report.fronts_plot import plot_fronts
-from emorl_bench.report.read import Comparison, Unfinished
+from emorl_bench.report.published import Published, legend, published_table
+from emorl_bench.report.read import Comparison, Run, Unfinished
 from emorl_bench.report.scores_plot import plot_scores
 from emorl_bench.report.style import looks
 from emorl_bench.report.surface_plot import plot_search
@@ -26,9 +28,14 @@ from emorl_bench.report.tables import (
 
 
 def write_report(
-    comparisons: Sequence[Comparison], unfinished: Sequence[Unfinished], root: Path, out: Path, reference: str
+    comparisons: Sequence[Comparison],
+    unfinished: Sequence[Unfinished],
+    root: Path,
+    out: Path,
+    reference: str,
+    paper: Published | None = None,
 ) -> Path:
-    """Everything into ``out``; returns the path of report.md."""
+    """Everything into ``out``; returns the path of report.md. ``paper``: whose published figures to set beside ours."""
     sections = ["# Report", f"Runs read from `{root}`."]
     tables = []
     for comparison in comparisons:
@@ -36,6 +43,8 @@ def write_report(
         sections += [f"## {comparison.title}", seeds_sentence(comparison)]
         first, *others = comparison.decodings()
         sections += _decoding(comparison, first, reference)
+        if paper is not None:
+            sections += [legend(paper), published_table(paper, comparison, first).markdown()]
         for name, caption in figures.items():
             sections += [f"![{caption.split('.')[0]}]({name})", f"*{caption}*"]
         for decoding in others:
@@ -135,11 +144,22 @@ def _legend(comparison: Comparison, decoding: str) -> str:
     if any(is_single_point(runs) for _, runs in methods):
         text += f" {SINGLE_POINT} one policy answers every preference."
     skipped = [
-        f"{label(name, runs)} {share:.1%}"
+        f"{label(name, runs)} {share:.1%}{_by_objective(runs, decoding)}"
         for name, runs in methods
         if (share := max(number(run.decoding[decoding]["uniform"], "not_applicable") or 0.0 for run in runs)) > 0
     ]
-    return f"{text} Scores that were not applicable: {', '.join(skipped)}." if skipped else text
+    return f"{text} Scores that were not applicable: {', '.join(skipped)}; no mean has them." if skipped else text
+
+
+def _by_objective(runs: Sequence[Run], decoding: str) -> str:
+    """`` (gsm8k_accuracy 12 of 192)``: the objectives that did not apply to some responses, over all seeds."""
+    points = [run.decoding[decoding]["uniform"] for run in runs]
+    counts: Counter[str] = Counter()
+    for point in points:
+        counts.update(point.get("not_applicable_by_objective", {}))
+    responses = sum(int(point.get("responses", 0)) for point in points)
+    said = ", ".join(f"{name} {count:,} of {responses:,}" for name, count in sorted(counts.items()))
+    return f" ({said})" if said else ""
 
 
 def _unfinished(unfinished: Sequence[Unfinished], root: Path) -> list[str]:

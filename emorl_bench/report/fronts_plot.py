@@ -51,7 +51,8 @@ def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int],
         axes.scatter(*points_NW2.mean(axis=0).T, s=95, zorder=6, **style)
     else:
         mean_W2 = points_NW2.mean(axis=0)
-        front_F2 = front_of_pair(mean_W2)
+        whole_W2 = mean_W2[~np.isnan(mean_W2).any(axis=1)]  # a seed in which an objective applied to nothing has none
+        front_F2 = front_of_pair(whole_W2) if len(whole_W2) else whole_W2
         axes.scatter(*mean_W2.T, s=20, alpha=0.45, zorder=3, **style)
         axes.plot(*front_F2.T, color=look.colour, linewidth=1.5, alpha=0.85, zorder=4)
         axes.scatter(*front_F2.T, s=52, zorder=5, **style)

@@ -42,7 +42,7 @@ class Run:
     cost: Mapping[str, float]
 
     def points_WK(self, decoding: str) -> Floats:
-        """Mean scores by preference."""
+        """Mean scores by preference, NaN for an objective that applied to no response."""
         points = self.decoding[decoding]["points"]
         return np.array([[point["objectives"][name] for name in self.objectives] for point in points], dtype=np.float64)
 
@@ -60,8 +60,9 @@ class Run:
         table = pq.read_table(path, columns=["example_id", *self.objectives], filters=wanted)
         scores_BK = np.column_stack([np.array(table[name].to_pylist(), dtype=np.float64) for name in self.objectives])
         rewards = defaultdict(list)
-        for example, reward in zip(table["example_id"].to_pylist(), scores_BK.mean(axis=1), strict=True):
-            rewards[str(example)].append(float(reward))
+        for example, scores_K in zip(table["example_id"].to_pylist(), scores_BK, strict=True):
+            if len(applicable_K := scores_K[~np.isnan(scores_K)]):
+                rewards[str(example)].append(float(applicable_K.mean()))
         return {example: sum(values) / len(values) for example, values in rewards.items()}
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
@@ -101,6 +102,17 @@ class Comparison:
     @property
     def objectives(self) -> tuple[str, ...]:
         return self.runs[0].objectives
+
+    def whole(self, run: Run, decoding: str) -> tuple[Floats, Floats]:
+        """Preferences and mean scores (N, K') of a run's points, for indicators of fronts.
+
+        An objective that applied to nothing in any run is left out, and so is a point that lacks one of the others.
+        """
+        everywhere = np.vstack([r.points_WK(decoding) for r in self.runs if decoding in r.decoding])
+        kept_K = ~np.isnan(everywhere).all(axis=0)
+        points_WK = run.points_WK(decoding)[:, kept_K]
+        whole_W = ~np.isnan(points_WK).any(axis=1)
+        return run.preferences_WK[:, kept_K][whole_W], points_WK[whole_W]
 
     def decodings(self) -> tuple[str, ...]:
         return tuple(name for name in ("greedy", "sampled") if any(name in run.decoding for run in self.runs))

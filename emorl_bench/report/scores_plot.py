@@ -22,7 +22,7 @@ def plot_scores(comparison: Comparison, decoding: str, looks: dict[str, Look], p
                 interval = by_key[key].over_seeds(runs, decoding)
                 if interval is None:
                     continue
-                values = [by_key[key].read(run, decoding) for run in runs]
+                values = [value for run in runs if (value := by_key[key].read(run, decoding)) is not None]
                 if interval.n > 1:
                     axes.plot([interval.low, interval.high], [row + offset] * 2, color=colour, linewidth=2.2, alpha=0.4)
                 axes.scatter(values, [row + offset] * len(values), s=11, color=colour, alpha=0.55, linewidth=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from emorl_bench.report.columns import (
     number,
     quality_columns,
 )
-from emorl_bench.report.read import Comparison, Run
+from emorl_bench.report.read import Comparison, Floats, Run
 
 SINGLE_POINT = "†"  # marks methods whose one policy answers every preference
 
@@ -69,13 +69,20 @@ def fronts_table(comparison: Comparison, decoding: str) -> Table | None:
     methods = [(name, runs) for name, runs in ranked(comparison, decoding) if not is_single_point(runs)]
     if not methods:
         return None
-    pooled = pooled_front([run.points_WK(decoding) for run in comparison.runs if decoding in run.decoding])
+    fronts = [comparison.whole(run, decoding)[1] for run in comparison.runs if decoding in run.decoding]
+    if not (fronts := [front for front in fronts if front.size]):
+        return None
+    pooled = pooled_front(fronts)
     columns = [
         *(column for column in quality_columns(comparison) if column.key in ("hypervolume", "expected_utility")),
         *front_columns(),
-        Column("igd_plus", "IGD+ (0 is best)", lambda run, d: igd_plus(run.points_WK(d), pooled)),
-        Column("additive_epsilon", "additive ε (0 is best)", lambda run, d: additive_epsilon(run.points_WK(d), pooled)),
-        Column("controllability", "controllability", _controllability, 2),
+        Column("igd_plus", "IGD+ (0 is best)", _of_front(comparison, lambda _, front: igd_plus(front, pooled))),
+        Column(
+            "additive_epsilon",
+            "additive ε (0 is best)",
+            _of_front(comparison, lambda _, front: additive_epsilon(front, pooled)),
+        ),
+        Column("controllability", "controllability", _of_front(comparison, controllability), 2),
     ]
     rows = [
         (name, str(len(runs)), *(column.text(column.over_seeds(runs, decoding)) for column in columns))
@@ -131,5 +138,13 @@ def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
         writer.writerows(rows)
 
 
-def _controllability(run: Run, decoding: str) -> float:
-    return controllability(run.preferences_WK, run.points_WK(decoding))
+def _of_front(
+    comparison: Comparison, indicator: Callable[[Floats, Floats], float]
+) -> Callable[[Run, str], float | None]:
+    """An indicator of the preferences and points that are whole; None where a run has none."""
+
+    def read(run: Run, decoding: str) -> float | None:
+        preferences_NK, points_NK = comparison.whole(run, decoding)
+        return indicator(preferences_NK, points_NK) if points_NK.size else None
+
+    return read

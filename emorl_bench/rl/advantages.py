@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from emorl_bench.core.types import Rollout
+
+
+def silenced(rollout: Rollout, teaches_B: Tensor) -> Rollout:
+    """The same rollout without a token of the rows that have no reward: they enter no loss, no mean and no KL."""
+    if teaches_B.all():
+        return rollout
+    mask_BT = rollout.response_mask_BT & teaches_B[:, None]
+    return replace(rollout, response_mask_BT=mask_BT, logprobs_BT=rollout.logprobs_BT.masked_fill(~mask_BT, 0.0))
+
 
 def group_advantages(rewards_B: Tensor, group_size: int) -> Tensor:
-    """Reward minus the mean of its prompt's samples: ``A_i = R_i - mean_j R_j`` (k-SCST; EMORL 2505.02579, eq. 2)."""
+    """Reward minus the mean of its prompt's samples: ``A_i = R_i - mean_j R_j`` (k-SCST; EMORL 2505.02579, eq. 2).
+
+    A sample without a reward (NaN) is in no mean, and its advantage is 0.
+    """
     rewards_PG = rewards_B.view(-1, group_size)
+    if rewards_PG.isnan().any():
+        return (rewards_PG - rewards_PG.nanmean(dim=1, keepdim=True)).nan_to_num(0.0).flatten()
     return (rewards_PG - rewards_PG.mean(dim=1, keepdim=True)).flatten()
 
 
 def token_rewards(rewards_B: Tensor, kl_penalty_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """(B, T): minus the KL penalty at every token, plus the sequence's reward at its last one (Ziegler 1909.08593)."""
-    last_B = mask_BT.sum(1).long() - 1
+    """(B, T): minus the KL penalty at every token, plus the sequence's reward at its last one (Ziegler 1909.08593).
+
+    A row that is masked throughout must have the reward 0.
+    """
+    last_B = (mask_BT.sum(1).long() - 1).clamp_min(0)
     rewards_BT = -kl_penalty_BT * mask_BT
     return rewards_BT.scatter_add(1, last_B[:, None], rewards_B[:, None].to(rewards_BT))
 

@@ -6,12 +6,14 @@ It drives one `TrainingRun` or several side by side, each with its own end. What
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from emorl_bench.core.applicable import mean_scores, not_applicable, stated
 from emorl_bench.core.progress import Steps
 from emorl_bench.core.protocols import Bench, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
@@ -79,7 +81,7 @@ def side_by_side(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> Non
         while group := _furthest_behind(unfinished):
             if metrics := _advance(bench, group, round):
                 done = sum(run.fraction * (run.budget.prompts or 1) for run in unfinished)
-                steps.to(done, " ".join(["reward", *(f"{own['reward']:.3f}" for own in metrics)]))
+                steps.to(done, " ".join(["reward", *(f"{own.get('reward', math.nan):.3f}" for own in metrics)]))
 
 
 def _furthest_behind(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
@@ -128,7 +130,7 @@ def _validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
         rollouts = generate_together([run.policies[name] for run, name in graded], bench.select, greedy, rngs)
         for i, ((run, name), rollout) in enumerate(zip(graded, rollouts, strict=True)):
             with bench.ledger.alone(i):
-                scores[run.name][name] = bench.score(rollout).mean(0)
+                scores[run.name][name] = mean_scores(bench.score(rollout))
     for run in runs:
         run.observe(scores[run.name])
 
@@ -140,6 +142,14 @@ def prompts(bench: Bench, step: int) -> list[Example]:
 
 
 def describe(bench: Bench, rollout: Rollout, scores_BK: torch.Tensor, rewards_B: torch.Tensor) -> dict[str, float]:
-    """What a training step has seen: mean score by objective, mean reward, mean response length in tokens."""
-    means = dict(zip(bench.objectives, scores_BK.mean(0).tolist(), strict=True))
-    return means | {"reward": rewards_B.mean().item(), "length": rollout.tokens / len(rollout.examples)}
+    """What a training step has seen: mean score by objective, mean reward, mean response length in tokens.
+
+    Objectives that do not apply to some responses are counted, and so is a reward that is missing for all.
+    """
+    means = dict(zip(bench.objectives, mean_scores(scores_BK).tolist(), strict=True))
+    skipped = {f"not_applicable/{k}": float(n) for k, n in not_applicable(scores_BK, bench.objectives).items()}
+    return (
+        stated(means | {"reward": mean_scores(rewards_B).item()})
+        | skipped
+        | {"length": rollout.tokens / len(rollout.examples)}
+    )

@@ -19,7 +19,7 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Forward, ForwardBackward, Learner, Policy, Update
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.bank import token_logprobs
-from emorl_bench.rl.advantages import gae, token_rewards, whiten
+from emorl_bench.rl.advantages import gae, silenced, token_rewards, whiten
 from emorl_bench.rl.kl import sequence_kl
 from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.micro_batches import micro_batches, reference_logprobs
@@ -115,7 +115,11 @@ class _PpoLearner:
         return Lockstep(self.ledger)([self], [rollout], [rewards_B], [rng])[0]
 
     def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update:
-        batch, kl_B = yield from self._freeze(rollout, rewards_B.to(rollout.logprobs_BT.device))
+        teaches_B = ~rewards_B.isnan().to(rollout.logprobs_BT.device)
+        if not teaches_B.any():
+            return {}
+        rollout = silenced(rollout, teaches_B)
+        batch, kl_B = yield from self._freeze(rollout, rewards_B.nan_to_num(0.0).to(rollout.logprobs_BT.device))
         totals: dict[str, float] = {}
         rows = len(rollout.examples)
         size = -(-rows // self.rule.minibatches)
@@ -123,14 +127,17 @@ class _PpoLearner:
         for _ in range(self.rule.epochs):
             order = torch.randperm(rows, generator=rng).tolist()
             for low in range(0, rows, size):
-                metrics = yield from self._minibatch(batch, order[low : low + size])
+                picks = order[low : low + size]
+                if not teaches_B[picks].any():
+                    continue
+                metrics = yield from self._minibatch(batch, picks)
                 for key, value in metrics.items():
                     totals[key] = totals.get(key, 0.0) + value
                 updates += 1
         self.ledger.current.trained_tokens += rollout.tokens * self.rule.epochs
-        kl = kl_B.mean().item()
+        kl, samples = kl_B[teaches_B].mean().item(), int(teaches_B.sum())
         if self.rule.kl_target is not None:
-            self.kl_coefficient = adapt_kl(self.kl_coefficient, kl, self.rule.kl_target, rows, self.rule.kl_horizon)
+            self.kl_coefficient = adapt_kl(self.kl_coefficient, kl, self.rule.kl_target, samples, self.rule.kl_horizon)
         return {**{k: v / updates for k, v in totals.items()}, "kl": kl, "kl_coefficient": self.kl_coefficient}
 
     def _freeze(self, rollout: Rollout, rewards_B: Tensor) -> Generator[Forward, Any, tuple[_Batch, Tensor]]:

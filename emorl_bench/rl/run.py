@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from emorl_bench.core.applicable import mean_scores, stated
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost, Ledger
 from emorl_bench.core.protocols import Bench, Learner, Policy, Weighting
@@ -76,7 +79,8 @@ class TrainingRun:
     def limit(self) -> str | None:
         """What ends this training now: that it has converged, or the limit that is spent."""
         self.bench.ledger.settle()
-        utilities = [row[f"eval/{self.name}/utility"] for row in self.progress.history]
+        key = f"eval/{self.name}/utility"
+        utilities = [row[key] for row in self.progress.history if key in row]
         ended = "converged" if has_converged(utilities, self.bench.training) else spent(self.cost, self.budget)
         return self.bench.ranks.agree(ended)  # ranks' clocks differ
 
@@ -86,19 +90,25 @@ class TrainingRun:
         self._log({f"train/{self.name}/{k}": v for k, v in metrics.items()} | self._axes())
 
     def observe(self, scores: Mapping[str, Tensor]) -> None:
-        """Mean validation scores (K,) of each policy: keep its best adapter."""
+        """Mean validation scores (K,) of each policy: keep its best adapter.
+
+        Where no objective that the reward asks for applied to a select prompt, the utility is NaN: it is left out of
+        the record and of the convergence rule, and the adapter is kept only until there is another validation.
+        """
         row: dict[str, float] = {}
         utilities: list[float] = []
         for name, scores_K in scores.items():
             self.weighting.observe(scores_K)
             utilities.append(self.weighting.utility(scores_K))
             row |= {f"eval/{name}/{o}": s for o, s in zip(self.bench.objectives, scores_K.tolist(), strict=True)}
-            row[f"eval/{name}/mean_reward"] = scores_K.mean().item()
-            if name not in self.progress.best or utilities[-1] > self.progress.best[name][0]:
-                self.progress.best[name] = (utilities[-1], self.step)
+            row[f"eval/{name}/mean_reward"] = mean_scores(scores_K).item()
+            utility = -math.inf if math.isnan(utilities[-1]) else utilities[-1]
+            best = self.progress.best.get(name, (-math.inf, 0))[0]
+            if utility > best or best == -math.inf:
+                self.progress.best[name] = (utility, self.step)
                 self.checkpoint.best[name] = self.policies[name].adapter()
-        row[f"eval/{self.name}/utility"] = sum(utilities) / len(utilities)
-        self.progress.history.append(row | self._axes())
+        row[f"eval/{self.name}/utility"] = mean_scores(torch.tensor(utilities, dtype=torch.float64)).item()
+        self.progress.history.append(stated(row) | self._axes())
         self._log(self.progress.history[-1])
 
     def save(self) -> None:

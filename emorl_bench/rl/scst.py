@@ -1,13 +1,15 @@
 """k-self-critical REINFORCE: the mean of a prompt's samples is the baseline (Rennie 1612.00563; EMORL 2505.02579).
 
-Against the released code: the sampled ids themselves are trained on, the end token's log-probability counts, dropout is
-off while sampling, and the KL term, where asked for, has a gradient: it is part of the reward.
+Against the released code: the sampled ids themselves are trained on and the end token's log-probability counts, unless
+settings say otherwise; dropout is off while sampling, and the KL term, where asked for, has a gradient: it is part of
+the reward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,11 +18,12 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import ForwardBackward, Learner, Policy, Update
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.bank import token_logprobs
-from emorl_bench.rl.advantages import group_advantages
+from emorl_bench.rl.advantages import group_advantages, silenced
 from emorl_bench.rl.kl import sequence_kl
 from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.micro_batches import micro_batches, reference_logprobs
 from emorl_bench.rl.optimiser import Optimiser, numbered
+from emorl_bench.rl.trained_on import respelt, without_end
 
 
 def scst_loss(logprobs_BT: Tensor, advantages_B: Tensor) -> Tensor:
@@ -30,12 +33,17 @@ def scst_loss(logprobs_BT: Tensor, advantages_B: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Scst:
-    """Settings of the rule. ``kl_coefficient`` subtracts that much reward per nat of ``log pi - log pi_ref``."""
+    """Settings of the rule. ``kl_coefficient`` subtracts that much reward per nat of ``log pi - log pi_ref``.
+
+    ``train_on`` and ``end_token`` bring back what the release does (`rl.trained_on`); KL is of what was sampled.
+    """
 
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     clip_norm: float = 2.0
     kl_coefficient: float = 0.0
+    train_on: Literal["ids", "text"] = "ids"
+    end_token: bool = True
     micro_batch: int | None = None  # rows per backward pass; gradients accumulate
 
     def learner(self, policy: Policy, ledger: Ledger) -> Learner:
@@ -54,11 +62,19 @@ class _ScstLearner:
         )
 
     def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update:
-        micro_batch, rows, total = self.rule.micro_batch, len(rollout.examples), 0.0
+        teaches_B = ~rewards_B.isnan().to(rollout.logprobs_BT.device)
+        if not teaches_B.any():
+            return {}
+        rollout = silenced(rollout, teaches_B)
+        micro_batch, rows, total = self.rule.micro_batch, int(teaches_B.sum()), 0.0
         reference_BT = yield from reference_logprobs(self.policy, rollout, micro_batch)
         kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
         rewards_B = rewards_B.to(kl_B.device) - self.rule.kl_coefficient * kl_B
         advantages_B = group_advantages(rewards_B, rollout.group_size)
+        if self.rule.train_on == "text":
+            rollout = respelt(self.policy, rollout)
+        if not self.rule.end_token:
+            rollout = without_end(self.policy, rollout)
         for picks in micro_batches(rollout, micro_batch, ranks=self.policy.ranks):
             metrics = yield self._gradient(rollout.rows(picks), advantages_B[picks] / rows)
             total += metrics["loss"]
@@ -66,6 +82,7 @@ class _ScstLearner:
         norm = self.optimiser.step()
         self.ledger.current.optimiser_steps += 1
         self.ledger.current.trained_tokens += rollout.tokens
+        kl_B, advantages_B = kl_B[teaches_B], advantages_B[teaches_B]
         return {**loss, "kl": kl_B.mean().item(), "grad_norm": norm, "advantage_std": advantages_B.std().item()}
 
     def _gradient(self, part: Rollout, advantages_B: Tensor) -> ForwardBackward:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
 
 LOG_FLOOR = 1e-4  # EMORL's release clips scores to [1e-4, 1 - 1e-4] before the logarithm
@@ -15,21 +16,24 @@ LOG_FLOOR = 1e-4  # EMORL's release clips scores to [1e-4, 1 - 1e-4] before the 
 
 @dataclass(frozen=True)
 class FixedWeights:
-    """``R = sum_k w_k f(s_k)`` with f the identity or EMORL's clipped logarithm; ``weights`` sum to 1."""
+    """``R = sum_k w_k f(s_k)`` with f the identity or EMORL's clipped logarithm; ``weights`` sum to 1.
+
+    The sum is over the objectives that apply, their weights scaled to sum to 1; NaN where none does.
+    """
 
     weights: tuple[float, ...]
     shape: str = "linear"
 
     def reward(self, scores_BK: Tensor) -> Tensor:
         shaped_BK = scores_BK.clamp(LOG_FLOOR, 1 - LOG_FLOOR).log() if self.shape == "log" else scores_BK
-        return shaped_BK @ torch.tensor(self.weights, dtype=scores_BK.dtype)
+        return weighted_mean(shaped_BK, torch.tensor(self.weights, dtype=scores_BK.dtype))
 
     def observe(self, validation_K: Tensor) -> None:
         """Fixed weights do not learn from validation."""
 
     def utility(self, scores_K: Tensor) -> float:
         """The weighted mean score: what checkpoints are chosen by and convergence is judged on."""
-        return float(scores_K.double() @ torch.tensor(self.weights, dtype=torch.float64))
+        return float(weighted_mean(scores_K.double(), torch.tensor(self.weights, dtype=torch.float64)))
 
 
 def one_hot(k: int, of: int, shape: str) -> FixedWeights:

@@ -4,62 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 
-from emorl_bench.assets import cache
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Bench, Method, Task, Tracker, UpdateRule
+from emorl_bench.core.protocols import Bench, Method, Priced, Scorer, Task, Tracker, UpdateRule
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.indicators.fronts import simplex_grid
-from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.loading import ModelSource, check_source, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.sharding import shard
+from emorl_bench.runner.base_model import dtype_name, load_base, locate_model, note_model, prompt_format, weights_hash
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
 from emorl_bench.runner.group import device_of
+from emorl_bench.runner.schema import what_decides
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
 
-EMBEDDED = "embedded:"
+log = logging.getLogger(__name__)
+
 PROBE_PROMPTS = 64  # on which bfloat16 scorers are compared with float32 ones
-CPU = torch.device("cpu")
 Config = Mapping[str, Any]
 
 
 def fingerprint(config: Config) -> str:
     """Hash of the data, the scorers and the base model: with the configuration it decides every number of a run."""
-    source = model_source(config)
-    check_source(source)
+    located = locate_model(config)
     task = build_task(config)
     scorers = [scorer.fingerprint() for scorer in task.scorers.values()]
-    return _hash(task.splits().fingerprint, scorers, _weights_hash(Path(source.path)))
+    return _hash(task.splits().fingerprint, scorers, weights_hash(located), asdict(prompt_format(config, task)))
 
 
 def comparison_fingerprint(config: Config) -> str:
     """What must be equal for two runs to share a table: everything but the method, its update rule and the seed."""
     shared = ("budget", "sampling", "reward", "preferences", "decoding")
-    precision = [config["hardware"][k] for k in ("dtype", "scorer_dtype")]
-    apart = [config["model"]["adapter"], precision, config["task"]["scorers"]]
+    precision = [dtype_name(config), config["hardware"]["scorer_dtype"]]
+    model = [config["model"][k] for k in ("adapter", "max_prompt_tokens")]
+    apart = [model, precision, what_decides(config)["task"]["scorers"]]
     return _hash(fingerprint(config), *apart, *map(config.get, shared))
 
 
 def expert_fingerprint(config: Config) -> str:
     """What a single-objective expert depends on, whichever method asks for it; the seed is named beside it."""
     budget = {k: v for k, v in config["budget"].items() if k != "report_prompts"}
-    shared = [config[k] for k in ("model", "update", "sampling", "reward")]
+    shared = [what_decides(config)[k] for k in ("model", "update", "sampling", "reward")]
     hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
     return _hash(fingerprint(config), budget, *shared, *hardware)
 
@@ -72,30 +69,11 @@ def build_task(config: Config) -> Task:
     """
     task: Task = instantiate(dict(config["task"]), _convert_="object")
     if not task.scorers:
-        raise UserError("task.scorers is empty: add an objective, such as +scorer@task.scorers.reflection=reflection")
+        raise UserError("task.scorers is empty: add an objective, such as +scorer@task.scorers.diversity_2=diversity_2")
     for key, scorer in task.scorers.items():
         if key != scorer.name:
             raise UserError(f"task.scorers.{key}: this scorer is named '{scorer.name}'; use that name as the key")
     return task
-
-
-def model_source(config: Config) -> ModelSource:
-    """Where the base model is; the embedded ones are built here on first use."""
-    model = {k: v for k, v in config["model"].items() if k != "adapter"}
-    if model["path"].startswith(EMBEDDED):
-        model["path"] = str(cache.asset_dir(model["path"].removeprefix(EMBEDDED)))
-    return ModelSource(**model)
-
-
-def load_base(config: Config, device: torch.device, ranks: Ranks) -> Backbone:
-    """The base model, whole on this rank's device or divided among all."""
-    adapter = config["model"]["adapter"]
-    targets = None if adapter["targets"] is None else tuple(adapter["targets"])
-    settings, dtype = AdapterSettings(**{**adapter, "targets": targets}), getattr(torch, config["hardware"]["dtype"])
-    backbone = load_backbone(model_source(config), settings, CPU if ranks.in_step else device, dtype)
-    if ranks.in_step:
-        shard(backbone, device)
-    return backbone
 
 
 @dataclass
@@ -105,6 +83,8 @@ class Workbench:
     bench: Bench
     method: Method
     grader: Grader
+    prompts: dict[str, int]  # in each split, and removed as near-duplicates across splits
+    truncated: dict[str, int]  # prompts of each split that were longer than the model reads
 
     @classmethod
     def build(
@@ -115,7 +95,7 @@ class Workbench:
         task = build_task(config)
         splits = _limited(task.splits(), config["budget"])
         panel, held_out = _panels(task, config["hardware"], ledger, ranks)
-        base, max_rows = load_base(config, device, ranks), config["hardware"]["max_rows"]
+        base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
         limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
         training = Training(**config["budget"]["training"])
@@ -157,22 +137,37 @@ class Workbench:
             decoding=tuple(config["decoding"]),
             seed=config["seed"],
         )
-        return cls(bench, method, grader)
+        parts = {"train": splits.train, "select": splits.select, "report": splits.report}
+        truncated = {name: sum(base.reader.cuts(e.context) for e in part) for name, part in parts.items()}
+        return cls(bench, method, grader, splits.sizes(), truncated)
 
 
 def _panels(task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks) -> tuple[ScorerPanel, ScorerPanel]:
     """The scorers that methods are given, and their held-out twins, where the configuration wants them."""
     device = torch.device(hardware["scorer_device"] or ledger.device)
     sets = [s.on(device) for s in task.scorers.values()], [s.held_out().on(device) for s in task.scorers.values()]
+    ranks.once(lambda: _prepare([scorer for scorers in sets for scorer in scorers]))
+    for scorer in sets[0]:
+        for form, cost in scorer.costs().items() if isinstance(scorer, Priced) else ():
+            ledger.charge(f"scorer/{scorer.name}/{form}", cost)
     fast = hardware["scorer_dtype"] == "bfloat16"
     own, held_out = (ScorerPanel(scorers, ledger, ranks, bfloat16=fast) for scorers in sets)
     return own, held_out
+
+
+def _prepare(scorers: Sequence[Scorer]) -> None:
+    """What is missing is trained once, by one rank; the others then find it in the cache."""
+    for scorer in scorers:
+        scorer.prepare()
 
 
 def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[str, Any]:
     """Fit the configured method, grade it, write its tables and its cost; returns what goes into ``summary.json``."""
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
+    line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
+    log.info(line, workbench.prompts)
+    note_model(config, directory, workbench.truncated)
     directory.note(phase="fit")
     solution = workbench.method.fit(workbench.bench)
     directory.note(phase="evaluate")
@@ -193,6 +188,8 @@ def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[s
         "seed": config["seed"],
         "objectives": list(workbench.bench.objectives),
         **grades.summary,
+        "prompts": workbench.prompts,
+        "truncated_prompts": workbench.truncated,
         "cost": totals,
     }
 
@@ -201,21 +198,8 @@ def _limited(splits: Splits, budget: Mapping[str, Any]) -> Splits:
     select, report = splits.select[: budget["select_prompts"]], splits.report[: budget["report_prompts"]]
     if not (len(splits.train) and len(select) and len(report)):
         raise UserError("task: a split has no prompts; give it more data or larger shares")
-    return Splits(splits.train, select, report, splits.fingerprint)
+    return replace(splits, select=select, report=report)
 
 
 def _hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@lru_cache(maxsize=4)  # a job asks three times, and a real model has gigabytes
-def _weights_hash(path: Path) -> str:
-    """Of a local model's weights and tokenizer; a hub id stands for itself, its revision is in the configuration."""
-    if not path.is_dir():
-        return str(path)
-    digest = hashlib.sha256()
-    for file in sorted([*path.glob("*.safetensors"), *path.glob("*.json")]):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

@@ -14,6 +14,8 @@ from typing import Any, get_type_hints
 
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.ranks import launched
+from emorl_bench.offline.locating import OFFLINE, is_local, resolve
+from emorl_bench.offline.soundness import conversion
 from emorl_bench.runner.schema import RootConfig
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -22,8 +24,11 @@ OPEN_KEYS = {"names"}  # what a job adds to its own configuration
 CHOICES = {
     "reward": ("linear", "log"),
     "model.family": ("seq2seq", "causal"),
+    "model.dtype": (None, "float32", "bfloat16"),
+    "model.attention": (None, "eager", "sdpa", "flash_attention_2"),
+    "model.chat": ("auto", "on", "off"),
     "hardware.device": ("auto", "cpu", "cuda"),
-    "hardware.dtype": ("float32", "bfloat16"),
+    "hardware.dtype": ("float32", "bfloat16", "float64"),
     "hardware.scorer_dtype": ("float32", "bfloat16"),
     "tracker.name": ("local", "wandb"),
     "tracker.mode": (None, "auto", "online", "offline"),
@@ -41,7 +46,7 @@ RULES: dict[str, Rule] = {
     "budget.training.variation": _not_negative,
     "sampling.max_new_tokens": _positive,
     "sampling.temperature": (lambda v: v > 0, "give a number above 0: greedy rollouts cannot be learnt from"),
-    "preferences.divisions": _positive,
+    "preferences.divisions": _not_negative,
     "hardware.threads": _positive,
     "hardware.max_rows": _positive,
     "model.max_prompt_tokens": _positive,
@@ -54,11 +59,7 @@ RULES: dict[str, Rule] = {
 def check(config: Mapping[str, Any]) -> None:
     """Raise the first `UserError` found in a plain, resolved configuration."""
     _check_keys(config, RootConfig, "")
-    for key, value in _leaves(config):
-        if value == "???":
-            raise UserError(f"{key} is missing: say {key}=VALUE")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{key}={value}: give a finite number")
+    check_values(config)
     for key, known in CHOICES.items():
         if (value := _at(config, key)) not in known:
             raise UserError(f"{key}={value}: unknown{did_you_mean(str(value), [k for k in known if k])}")
@@ -67,15 +68,23 @@ def check(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key}={value}: {remedy}")
     _check_decoding(config["decoding"])
     _check_weights(config["method"], "method")
-    _check_model(config["model"])
+    check_model(config["model"])
+    _check_attention(config["model"], config["hardware"])
     if config["hardware"]["shard_base"] and launched() == 1:
         raise UserError(
             "hardware.shard_base=true: one process has nobody to share with; "
             "start several with torchrun or accelerate launch (docs/distributed.md)"
         )
-    path = config["task"].get("path")
-    if path is not None and not Path(path).expanduser().exists():
-        raise UserError(f"task.path={path}: there is no such file or directory")
+    check_data(config["task"])
+
+
+def check_values(config: Mapping[str, Any]) -> None:
+    """Nothing may be missing, and numbers must be numbers."""
+    for key, value in _leaves(config):
+        if value == "???":
+            raise UserError(f"{key} is missing: say {key}=VALUE")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value}: give a finite number")
 
 
 def check_writable(runs_dir: str | Path) -> None:
@@ -111,6 +120,20 @@ def _check_decoding(decoding: list[str]) -> None:
         raise UserError(f"decoding={decoding}: name greedy, sampled or both, each once")
 
 
+def check_data(task: Mapping[str, Any]) -> None:
+    """Whether there is a data directory, where a task reads one; the task itself looks for its file in it."""
+    if "data_dir" not in task or task.get("hub") is not None:
+        return
+    data_dir = task["data_dir"]
+    if data_dir is None:
+        raise UserError(
+            f"task.data_dir is missing: say task.data_dir=DIRECTORY with {task.get('file', 'the corpus')} in it "
+            "(docs/tasks.md says where to get it)"
+        )
+    if not Path(data_dir).expanduser().is_dir():
+        raise UserError(f"task.data_dir={data_dir}: there is no such directory")
+
+
 def _check_weights(node: Any, where: str) -> None:
     """Weights anywhere in a method are a point of the simplex; how many there must be is known at building."""
     if not isinstance(node, Mapping):
@@ -124,21 +147,30 @@ def _check_weights(node: Any, where: str) -> None:
         _check_weights(value, f"{where}.{key}")
 
 
-def _check_model(model: Mapping[str, Any]) -> None:
-    path = model["path"]
+def check_model(model: Mapping[str, Any]) -> None:
+    """What is cheap to know; the files of a model are read when a job starts (`offline.soundness`)."""
+    path, fallback = model["path"], model["fallback"]
     if path is None:
         raise UserError(f"model.path is missing: say model.path=DIRECTORY with a {model['family']} model in it")
+    if fallback is not None and not fallback.startswith(OFFLINE):
+        raise UserError(f"model.fallback={fallback}: give offline:NAME, or null")
     if path.startswith("embedded:"):
         return
-    directory = Path(path).expanduser()
+    directory = Path(resolve(path)).expanduser()
     if not directory.exists():
-        if path[0] in "./~" or path.count("/") > 1:  # otherwise it may be a name on the hub
+        if is_local(path):
             raise UserError(f"model.path={path}: there is no such directory")
-        return
+        return  # a name on the hub, perhaps
     if not (directory / "config.json").is_file():
         raise UserError(f"model.path={path}: no config.json in it; give the directory of a transformers model")
     if not any(directory.glob("*.safetensors")):
-        raise UserError(f"model.path={path}: no *.safetensors in it; only safetensors are loaded, convert the weights")
+        raise UserError(f"model.path={path}: no *.safetensors in it; only safetensors are loaded: {conversion(path)}")
+
+
+def _check_attention(model: Mapping[str, Any], hardware: Mapping[str, Any]) -> None:
+    dtype = model["dtype"] or hardware["dtype"]
+    if model["attention"] == "flash_attention_2" and (hardware["device"] == "cpu" or dtype == "float32"):
+        raise UserError("model.attention=flash_attention_2: needs hardware=cuda and model.dtype=bfloat16; say sdpa")
 
 
 def _leaves(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,24 @@ def conf_dir() -> Path:
     return beside if beside.is_dir() else package.parent / "conf"
 
 
-def precheck(args: Namespace) -> None:
-    """Compose and check all that ``args`` (Hydra's own parsed arguments) would run; raise one `UserError`."""
+def runnable(config: Mapping[str, Any]) -> None:
+    """Raise a `UserError` where a plain configuration is not one that ``emorl-bench`` can run."""
+    check(config)
+    check_writable(config["runs_dir"])
+
+
+def precheck(args: Namespace, root: str = "config", verify: Callable[[Mapping[str, Any]], None] = runnable) -> None:
+    """Compose all that ``args`` (Hydra's own parsed arguments) would run, and verify it; raise one `UserError`."""
     version.setbase(VERSION_BASE)
     setup_globals()
-    name = args.config_name or "config"
+    name = args.config_name or root
     try:
         loader = _loader(args)
         if not loader.repository.config_exists(name):
             known = loader.get_group_options("", ObjectType.CONFIG)
             raise UserError(f"--config-name {name}: there is no such config{did_you_mean(name, known)}")
         for config in _configurations(loader, name, args.overrides, args.multirun):
-            check(plain(config))
-            check_writable(config.runs_dir)
+            verify(plain(config))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, args.overrides)) from error
 

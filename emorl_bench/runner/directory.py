@@ -8,7 +8,6 @@ ranks only the first locks and writes.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from omegaconf import OmegaConf
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.runner.provenance import code_diff, provenance
-from emorl_bench.runner.schema import LOGGING_KEYS
+from emorl_bench.runner.schema import what_decides
 from emorl_bench.tracking.atomic import write_json, write_text
 
 BEAT_EVERY = 5.0  # seconds
@@ -35,15 +34,8 @@ NAMED = ("task", "model", "method")  # the groups that name a run's place
 
 def identity(config: Mapping[str, Any], fingerprint: str) -> str:
     """64 hex digits that are equal where two runs would give the same numbers."""
-    kept = copy.deepcopy(dict(config))
-    for key in LOGGING_KEYS:
-        *parents, last = key.split(".")
-        node: Any = kept
-        for part in parents:
-            node = node.get(part, {})
-        node.pop(last, None)
     names = [config["names"][name] for name in NAMED]
-    text = json.dumps([kept, names, fingerprint], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([what_decides(config), names, fingerprint], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emorl_bench.core.applicable import mean_scores, not_applicable, or_none, weighted_mean
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Generator, Policy, Solution
 from emorl_bench.core.seeds import stream
@@ -87,38 +89,39 @@ class Grader:
         return policy.generate(self.report, sampling, stream(self.seed, "report", decoding))
 
     def _point(self, rollout: Rollout, scores_BK: Tensor, held_out_BK: Tensor) -> Row:
-        means_K, pairs = scores_BK.double().mean(0), list(zip(rollout.examples, rollout.responses, strict=True))
+        means_K, held_out_K = mean_scores(scores_BK.double()), mean_scores(held_out_BK.double())
+        worst_K, pairs = means_K[~means_K.isnan()], list(zip(rollout.examples, rollout.responses, strict=True))
         return {
-            "objectives": dict(zip(self.panel.objectives, means_K.tolist(), strict=True)),
-            "held_out": dict(zip(self.held_out.objectives, held_out_BK.double().mean(0).tolist(), strict=True)),
-            "mean_reward": means_K.mean().item(),
-            "held_out_mean_reward": held_out_BK.double().mean().item(),
-            "worst": worst_objective(means_K.numpy()),
+            "objectives": dict(zip(self.panel.objectives, or_none(means_K.tolist()), strict=True)),
+            "held_out": dict(zip(self.held_out.objectives, or_none(held_out_K.tolist()), strict=True)),
+            "mean_reward": _number(mean_scores(means_K)),
+            "held_out_mean_reward": _number(mean_scores(held_out_K)),
+            "worst": worst_objective(worst_K.numpy()) if len(worst_K) else None,
+            "not_applicable": scores_BK.isnan().double().mean().item(),
+            "not_applicable_by_objective": not_applicable(scores_BK, self.panel.objectives)
+            | not_applicable(held_out_BK, [f"held_out/{name}" for name in self.held_out.objectives]),
+            "responses": len(pairs),
             "diversity_2": diversity_2(rollout.responses),
             "edit_rate": sum(edit_rate(e.prompt, r) for e, r in pairs) / len(pairs),
             "length": rollout.tokens / len(pairs),
         }
 
     def _at(self, point: Row, preference_K: Tensor) -> Row:
-        scores_K = torch.tensor(list(point["objectives"].values()), dtype=torch.float64)
-        return {"preference": preference_K.tolist(), "utility": float(scores_K @ preference_K)} | point
+        scores_K = _values([point], "objectives")[0]
+        return {"preference": preference_K.tolist(), "utility": _number(weighted_mean(scores_K, preference_K))} | point
 
     def _front(self, points: Sequence[Row]) -> Row:
-        own_WK = torch.tensor([list(p["objectives"].values()) for p in points], dtype=torch.float64)
-        held_out_WK = torch.tensor([list(p["held_out"].values()) for p in points], dtype=torch.float64)
-        preferences_WK = self.preferences_WK.numpy()
+        own, held_out = (indicators(_values(points, key), self.preferences_WK) for key in ("objectives", "held_out"))
         uniform = (self.preferences_WK - 1 / self.preferences_WK.shape[1]).abs().sum(1).argmin()
         return {
             "points": list(points),
             "uniform": points[int(uniform)],
-            "hypervolume": hypervolume(own_WK.numpy()),
-            "expected_utility": expected_utility(own_WK.numpy(), preferences_WK),
-            "held_out_hypervolume": hypervolume(held_out_WK.numpy()),
-            "held_out_expected_utility": expected_utility(held_out_WK.numpy(), preferences_WK),
+            **own,
+            **{f"held_out_{name}": value for name, value in held_out.items()},
         }
 
     def _rows(self, rollout: Rollout, scores_BK: Tensor, held_out_BK: Tensor) -> Iterator[Row]:
-        g = rollout.group_size
+        g, held_out = rollout.group_size, [or_none(row) for row in held_out_BK.tolist()]
         for b, (example, response) in enumerate(zip(rollout.examples, rollout.responses, strict=True)):
             yield {
                 "split": "report",
@@ -126,9 +129,37 @@ class Grader:
                 "sample": b % g,
                 "prompt": example.prompt,
                 "response": response,
-                **dict(zip(self.panel.objectives, scores_BK[b].tolist(), strict=True)),
-                **{f"held_out/{n}": s for n, s in zip(self.held_out.objectives, held_out_BK[b].tolist(), strict=True)},
+                **dict(zip(self.panel.objectives, or_none(scores_BK[b].tolist()), strict=True)),
+                **{f"held_out/{n}": s for n, s in zip(self.held_out.objectives, held_out[b], strict=True)},
             }
+
+
+def indicators(points_WK: Tensor, preferences_WK: Tensor) -> Row:
+    """Hypervolume and expected utility of a front; None where no point of it is whole.
+
+    An objective that applied to no response of any point is no dimension of the front, and a preference for nothing
+    else is no preference; a point that lacks one of the remaining objectives is left out.
+    """
+    kept_K = ~points_WK.isnan().all(0)
+    points_NK, wanted_WK = points_WK[:, kept_K], preferences_WK[:, kept_K]
+    points_NK, wanted_WK = points_NK[~points_NK.isnan().any(1)], wanted_WK[wanted_WK.sum(1) > 0]
+    if not points_NK.numel():
+        return {"hypervolume": None, "expected_utility": None}
+    shares_WK = wanted_WK / wanted_WK.sum(1, keepdim=True) if not kept_K.all() else wanted_WK
+    return {
+        "hypervolume": hypervolume(points_NK.numpy()),
+        "expected_utility": expected_utility(points_NK.numpy(), shares_WK.numpy()),
+    }
+
+
+def _values(points: Sequence[Row], key: str) -> Tensor:
+    """(W, K) float64, NaN for what did not apply."""
+    rows = [[math.nan if value is None else value for value in point[key].values()] for point in points]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _number(value: Tensor) -> float | None:
+    return or_none([value.item()])[0]
 
 
 def _metrics(decoding: str, front: Mapping[str, Any]) -> dict[str, float]:
@@ -137,5 +168,6 @@ def _metrics(decoding: str, front: Mapping[str, Any]) -> dict[str, float]:
     flat |= {f"final/{decoding}/{k}": v for k, v in front["uniform"].items() if isinstance(v, float)}
     for point in front["points"]:
         preference = "-".join(f"{w:.2f}" for w in point["preference"])
-        flat |= {f"eval/{decoding}/{preference}/{name}": value for name, value in point["objectives"].items()}
+        scores = {name: score for name, score in point["objectives"].items() if score is not None}
+        flat |= {f"eval/{decoding}/{preference}/{name}": score for name, score in scores.items()}
     return flat

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from emorl_bench.assets.diagnostics import Check
+from emorl_bench.core.applicable import mean_scores
 from emorl_bench.core.protocols import Bench, Generator
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Sampling
@@ -51,4 +52,4 @@ def _configuration(model: str, directory: str) -> Config:
 
 def _means(bench: Bench, policy: Generator, examples: Sequence[Example]) -> torch.Tensor:
     rollout = policy.generate(examples, Sampling(bench.sampling.max_new_tokens, 0.0), stream(0))
-    return bench.score(rollout).mean(0)
+    return mean_scores(bench.score(rollout))

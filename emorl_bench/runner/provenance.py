@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,12 @@ def provenance(threads: int, device: str, ranks: int = 1) -> dict[str, Any]:
             "ranks": ranks,  # processes that shared the run, each with so many threads
         },
     }
+
+
+def with_model(record: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """The record, its last session completed by the base model's source: directory, package or commit of the hub."""
+    *earlier, last = record["sessions"] or [{}]
+    return {**record, "sessions": [*earlier, {**last, "model": dict(model)}]}
 
 
 def code_diff() -> str:

@@ -7,6 +7,8 @@ module must stay free of torch, so that a typo is answered in about a second.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +25,12 @@ LOGGING_KEYS = (
     "hardware.shard_base",
     "hardware.joint_experts",
     "hardware.scorer_device",
-    "task.path",
+    "task.data_dir",
+    "task.scorers.*.data_dir",
     "model.path",
+    "model.fallback",
 )
-"""What does not change a run's numbers. Data and model are hashed by content instead of by place."""
+"""What does not change a run's numbers; ``*`` is any key. Data and model are hashed by content instead of by place."""
 
 
 @dataclass
@@ -40,10 +44,15 @@ class AdapterConfig:
 @dataclass
 class ModelConfig:
     family: str = MISSING  # seq2seq or causal
-    path: str | None = None  # a local directory, a hub name, or embedded:NAME
+    path: str | None = None  # a local directory, a hub name, embedded:NAME or offline:NAME
     revision: str | None = None
+    fallback: str | None = None  # offline:NAME, where the hub cannot be reached
     trust_remote_code: bool = False
     max_prompt_tokens: int = MISSING
+    dtype: str | None = None  # float32 or bfloat16; null: hardware.dtype
+    attention: str | None = None  # eager, sdpa or flash_attention_2; null: what transformers takes
+    gradient_checkpointing: bool = False  # training recomputes each block in the backward pass, for memory
+    chat: str = "auto"  # on, off; auto: the model's chat template where it has one
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
 
@@ -79,7 +88,7 @@ class TrackerConfig:
 @dataclass
 class HardwareConfig:
     device: str = MISSING  # auto, cpu or cuda
-    dtype: str = MISSING  # float32 or bfloat16
+    dtype: str = MISSING  # float32, bfloat16, or float64 to compare machines
     threads: int = MISSING
     max_rows: int = MISSING  # of a decode at once
     scorer_device: str | None = None  # null: the policy's
@@ -96,7 +105,7 @@ class SamplingConfig:
 
 @dataclass
 class PreferencesConfig:
-    divisions: int = MISSING  # the grid of preferences has this many steps along each edge of the simplex
+    divisions: int = MISSING  # the grid of preferences has this many steps along each edge of the simplex; 0: the centre
 
 
 @dataclass
@@ -115,6 +124,25 @@ class RootConfig:
     seed: int = MISSING
     runs_dir: str = MISSING
     force: bool = MISSING
+
+
+def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a plain configuration without `LOGGING_KEYS`."""
+    kept = copy.deepcopy(dict(config))
+    for key in LOGGING_KEYS:
+        _drop(kept, key.split("."))
+    return kept
+
+
+def _drop(node: Any, path: Sequence[str]) -> None:
+    if not isinstance(node, dict):
+        return
+    first, rest = path[0], path[1:]
+    for key in list(node) if first == "*" else [first]:
+        if rest:
+            _drop(node.get(key), rest)
+        else:
+            node.pop(key, None)
 
 
 def register() -> None:

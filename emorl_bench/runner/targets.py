@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
 
@@ -74,6 +74,8 @@ def _fits(value: Any, hint: Any) -> bool:
     """Does a plain value fit a plain annotation? What is not plain is left to the class."""
     if get_origin(hint) in (Union, types.UnionType):
         return any(_fits(value, option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
     if hint is type(None):
         return value is None
     if hint is float:
@@ -92,4 +94,6 @@ def _words(hint: Any) -> str:
         return " or ".join(_words(option) for option in get_args(hint))
     if get_origin(hint) in (tuple, list) and get_args(hint):
         return f"a list of {_words(get_args(hint)[0]).removeprefix('a ')}s"
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
     return "null" if hint is type(None) else PLAIN.get(hint, getattr(hint, "__name__", str(hint)))

@@ -21,6 +21,9 @@ class Embedded:
     def bounds(self) -> tuple[float, float]:
         return 0.0, 1.0
 
+    def prepare(self) -> None:
+        """All embedded assets are built at once, where they are first used."""
+
     def on(self, device: torch.device) -> Self:
         return replace(self, device=str(device))
 

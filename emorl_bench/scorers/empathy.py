@@ -1,20 +1,35 @@
-"""Is the response warm? Learned from graded responses; reads the response alone."""
+"""How much warmth and concern does the response show? Learned from EPITOME's emotional reactions, levels 0, 1, 2."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from emorl_bench.data import epitome
+from emorl_bench.data.sources import Source
+from emorl_bench.scorer_training.levels import Graded, Levels
+from emorl_bench.scorer_training.study import Study
+from emorl_bench.scorers.trained import Trained, judged
 
-from emorl_bench.assets.scoring import classify
-from emorl_bench.core.types import Example
-from emorl_bench.scorers.embedded import Embedded
 
+@dataclass(frozen=True, kw_only=True)
+class Empathy(Trained):
+    """The expected level divided by 2. ``balance``: see `Levels`."""
 
-@dataclass(frozen=True)
-class Empathy(Embedded):
+    balance: float
+    file: str = epitome.FILE
     name: str = "empathy"
 
-    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        return classify(self.twin, "empathy", self.device, [e.prompt for e in examples], responses)
+    def study(self) -> Study:
+        """EPITOME's posts and answers.
+
+        Raises:
+            UserError: the corpus is not there or broken.
+        """
+        division = epitome.parts(epitome.load(Source(self.data_dir, self.file)))
+        train, report = _graded(division.parts[self.part()]), _graded(judged(division.parts))
+        return Study(Levels(train, report, len(epitome.LEVELS), self.balance), self.described("EPITOME", division))
+
+
+def _graded(rows: Sequence[epitome.Row]) -> list[Graded]:
+    return [Graded((row.seeker, row.response), row.level, row.seeker_id) for row in rows]

@@ -1,28 +1,97 @@
-"""Is the response sound English? A small language model's perplexity of the response, mapped to [0, 1].
+"""Is the response sound English where it stands? Its perplexity under a reference causal language model.
 
-``clip(1 - ln ppl / ln cap, 0, 1)``: 1 at the lowest perplexity there is, 0 from ``cap`` on. The end token counts, so a
-text that stops mid-sentence pays for it. EMORL's (50 - ppl) / 50 under GPT-2 is linear in the perplexity; on a small
-vocabulary perplexities are small, and the logarithm (nats per token) spreads them better.
+``form: log`` reads the prompt and counts the response's tokens alone: ``clip(1 - ln PPL / ln cap, 0, 1)``, 1 at the
+lowest perplexity there is, 0 from ``cap`` on. The logarithm (nats per token) spreads what matters: between 10 and 100
+lies as much as between 100 and 1000. ``form: paper`` is EMORL's (arXiv 2505.02579, released code):
+``clip((cap - PPL) / cap)`` of prompt and response together with the cap 50, so a fluent prompt lifts a poor response.
+Perplexity loves repetition under either form; set a diversity objective against it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from emorl_bench.assets.scoring import PERPLEXITY_CAP, fluency
+from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.types import Example
-from emorl_bench.scorers.embedded import Embedded
+from emorl_bench.scorers.checkpoints import Judge, Loaded, in_batches
+
+CAPS = {"log": 1000.0, "paper": 50.0}  # perplexity from which the score is 0, by form
 
 
-@dataclass(frozen=True)
-class Fluency(Embedded):
-    """``cap`` is the perplexity from which the score is 0."""
+@dataclass(frozen=True, kw_only=True)
+class Fluency(Judge):
+    """``cap`` None is the form's own. An empty response is no English: 0."""
 
-    cap: float = PERPLEXITY_CAP
+    model: str = "offline:smollm2_135m"
+    form: str = "log"
+    cap: float | None = None
     name: str = "fluency"
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        return fluency(self.twin, self.device, responses, self.cap)
+        """(B,) in [0, 1].
+
+        Raises:
+            UserError: an unknown form, a cap that is not above 1, or a model that cannot be loaded.
+        """
+        if self.form not in CAPS:
+            raise UserError(f"scorer {self.name}: form={self.form}: unknown{did_you_mean(self.form, CAPS)}")
+        cap = CAPS[self.form] if self.cap is None else self.cap
+        if cap <= 1:
+            raise UserError(f"scorer {self.name}: cap={cap}: give a perplexity above 1")
+        nll_B = self.nll(examples, responses)
+        score_B = 1 - nll_B / math.log(cap) if self.form == "log" else 1 - nll_B.exp() / cap
+        said_B = torch.tensor([bool(r.strip()) for r in responses], dtype=torch.bool)
+        return score_B.clamp(0.0, 1.0) * said_B
+
+    def nll(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
+        """(B,) mean nats per counted token; infinite where there is none."""
+        loaded = self.loaded("causal")
+        rows, first = self._rows(loaded, [e.prompt for e in examples], responses)
+
+        def judge(picks: list[int]) -> Tensor:
+            logits_BTV = loaded.model(**loaded.padded([rows[i] for i in picks])).logits
+            return torch.stack([_mean_nll(logits_BTV[b], rows[i], first[i]) for b, i in enumerate(picks)])
+
+        return in_batches(rows, self.batch_tokens, judge)
+
+    def _rows(
+        self, loaded: Loaded, prompts: Sequence[str], responses: Sequence[str]
+    ) -> tuple[list[list[int]], list[int]]:
+        """Token ids of each text, and the place of the first that counts.
+
+        Prompt and response are tokenised apart, so it is known whose a token is. Of a text that is longer than the
+        model's context the prompt's beginning is cut, then the response's end.
+        """
+        start = loaded.tokenizer.bos_token_id
+        begin = [loaded.tokenizer.eos_token_id if start is None else start]
+        if self.form == "paper":
+            texts = [f"{prompt} {response}" for prompt, response in zip(prompts, responses, strict=True)]
+            return [row[: loaded.context] or begin for row in _ids(loaded, texts)], [1] * len(texts)
+        said = _ids(loaded, [f" {response.strip()}" for response in responses])
+        rows, first = [], []
+        for before, after in zip(_ids(loaded, list(prompts)), said, strict=True):
+            after = after[: loaded.context - 1]
+            room = loaded.context - 1 - len(after)
+            kept = before[len(before) - min(room, len(before)) :]
+            rows.append([*begin, *kept, *after])
+            first.append(1 + len(kept))
+        return rows, first
+
+
+def _ids(loaded: Loaded, texts: Sequence[str]) -> list[list[int]]:
+    rows: list[list[int]] = loaded.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return rows
+
+
+def _mean_nll(logits_TV: Tensor, ids: Sequence[int], first: int) -> Tensor:
+    """Row by row, and only where tokens count: in float32 a vocabulary's logits of a whole batch take gigabytes."""
+    if len(ids) <= first:
+        return torch.tensor(math.inf)
+    counted_TV = logits_TV[first - 1 : len(ids) - 1].float()
+    taken_T1 = torch.tensor(ids[first:], device=counted_TV.device)[:, None]
+    return (counted_TV.logsumexp(-1) - counted_TV.gather(1, taken_T1)[:, 0]).mean().cpu()

@@ -1,7 +1,8 @@
 """The K scorers of a task as one: asked once for each distinct (prompt, response), metered, and checked.
 
 The new texts are divided among the ranks of a run, and every rank gets all scores. A scorer that returns nonsense stops
-the run, on every rank, with its name and the text that caused it.
+the run, on every rank, with its name and the text that caused it. One that says ``None`` does not apply to the row: the
+score is a NaN, which `core.applicable` keeps out of every mean; a NaN that a scorer returns itself stays an error.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Scorer
+from emorl_bench.core.protocols import Scorer, Scores
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Example, Rollout
 
 EXCERPT = 80  # characters of an offending text that are shown
 TOLERANCE = 1e-4  # by which rounding may leave the declared bounds
+
+Text = tuple[str, str | None, str]  # prompt, reference answer, response: all that a scorer may judge by
 
 
 @dataclass
@@ -28,9 +31,7 @@ class ScorerPanel:
     ledger: Ledger
     ranks: Ranks = ALONE
     bfloat16: bool = False  # matrix products of the scorers; see `precision`
-    _known: dict[tuple[str, str], tuple[float, ...]] = field(
-        default_factory=dict, init=False
-    )  # (prompt, response) -> K scores
+    _known: dict[Text, tuple[float, ...]] = field(default_factory=dict, init=False)  # -> K scores
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -38,12 +39,12 @@ class ScorerPanel:
 
     @torch.no_grad()
     def score(self, rollout: Rollout) -> Tensor:
-        """(B, K) float32 on the CPU.
+        """(B, K) float32 on the CPU, NaN where an objective does not apply.
 
         Raises:
             UserError: a scorer returned a wrong shape, a NaN or a value out of its bounds.
         """
-        keys = [(e.prompt, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
+        keys = [(e.prompt, e.answer, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
         new = [key for key in dict.fromkeys(keys) if key not in self._known]
         if new:
             mine = [new[i] for i in self.ranks.share(len(new))]
@@ -54,32 +55,41 @@ class ScorerPanel:
             cost.scored_texts += len(self.scorers) * len(new)
         return torch.tensor([self._known[key] for key in keys], dtype=torch.float32)
 
-    def _ask_all(self, texts: Sequence[tuple[str, str]]) -> Tensor:
-        """(B, K) scores of some (prompt, response); asked from short to long, so that batches have little padding."""
+    def _ask_all(self, texts: Sequence[Text]) -> Tensor:
+        """(B, K) scores of some texts; asked from short to long, so that batches have little padding."""
         if not texts:
             return torch.empty(0, len(self.scorers))
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
-        examples, responses = [Example("", texts[i][0]) for i in order], [texts[i][1] for i in order]
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][2]))
+        examples = [Example("", texts[i][0], answer=texts[i][1]) for i in order]
+        responses = [texts[i][2] for i in order]
         sorted_BK = torch.stack([self._ask(scorer, examples, responses) for scorer in self.scorers], dim=1)
         return torch.empty_like(sorted_BK).index_copy_(0, torch.tensor(order), sorted_BK)
 
     def _ask(self, scorer: Scorer, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         with self.ledger.metered(f"score/{scorer.name}") as call:
             with torch.autocast(self.ledger.device.type, torch.bfloat16, enabled=self.bfloat16):
-                scores_B = scorer.score(examples, responses)
+                scores_B, applies_B = _tensor(scorer.score(examples, responses))
             call.tokens = len(responses)
         if scores_B.shape != (len(responses),):
             raise UserError(
                 f"scorer '{scorer.name}': returned shape {tuple(scores_B.shape)} for {len(responses)} responses "
                 f"(the first: {responses[0][:EXCERPT]!r}); it must return one number each"
             )
-        scores_B = scores_B.detach().float().cpu()
         low, high = scorer.bounds
-        wrong = ~((scores_B >= low - TOLERANCE) & (scores_B <= high + TOLERANCE))  # true for NaN as well
+        right_B = (scores_B >= low - TOLERANCE) & (scores_B <= high + TOLERANCE)  # false for NaN as well
+        wrong = applies_B & ~right_B
         if wrong.any():
             at = int(wrong.nonzero()[0])
             raise UserError(
                 f"scorer '{scorer.name}': returned {scores_B[at].item()} outside its bounds [{low}, {high}] "
                 f"for {responses[at][:EXCERPT]!r}; mend the scorer or its bounds"
             )
-        return scores_B.clamp(low, high)
+        return scores_B.clamp(low, high).masked_fill(~applies_B, torch.nan)
+
+
+def _tensor(scores: Scores) -> tuple[Tensor, Tensor]:
+    """What a scorer said as float32 on the CPU, and where it said something."""
+    if isinstance(scores, Tensor):
+        return scores.detach().float().cpu(), torch.ones(scores.shape, dtype=torch.bool)
+    said = torch.tensor([0.0 if score is None else float(score) for score in scores])
+    return said, torch.tensor([score is not None for score in scores], dtype=torch.bool)

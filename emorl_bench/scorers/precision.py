@@ -35,6 +35,8 @@ def rank_correlations(exact: ScorerPanel, fast: ScorerPanel, rollout: Rollout) -
 
 
 def _rank_correlation(one_B: Tensor, other_B: Tensor) -> float:
+    applicable_B = ~(one_B.isnan() | other_B.isnan())
+    one_B, other_B = one_B[applicable_B], other_B[applicable_B]
     if one_B.equal(other_B):  # a constant has no ranks
         return 1.0
     return float(spearmanr(one_B.numpy(), other_B.numpy()).statistic)

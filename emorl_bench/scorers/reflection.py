@@ -1,20 +1,47 @@
-"""Does the response give back what the client said and meant? Learned from graded pairs; reads the prompt too."""
+"""Does the response give back what the client said and meant? Learned from PAIR (Min et al., EMNLP 2022)."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from emorl_bench.core.errors import UserError
+from emorl_bench.data import pair
+from emorl_bench.data.sources import Source
+from emorl_bench.scorer_training.ranking import Group, Ranking
+from emorl_bench.scorer_training.study import Study
+from emorl_bench.scorers.trained import Trained, judged
 
-from emorl_bench.assets.scoring import classify
-from emorl_bench.core.types import Example
-from emorl_bench.scorers.embedded import Embedded
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Reflection(Embedded):
+@dataclass(frozen=True, kw_only=True)
+class Reflection(Trained):
+    """A cross-encoder of prompt and response, trained to rank good reflections over simple ones over none."""
+
+    file: str = pair.FILE
     name: str = "reflection"
 
-    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        return classify(self.twin, "reflection", self.device, [e.prompt for e in examples], responses)
+    def study(self) -> Study:
+        """PAIR's prompts with their responses.
+
+        Raises:
+            UserError: the corpus is not there or broken, or a part has fewer than two whole groups.
+        """
+        division = pair.parts(pair.load(Source(self.data_dir, self.file)))
+        train, report = _groups(division.parts[self.part()]), _groups(judged(division.parts))
+        if min(len(train), len(report)) < 2:
+            raise UserError(
+                f"task.data_dir: {self.file}: too few prompts with responses of every quality to learn from"
+            )
+        return Study(Ranking(train, report), self.described("PAIR", division))
+
+
+def _groups(rows: Sequence[pair.Row]) -> list[Group]:
+    whole = [Group(row.prompt, row.hq, row.mq, row.lq) for row in rows if row.hq and row.mq and row.lq]
+    if len(whole) < len(rows):
+        log.info(
+            "scorer reflection: %d prompts without responses of every quality are left out", len(rows) - len(whole)
+        )
+    return whole

@@ -14,6 +14,9 @@ class Rule:
     def bounds(self) -> tuple[float, float]:
         return 0.0, 1.0
 
+    def prepare(self) -> None:
+        """There is nothing to make."""
+
     def on(self, device: torch.device) -> Self:
         return self
 

@@ -34,7 +34,7 @@ class Reflections:
         digest = hashlib.sha256()
         for split, examples in rows.items():
             digest.update("\0".join([split, *(e.prompt for e in examples)]).encode())
-        return Splits(**rows, fingerprint=digest.hexdigest()[:16])
+        return Splits(rows["train"], rows["select"], rows["report"], fingerprint=digest.hexdigest()[:16])
 
     def _examples(self, split: str, count: int) -> tuple[Example, ...]:
         if not 1 <= count <= LARGEST_SPLIT:

@@ -1,0 +1,56 @@
+"""GSM8K: grade-school word problems with worked answers that end in ``#### number``.
+
+Source: github.com/openai/grade-school-math, ``grade_school_math/data`` (MIT); Cobbe et al. 2021, "Training Verifiers to
+Solve Math Word Problems" (2110.14168). On the hub: ``openai/gsm8k``, config ``main``.
+Layout: one json object a line: question, answer.
+Size: 7,473 in ``train.jsonl``, 1,319 in ``test.jsonl``, which is the published test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.data.sources import Source, read
+from emorl_bench.data.splitting import Division, divide, protected
+
+FILE = "gsm8k/train.jsonl"
+TEST_FILE = "gsm8k/test.jsonl"
+ABOUT = "GSM8K (MIT) is train.jsonl and test.jsonl of grade_school_math/data in github.com/openai/grade-school-math"
+COLUMNS = ("question", "answer")
+MARK = "####"
+SHARES = {"scorer": 0.45, "held_out": 0.45, "select": 0.1}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question, its worked answer, and the number after ``####`` without thousands separators."""
+
+    question: str
+    answer: str
+    final: str
+
+
+def load(source: Source) -> list[Row]:
+    """All problems in file order.
+
+    Raises:
+        UserError: the file is missing or broken, or an answer has no ``#### number``.
+    """
+    found = []
+    for number, row in read(source, COLUMNS, ABOUT):
+        _, mark, final = row["answer"].rpartition(MARK)
+        if not mark or not final.strip():
+            raise UserError(f"task.data_dir: {source.file}: row {number}: the answer does not end with '{MARK} number'")
+        question = " ".join(row["question"].split())
+        found.append(Row(question, row["answer"].strip(), final.strip().replace(",", "")))
+    return found
+
+
+def parts(rows: Sequence[Row], test: Sequence[Row], seed: int = 0) -> Division[Row]:
+    """By question; ``test`` is the report as it was published, and what resembles it is not trained on."""
+    division = divide(rows, lambda row: row.question, SHARES, seed)
+    whole = protected({**division.parts, "report": test}, lambda row: row.question)
+    removed = {part: count + division.removed.get(part, 0) for part, count in whole.removed.items()}
+    return Division(whole.parts, removed, whole.fingerprint)

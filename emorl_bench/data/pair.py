@@ -1,0 +1,102 @@
+"""PAIR: client statements in motivational interviewing, each with reflections written at three levels of quality.
+
+Source: github.com/MichiganNLP/dynaopt, ``topic_clean_umich.csv`` (Apache-2.0); Min et al., "PAIR: Prompt-Aware margIn
+Ranking for Counselor Reflection Scoring in Motivational Interviewing" (EMNLP 2022).
+Layout: comma-separated, no header needed, 10 columns: prompt, hq1, hq2 (complex reflections), mq1 (a simple one),
+lq1 .. lq5 (no reflections), topic; the topic may be left out.
+Size: 318 prompts in the file, 2 x 318 high, 318 middle and up to 5 x 318 low responses.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.data.reading import clean, rows
+from emorl_bench.data.sources import Source, find, read
+from emorl_bench.data.splitting import Division, divide, normal
+
+FILE = "pair/topic_clean_umich.csv"
+ABOUT = "PAIR (Apache-2.0) is topic_clean_umich.csv of github.com/MichiganNLP/dynaopt"
+COLUMNS = ("prompt", "hq1", "hq2", "mq1", "lq1", "lq2", "lq3", "lq4", "lq5", "topic")
+LAYOUTS = (9, 10)  # columns without and with the topic
+SHARES = {"scorer": 0.35, "held_out": 0.35, "select": 0.1, "report": 0.2}
+LEVELS = ("hq", "mq", "lq")
+LEAST_PROMPTS = 10
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt and its written responses; an empty cell is left out."""
+
+    prompt: str
+    hq: tuple[str, ...]
+    mq: tuple[str, ...]
+    lq: tuple[str, ...]
+    topic: str
+
+
+def load(source: Source) -> list[Row]:
+    """The distinct prompts in file order, white space normalised; the first row of a repeated prompt counts.
+
+    Raises:
+        UserError: the file is missing or broken, a prompt is empty, or there are fewer than 10.
+    """
+    found: dict[str, Row] = {}
+    repeated: list[int] = []
+    for number, cells in _cells(source):
+        cells = [" ".join(cell.split()) for cell in cells]
+        if not cells[0]:
+            raise UserError(f"task.data_dir: {source.file}: row {number} has an empty prompt; fill or delete it")
+        for column in (COLUMNS[i] for i, cell in enumerate(cells) if not cell):
+            log.warning("%s: row %d has an empty %s cell; its prompt is kept", source.file, number, column)
+        if normal(cells[0]) in found:
+            repeated.append(number)
+        else:
+            found[normal(cells[0])] = _row(cells)
+    if repeated:
+        places = ", ".join(map(str, repeated))
+        log.warning("%s: %d duplicate prompts removed (rows %s)", source.file, len(repeated), places)
+    if len(found) < LEAST_PROMPTS:
+        raise UserError(
+            f"task.data_dir: {source.file} has {len(found)} distinct prompts; at least {LEAST_PROMPTS} are needed"
+        )
+    return list(found.values())
+
+
+def parts(rows: Sequence[Row], seed: int = 0) -> Division[Row]:
+    """By prompt: ``scorer`` and ``held_out`` train the two sets of scorers, ``select`` and ``report`` neither."""
+    return divide(rows, lambda row: row.prompt, SHARES, seed)
+
+
+def _row(cells: list[str]) -> Row:
+    by_level = {level: tuple(c for i, c in enumerate(cells) if c and COLUMNS[i][:2] == level) for level in LEVELS}
+    return Row(cells[0], by_level["hq"], by_level["mq"], by_level["lq"], cells[9] if len(cells) > 9 else "")
+
+
+def _cells(source: Source) -> Iterator[tuple[int, list[str]]]:
+    """Numbered rows of one width, without the header."""
+    if source.hub is not None:
+        yield from ((number, list(row.values())) for number, row in read(source, COLUMNS[:9], ABOUT))
+        return
+    path, width = find(source, ABOUT), 0
+    for number, row in rows(path):
+        if isinstance(row, dict):
+            raise UserError(f"task.data_dir: {path}: PAIR is a csv file; {ABOUT}")
+        if not width and len(row) not in LAYOUTS:
+            raise UserError(
+                f"task.data_dir: {path}: row {number} has {len(row)} columns, not 9 or 10; "
+                f"expected comma-separated {', '.join(COLUMNS)} (topic may be left out)"
+            )
+        width = width or len(row)
+        if len(row) != width:
+            raise UserError(
+                f"task.data_dir: {path}: row {number} has {len(row)} columns where the first row has {width}; "
+                "quote cells that contain a comma"
+            )
+        if row[0].strip().lower() != COLUMNS[0]:
+            yield number, [clean(cell) for cell in row]

@@ -1,0 +1,35 @@
+"""How outputs get their logits from the hidden states of their rows: the seam between decoding and aggregation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from torch import Tensor
+
+Head = Callable[[Tensor], Tensor]
+
+
+class Mixing(Hashable, Protocol):
+    """How each output gets its logits from the hidden states of its row's adapters.
+
+    Which token is the largest must be decided by something linear in the weights: `memory` relies on it.
+    """
+
+    def logits(self, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
+        """(L, V) from all rows' states, the row and the weights of each output."""
+
+    def states(self, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> Tensor | None:
+        """(L, H) states of which the head makes these logits; None where there are no such states."""
+
+
+class Alone:
+    """Every row speaks for itself."""
+
+    def states(self, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> Tensor:
+        return hidden_NRH[0, row_L]
+
+    def logits(self, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
+        if len(row_L) > hidden_NRH.shape[1]:  # samples that have not parted yet
+            return head(hidden_NRH[0])[row_L]
+        return head(self.states(hidden_NRH, row_L, weights_LM))

@@ -1,0 +1,161 @@
+"""How a prompt becomes what a model reads, and how an answer ends.
+
+A chat model reads its own template with the task's system prompt; base models and encoder-decoders read the task's
+template. What is longer than the limit loses the beginning of its content, at a word: the template stays whole, and of
+a dialogue the last words count. Scorers see the prompt as it is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import TemplateError
+
+from emorl_bench.core.errors import UserError
+
+PLACE = "{prompt}"
+LONGEST_TOKEN = 64  # characters on average: what is longer than so many a token is cut before it is encoded
+REMEMBERED = 8192  # prompts; each is read at every epoch
+# A template may ask for the day (Llama 3) or for thoughts before the answer (Qwen 3): the same prompt on every day, and
+# nothing but the answer to grade.
+TEMPLATE_SETTINGS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+MARK = "mark"  # an answer, to see what follows one
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """A task's ``system`` prompt for chat models and ``template`` for others, with one ``{prompt}`` in it.
+
+    ``chat``: on and off force one of them; auto takes the chat template where a decoder-only model has one.
+    """
+
+    system: str | None = None
+    template: str = PLACE
+    chat: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.template.count(PLACE) != 1:
+            raise UserError(f"task.template={self.template!r}: give a text with one {PLACE} in it")
+
+    def uses_chat(self, tokenizer: Any, family: str) -> bool:
+        """Whether a model reads its own chat template.
+
+        Raises:
+            UserError: it should, and has none.
+        """
+        has_one = family == "causal" and bool(tokenizer.chat_template)
+        if self.chat == "on" and not has_one:
+            raise UserError("model.chat=on: this model has no chat template; say model.chat=auto")
+        return has_one and self.chat != "off"
+
+
+class PromptReader:
+    """Token ids of prompts for one tokenizer, at most ``limit`` of them.
+
+    ``plain`` encodes a text for a model that does not chat, with whatever its family puts around it.
+
+    Raises:
+        UserError: the template leaves no room for a prompt.
+    """
+
+    def __init__(
+        self, tokenizer: Any, form: PromptFormat, limit: int, chat: bool, plain: Callable[[str], Sequence[int]]
+    ) -> None:
+        self.tokenizer, self.form, self.limit, self.chat, self.plain = tokenizer, form, limit, chat, plain
+        self._controls = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._has_system = chat and form.system is not None and self._takes_system()
+        self._read = lru_cache(maxsize=REMEMBERED)(self._read_anew)
+
+    def ids(self, text: str) -> list[int]:
+        return list(self._read(text)[0])
+
+    def cuts(self, text: str) -> bool:
+        """Whether a prompt is longer than the limit."""
+        return self._read(text)[1]
+
+    def check_room(self) -> None:
+        if (needed := len(self._encoded(""))) >= self.limit:
+            raise UserError(
+                f"model.max_prompt_tokens={self.limit}: template and system prompt alone take {needed}; give more"
+            )
+
+    def _read_anew(self, text: str) -> tuple[tuple[int, ...], bool]:
+        tail = text[-LONGEST_TOKEN * self.limit :]
+        ids = self._encoded(tail)
+        if len(ids) <= self.limit:
+            return tuple(ids), len(tail) < len(text)
+        start = bisect_left(range(len(tail)), True, key=lambda s: len(self._encoded(tail[s:])) <= self.limit)
+        kept = _from_a_word(tail, start)
+        while len(ids := self._encoded(kept)) > self.limit:  # a shorter text may, rarely, have a token more
+            kept = kept[1:]
+        return tuple(ids), True
+
+    def _encoded(self, text: str) -> Sequence[int]:
+        if self.chat:
+            return self.tokenizer(self._conversation(text), add_special_tokens=False)["input_ids"]
+        return self.plain(self.form.template.replace(PLACE, text))
+
+    def _conversation(self, text: str) -> str:
+        for control in self._controls:
+            text = text.replace(control, "")  # a prompt that spells an end of turn does not end one
+        messages: list[dict[str, Any]] = [{"role": "user", "content": text}]
+        if self._has_system:
+            messages.insert(0, {"role": "system", "content": self.form.system})
+        elif self.form.system is not None:
+            messages[0]["content"] = f"{self.form.system}\n\n{text}"
+        return rendered(self.tokenizer, messages, add_generation_prompt=True)
+
+    def _takes_system(self) -> bool:
+        """Some templates refuse the role; the user says it then."""
+        try:
+            rendered(self.tokenizer, [{"role": role, "content": "a"} for role in ("system", "user")])
+        except TemplateError:
+            return False
+        return True
+
+
+def rendered(tokenizer: Any, messages: Sequence[dict[str, Any]], **options: Any) -> str:
+    text: str = tokenizer.apply_chat_template(messages, tokenize=False, **TEMPLATE_SETTINGS, **options)
+    return text
+
+
+def _from_a_word(text: str, start: int) -> str:
+    """``text`` from ``start`` on, without the rest of a word that began before; all of it where no word follows."""
+    if start == 0 or text[start - 1].isspace():
+        return text[start:].lstrip()
+    parts = text[start:].split(maxsplit=1)
+    cut_word_only = len(parts) < 2 or text[start].isspace()
+    return text[start:].lstrip() if cut_word_only else parts[1]
+
+
+def end_ids(tokenizer: Any, model: Any, chat: bool) -> tuple[int, ...]:
+    """Every token that ends an answer; the first is the one that a model of this kind is meant to end with.
+
+    In chat that is what the template puts after an answer, such as ``<|im_end|>``, whatever the tokenizer calls its
+    end of text. A checkpoint may name several (``generation_config.eos_token_id`` is then a list).
+
+    Raises:
+        UserError: there is none.
+    """
+    generation = getattr(model, "generation_config", None)
+    named = [tokenizer.eos_token_id, getattr(generation, "eos_token_id", None), model.config.eos_token_id]
+    found = [_turn_end(tokenizer)] if chat else []
+    for value in named:
+        found += value if isinstance(value, list | tuple) else [value]
+    ends = tuple(dict.fromkeys(int(i) for i in found if i is not None))
+    if not ends:
+        raise UserError(f"model '{model.config.model_type}' names no end token: set eos_token in tokenizer_config.json")
+    return ends
+
+
+def _turn_end(tokenizer: Any) -> int | None:
+    """The first control token after an answer in a conversation; None where the template puts none."""
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]
+    after = rendered(tokenizer, messages).rpartition(MARK)[2]
+    controls = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = tokenizer(after, add_special_tokens=False)["input_ids"]
+    return next((i for i in ids if i in controls), None)

@@ -1,0 +1,97 @@
+"""The configured base model: where it lies, what identifies it, how prompts are put to it, and loading it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from emorl_bench.assets import cache
+from emorl_bench.core.protocols import Task
+from emorl_bench.core.ranks import Ranks
+from emorl_bench.offline import Located
+from emorl_bench.policies.backbone import Backbone
+from emorl_bench.policies.loading import ModelSource, load_backbone
+from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.policies.prompting import PLACE, PromptFormat
+from emorl_bench.policies.sharding import shard
+from emorl_bench.runner.directory import RunDirectory
+from emorl_bench.runner.provenance import with_model
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "embedded:"
+CPU = torch.device("cpu")
+Config = Mapping[str, Any]
+
+
+def model_source(config: Config) -> ModelSource:
+    """Where the base model is; the embedded ones are built here on first use."""
+    names = {field.name for field in fields(ModelSource)}
+    model = {k: v for k, v in config["model"].items() if k in names}
+    if model["path"].startswith(EMBEDDED):
+        model["path"] = str(cache.asset_dir(model["path"].removeprefix(EMBEDDED)))
+    return ModelSource(**model)
+
+
+def locate_model(config: Config) -> Located:
+    """The base model's directory and where it came from, in the user's words."""
+    path, located = config["model"]["path"], model_source(config).located()
+    return replace(located, asked=path, source="this project") if path.startswith(EMBEDDED) else located
+
+
+def prompt_format(config: Config, task: Task) -> PromptFormat:
+    """How the task's prompts are put to the model; a task need not say."""
+    system, template = getattr(task, "system_prompt", None), getattr(task, "template", None)
+    return PromptFormat(system, PLACE if template is None else template, config["model"].get("chat", "auto"))
+
+
+def dtype_name(config: Config) -> str:
+    """The base model's own dtype, or else the hardware's."""
+    return str(config["model"].get("dtype") or config["hardware"]["dtype"])
+
+
+def load_base(config: Config, task: Task, device: torch.device, ranks: Ranks) -> Backbone:
+    """The base model, whole on this rank's device or divided among all."""
+    adapter = config["model"]["adapter"]
+    targets = None if adapter["targets"] is None else tuple(adapter["targets"])
+    backbone = load_backbone(
+        model_source(config),
+        AdapterSettings(**{**adapter, "targets": targets}),
+        CPU if ranks.in_step else device,
+        getattr(torch, dtype_name(config)),
+        prompt_format(config, task),
+        config["sampling"]["max_new_tokens"],
+    )
+    if ranks.in_step:
+        shard(backbone, device)
+    return backbone
+
+
+@lru_cache(maxsize=4)  # a job asks three times, and a real model has gigabytes
+def weights_hash(located: Located) -> str:
+    """Of a model's weights and tokenizer; a snapshot of the hub is its commit."""
+    if located.commit is not None:
+        return f"{located.asked}@{located.commit}"
+    digest, place = hashlib.sha256(), located.directory
+    for file in sorted(file for kind in ("safetensors", "json", "jinja") for file in place.glob(f"*.{kind}")):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def note_model(config: Config, directory: RunDirectory, truncated: Mapping[str, int]) -> None:
+    """Say and record which model this is, and how many prompts of each split are longer than it reads."""
+    located, limit = locate_model(config), config["model"]["max_prompt_tokens"]
+    log.info("model: %s", located)
+    if any(truncated.values()):
+        counts = ", ".join(f"{count} of {split}" for split, count in truncated.items())
+        log.info("prompts longer than model.max_prompt_tokens=%d lose their beginning: %s", limit, counts)
+    record = directory.read_json("provenance.json") or {"sessions": []}
+    directory.write_json("provenance.json", with_model(record, located.record()))

@@ -1,0 +1,82 @@
+"""A transformers encoder from a directory, a hub id or an offline package: safetensors alone, hashed by content."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.offline import locate
+
+
+def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
+    """The encoder in float32, without the pooler that some add, and its tokenizer.
+
+    Raises:
+        UserError: there is no such directory or hub id, it holds no safetensors, or it is no encoder.
+    """
+    place = _place(encoder, revision)
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(place)
+        if config.is_encoder_decoder or not getattr(config, "hidden_size", None):
+            raise UserError(f"encoder={encoder}: a {config.model_type} is no encoder; give one like RoBERTa or MiniLM")
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        model = AutoModel.from_pretrained(place, use_safetensors=True, dtype="float32")
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"encoder={encoder}: could not be loaded ({' '.join(str(error).split())[:200]})") from error
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # untrained in most checkpoints, and not used here
+    return model, tokenizer
+
+
+def blocks(model: Any) -> nn.ModuleList:
+    """The encoder's blocks, first to last, whatever the architecture calls them."""
+    count = model.config.num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise UserError(f"freeze_layers: the blocks of a {model.config.model_type} were not found; say freeze_layers=0")
+
+
+def freeze(model: Any, layers: int) -> None:
+    """Fix everything but the blocks from number ``layers`` on; 0 fixes nothing.
+
+    Raises:
+        UserError: the encoder has fewer blocks.
+    """
+    if layers == 0:
+        return
+    found = blocks(model)
+    if layers > len(found):
+        raise UserError(f"freeze_layers={layers}: the encoder has {len(found)} blocks; give at most that many")
+    model.requires_grad_(False)
+    for block in found[layers:]:
+        block.requires_grad_(True)
+
+
+@lru_cache(maxsize=8)
+def encoder_hash(encoder: str, revision: str | None = None) -> str:
+    """16 hex digits of configuration, tokenizer and weights: the same wherever the encoder lies."""
+    place, digest = _place(encoder, revision), hashlib.sha256()
+    for file in sorted([*place.glob("*.safetensors"), place / "config.json", *place.glob("tokenizer*.json")]):
+        with file.open("rb") as stream:
+            digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _place(encoder: str, revision: str | None) -> Path:
+    place = locate(encoder, revision, key="encoder").directory
+    if not (place / "config.json").is_file():
+        raise UserError(f"encoder={encoder}: no config.json in it; give the directory of a transformers encoder")
+    if not any(place.glob("*.safetensors")):
+        raise UserError(f"encoder={encoder}: no *.safetensors in it; only safetensors are loaded, convert the weights")
+    return place

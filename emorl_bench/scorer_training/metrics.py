@@ -1,0 +1,121 @@
+"""How good a scorer is, and how sure that is: order, classes, calibration, and intervals over groups.
+
+Rows that belong to one prompt (post, review) are not independent: intervals resample groups, with all their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, spearmanr
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Statistic = Callable[[Ints], float]  # of a resample, given as row numbers
+
+RESAMPLES = 1000
+LEVEL = 0.95
+BINS = 10
+NEAR_WORDS = 3  # two responses are of matched length where they differ by at most so many words
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def interval(statistic: Statistic, groups: Sequence[object], rows: int | None = None) -> dict[str, float]:
+    """The statistic of all rows with a 95 % percentile interval; ``groups`` names the group of each row.
+
+    ``n`` is the number of rows, or ``rows`` where a row is not what is counted. Resamples in which the statistic is
+    not defined (NaN) are left out.
+    """
+    members = _members(groups)
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(RESAMPLES):
+        picks = rng.integers(len(members), size=len(members))
+        draws.append(statistic(np.concatenate([members[i] for i in picks])))
+    known = np.asarray(draws)[np.isfinite(draws)]
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if known.size else (np.nan, np.nan)
+    value = statistic(np.arange(len(groups)))
+    return {"value": float(value), "low": float(low), "high": float(high), "n": len(groups) if rows is None else rows}
+
+
+def mean_of(values_N: Floats) -> Statistic:
+    return lambda picks: float(values_N[picks].mean()) if picks.size else float("nan")
+
+
+def wins(better_N: Floats, worse_N: Floats) -> Floats:
+    """1 where the better one scores higher, one half where they are level, else 0."""
+    won: Floats = (better_N > worse_N) + 0.5 * (better_N == worse_N)
+    return won
+
+
+def concordance(value_N: Floats, level_N: Ints, near_NN: NDArray[np.bool_] | None = None) -> tuple[Statistic, int]:
+    """Share of pairs of rows of different levels in which the higher level has the higher value, and how many pairs.
+
+    ``near_NN`` picks the pairs that count. With two levels this is the area under the ROC curve.
+    """
+    counted_NN = level_N[:, None] > level_N[None, :]
+    if near_NN is not None:
+        counted_NN = counted_NN & near_NN
+    won_NN = wins(value_N[:, None], value_N[None, :]) * counted_NN
+    counted = counted_NN.astype(np.float64)
+
+    def statistic(picks: Ints) -> float:
+        times_N = np.bincount(picks, minlength=len(level_N)).astype(np.float64)
+        pairs = times_N @ counted @ times_N
+        return float(times_N @ won_NN @ times_N / pairs) if pairs else float("nan")
+
+    return statistic, int(counted.sum())
+
+
+def macro_f1(predicted_N: Ints, level_N: Ints, levels: int) -> Statistic:
+    """Mean F1 of the levels that occur; a level that is never predicted rightly counts 0."""
+
+    def statistic(picks: Ints) -> float:
+        table = np.zeros((levels, levels))
+        np.add.at(table, (level_N[picks], predicted_N[picks]), 1)
+        both = table.sum(0) + table.sum(1)
+        present = table.sum(1) > 0
+        return float((2 * np.diag(table)[present] / both[present]).mean())
+
+    return statistic
+
+
+def rank_correlations(value_N: Floats, level_N: Ints) -> dict[str, Statistic]:
+    """Spearman's rho and Kendall's tau-b; not defined where all rows are of one level or value."""
+
+    def of(correlation: Callable[..., Any]) -> Statistic:
+        def statistic(picks: Ints) -> float:
+            value, level = value_N[picks], level_N[picks]
+            if np.ptp(value) == 0 or np.ptp(level) == 0:
+                return float("nan")
+            return float(correlation(value, level).statistic)
+
+        return statistic
+
+    return {"spearman": of(spearmanr), "kendall": of(kendalltau)}
+
+
+def reliability(probability_N: Floats, outcome_N: Floats) -> dict[str, Any]:
+    """Expected calibration error in ten bins of equal width; of each bin rows, mean probability and frequency."""
+    bin_N = np.minimum((probability_N * BINS).astype(int), BINS - 1)
+    bins = []
+    for number in range(BINS):
+        rows = bin_N == number
+        if rows.any():
+            said, was = float(probability_N[rows].mean()), float(outcome_N[rows].mean())
+            bins.append({"rows": int(rows.sum()), "probability": said, "frequency": was})
+    error = sum(b["rows"] * abs(b["probability"] - b["frequency"]) for b in bins) / len(probability_N)
+    return {"ece": float(error), "bins": bins}
+
+
+def _members(groups: Sequence[object]) -> list[Ints]:
+    rows: dict[object, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(group, []).append(row)
+    return [np.asarray(found, dtype=np.int64) for found in rows.values()]

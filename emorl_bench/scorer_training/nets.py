@@ -1,0 +1,76 @@
+"""One net for every trained scorer: an encoder, pooling, a small head, and ordered thresholds.
+
+The head is that of PAIR's cross-encoder (Min et al., EMNLP 2022): W2 ELU(W1 h), 768 -> 512 -> 1, here two thirds of
+the encoder's width. Its value f becomes cumulative logits P(level > k) = sigmoid(f - b_k) with b_0 < b_1 < ...
+(proportional odds; McCullagh 1980), one where there are two levels or only a rank to learn. The score is the expected
+level divided by the highest: the mean of those probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emorl_bench.scorer_training.encoders import freeze
+
+HEAD_SHARE = 2 / 3  # of the encoder's width: 512 of RoBERTa-base's 768
+
+FIRST_STEP = 2.0  # between thresholds, before softplus: at under 1.4 no middle level is ever the likeliest
+
+Text = tuple[str, str]  # a prompt, a response
+
+
+class ScorerNet(nn.Module):
+    """``outputs`` cumulative logits for each text; see the module's head."""
+
+    def __init__(self, encoder: Any, pooling: str, outputs: int, freeze_layers: int = 0) -> None:
+        super().__init__()
+        width = encoder.config.hidden_size
+        hidden = round(width * HEAD_SHARE)
+        freeze(encoder, freeze_layers)
+        self.encoder, self.pooling = encoder, pooling
+        self.head = nn.Sequential(nn.Linear(width, hidden), nn.ELU(), nn.Linear(hidden, 1))
+        self.threshold_steps_O = nn.Parameter(torch.tensor([0.0] + [FIRST_STEP] * (outputs - 1)))
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, O) float32 logits; ``inputs`` is what the encoder's tokenizer gives, tensors (B, T)."""
+        states_BTH = self.encoder(**inputs).last_hidden_state
+        pooled_BH = states_BTH[:, 0] if self.pooling == "cls" else _mean(states_BTH, inputs["attention_mask"])
+        value_B1: Tensor = self.head(pooled_BH)
+        return value_B1.float() - self.thresholds()
+
+    def thresholds(self) -> Tensor:
+        """(O,) strictly increasing."""
+        steps_O = self.threshold_steps_O
+        return torch.cat([steps_O[:1], F.softplus(steps_O[1:])]).cumsum(0)
+
+    def learned(self) -> dict[str, Tensor]:
+        """What training changes, by name."""
+        return {name: tensor for name, tensor in self.named_parameters() if tensor.requires_grad}
+
+
+def scores(logits_BO: Tensor) -> Tensor:
+    """(B,) in [0, 1]: the expected level over the highest."""
+    return torch.sigmoid(logits_BO).mean(1)
+
+
+def tokenise(tokenizer: Any, texts: Sequence[Text], reads: str, max_tokens: int) -> dict[str, Tensor]:
+    """Padded ids (B, T) and what else the encoder reads; of a pair that is too long the longer segment is cut."""
+    prompts, responses = [p for p, _ in texts], [r for _, r in texts]
+    options = {"truncation": "longest_first", "max_length": max_tokens, "padding": True, "return_tensors": "pt"}
+    if reads == "pair":
+        return dict(tokenizer(prompts, responses, **options))
+    return dict(tokenizer(responses if reads == "response" else joined(texts), **options))
+
+
+def joined(texts: Sequence[Text]) -> list[str]:
+    return [f"{prompt} {response}".strip() for prompt, response in texts]
+
+
+def _mean(states_BTH: Tensor, mask_BT: Tensor) -> Tensor:
+    weights_BT1 = mask_BT[..., None].to(states_BTH.dtype)
+    return (states_BTH * weights_BT1).sum(1) / weights_BT1.sum(1)

@@ -1,0 +1,126 @@
+"""Learning to rank responses to one prompt: PAIR's groups of five, and pairs of responses as the judge.
+
+Responses to the same prompt differ in quality and in length; the report tells the two apart. Next to each share of
+pairs that are in the right order stand the same share among pairs of matched length, and the share that the longer
+response alone would get right.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emorl_bench.core.seeds import seed_for
+from emorl_bench.scorer_training.losses import margin_ranking
+from emorl_bench.scorer_training.metrics import NEAR_WORDS, interval, mean_of, reliability, wins, words
+from emorl_bench.scorer_training.nets import Text, scores
+from emorl_bench.scorer_training.study import Batch, Verdict, bucketed
+
+FIVE = 5
+COMPARED = (("hq", "lq"), ("hq", "mismatch"), ("hq", "mq"), ("mq", "lq"))
+MISMATCHES = 4  # responses to other prompts that a report prompt is judged with
+
+
+@dataclass(frozen=True)
+class Group:
+    """A prompt and its responses by quality, at least one of each."""
+
+    prompt: str
+    hq: tuple[str, ...]
+    mq: tuple[str, ...]
+    lq: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A response of a report prompt: which prompt (its number), of which kind."""
+
+    group: int
+    kind: str
+    text: Text
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """`Subject` over groups. An epoch shows every prompt once, with responses drawn anew."""
+
+    train: Sequence[Group]
+    report: Sequence[Group]
+    outputs: int = 1
+
+    @property
+    def units(self) -> int:
+        return len(self.train)
+
+    def batches(self, size: int, rng: random.Random) -> Iterator[Batch]:
+        for picks in bucketed([len(group.prompt) for group in self.train], size, rng):
+            texts = [text for i in picks for text in self._five(i, rng)]
+            yield Batch(texts, lambda logits_BO: margin_ranking(torch.sigmoid(logits_BO).view(-1, FIVE)))
+
+    def _five(self, number: int, rng: random.Random) -> list[Text]:
+        own = self.train[number]
+        other = self.train[(number + rng.randrange(1, len(self.train))) % len(self.train)]
+        worst = rng.sample(own.lq, 2) if len(own.lq) > 1 else own.lq * 2
+        responses = [rng.choice(own.hq), rng.choice(own.mq), *worst, rng.choice(other.hq)]
+        return [(own.prompt, response) for response in responses]
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """Every response of the report prompts, and good responses to other prompts; the same at every call."""
+        found = []
+        for number, group in enumerate(self.report):
+            for kind in ("hq", "mq", "lq"):
+                found += [Item(number, kind, (group.prompt, response)) for response in getattr(group, kind)]
+            rng = random.Random(seed_for(0, "mismatch", group.prompt))
+            others = [g for g in self.report if g is not group]
+            picked = [rng.choice(g.hq) for g in rng.sample(others, min(MISMATCHES, len(others)))]
+            found += [Item(number, "mismatch", (group.prompt, response)) for response in picked]
+        return found
+
+    def report_texts(self) -> Sequence[Text]:
+        return [item.text for item in self.items]
+
+    def judge(self, logits_NO: Tensor) -> Verdict:
+        score_N = scores(logits_NO).double().numpy()
+        length_N = np.array([words(item.text[1]) for item in self.items], dtype=np.float64)
+        metrics = {}
+        for better, worse in COMPARED:
+            better_P, worse_P = self._pairs(better, worse)
+            prompt_P = [self.items[i].group for i in better_P]
+            won_P = wins(score_N[better_P], score_N[worse_P])
+            longer_P = wins(length_N[better_P], length_N[worse_P])
+            near_P = np.abs(length_N[better_P] - length_N[worse_P]) <= NEAR_WORDS
+            name = f"{better}>{worse}"
+            metrics[name] = interval(mean_of(won_P), prompt_P)
+            metrics[f"{name} at matched length"] = interval(
+                mean_of(won_P[near_P]), [prompt for prompt, near in zip(prompt_P, near_P, strict=True) if near]
+            )
+            metrics[f"{name} by length alone"] = interval(mean_of(longer_P), prompt_P)
+        kinds = np.array([item.kind for item in self.items])
+        for kind in ("hq", "mq", "lq", "mismatch"):
+            rows = np.flatnonzero(kinds == kind)
+            metrics[f"mean score of {kind}"] = interval(mean_of(score_N[rows]), [self.items[i].group for i in rows])
+        graded = kinds != "mq"
+        calibration = reliability(score_N[graded], (kinds[graded] == "hq").astype(np.float64))
+        return Verdict(
+            metrics, {"of": "the score as a probability of hq among hq, lq, mismatch"} | calibration, len(self.report)
+        )
+
+    def _pairs(self, better: str, worse: str) -> tuple[list[int], list[int]]:
+        """Numbers of items to compare: all pairs within a prompt."""
+        by_kind: dict[tuple[int, str], list[int]] = {}
+        for row, item in enumerate(self.items):
+            by_kind.setdefault((item.group, item.kind), []).append(row)
+        found = [
+            pair
+            for number in range(len(self.report))
+            for pair in product(by_kind.get((number, better), ()), by_kind.get((number, worse), ()))
+        ]
+        return [pair[0] for pair in found], [pair[1] for pair in found]

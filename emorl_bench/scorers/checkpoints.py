@@ -1,0 +1,184 @@
+"""Models that judge as they are: found, checked, loaded once per process and device, read in batches of like length.
+
+Only safetensors are read, and code that a checkpoint brings along is run only where ``trust_remote_code`` says so. A
+classifier whose head is not in its checkpoint would judge at random, so it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.offline import resolve
+from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
+
+DTYPES = ("float32", "bfloat16", "float16")
+KINDS: dict[str, Any] = {"causal": AutoModelForCausalLM, "classifier": AutoModelForSequenceClassification}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in evaluation mode and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+
+    @property
+    def context(self) -> int:
+        """Most tokens that the model reads; what a tokenizer does not limit it states as 1e30."""
+        own = getattr(self.model.config, "max_position_embeddings", None) or 10**9
+        return int(min(own, self.tokenizer.model_max_length))
+
+    @property
+    def pad(self) -> int:
+        """What rows are filled up with: the tokenizer's own, or its end token."""
+        pad = self.tokenizer.pad_token_id
+        return int((self.tokenizer.eos_token_id or 0) if pad is None else pad)
+
+    def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Right-padded ids and mask (B, T)."""
+        ids_BT = self.filled(rows, self.pad)
+        mask_BT = self.filled([[1] * len(row) for row in rows], 0)
+        return {"input_ids": ids_BT, "attention_mask": mask_BT}
+
+    def filled(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
+        """(B, T) int64 on the model's device, ``value`` after each row's end."""
+        width = max(1, *map(len, rows))
+        return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What scorers with a ready model have in common; adds up to a `core.protocols.Scorer` with ``name`` and ``score``.
+
+    ``model`` is a directory, a hub id with its ``revision``, or ``offline:NAME``. ``held_out_model`` is the twin's;
+    without one the same model serves, and the report's held-out score is then no second opinion. ``batch_tokens``
+    bounds how many tokens, padding included, are read at once.
+    """
+
+    model: str
+    revision: str | None = None
+    held_out_model: str | None = None
+    held_out_revision: str | None = None
+    dtype: str = "float32"
+    batch_tokens: int = 4096
+    trust_remote_code: bool = False
+    device: str = "cpu"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def on(self, device: torch.device) -> Self:
+        return replace(self, device=str(device))
+
+    def held_out(self) -> Self:
+        if self.held_out_model is None:
+            return self
+        return replace(self, model=self.held_out_model, revision=self.held_out_revision, held_out_model=None)
+
+    def prepare(self) -> None:
+        """Nothing to train; that both models are there is seen now and not in the report."""
+        for model in (self.model, self.held_out_model):
+            if model is not None:
+                directory(model)
+
+    def fingerprint(self) -> str:
+        directory(self.model)
+        return f"{type(self).__name__}-{encoder_hash(self.model, self.revision)}"
+
+    def loaded(self, kind: str) -> Loaded:
+        return load(kind, self.model, self.revision, self.trust_remote_code, self.device, self.dtype)
+
+
+def directory(model: str) -> str:
+    """The local directory of a model, or the hub id as it is.
+
+    Raises:
+        UserError: there is no such directory, or it holds no model in safetensors.
+    """
+    place = resolve(model)
+    path = Path(place).expanduser()
+    if not path.is_dir():
+        if path.is_absolute() or place.startswith((".", "~")) or place.count("/") > 1:
+            raise UserError(f"scorer model={model}: there is no such directory; give a model directory or a hub id")
+        return place
+    if not (path / "config.json").is_file():
+        raise UserError(f"scorer model={model}: no config.json in it; give the directory of a transformers model")
+    if not any(path.glob("*.safetensors")):
+        raise UserError(
+            f"scorer model={model}: no *.safetensors in it; only safetensors are loaded, "
+            "write them with save_pretrained(DIRECTORY, safe_serialization=True)"
+        )
+    return str(path)
+
+
+@lru_cache(maxsize=6)
+def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, device: str, dtype: str) -> Loaded:
+    """A ``causal`` model, a ``classifier`` or an ``encoder``.
+
+    Raises:
+        UserError: it cannot be fetched or read, or it is not of this kind.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"scorer dtype={dtype}: unknown{did_you_mean(dtype, DTYPES)}")
+    place = directory(model)
+    if kind == "encoder":
+        encoder, tokenizer = load_encoder(model, revision)
+        return Loaded(encoder.eval().requires_grad_(False).to(device, getattr(torch, dtype)), tokenizer)
+    logging.disable_progress_bar()
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        read, info = KINDS[kind].from_pretrained(
+            place, use_safetensors=True, dtype=getattr(torch, dtype), output_loading_info=True, **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"scorer model={model}: could not be loaded ({reason}); "
+            "without a hub give a local directory or offline:smollm2_135m"
+        ) from error
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(
+            f"scorer model={model}: its checkpoint has no {missing[0]}, so this {kind} would judge at random; "
+            f"give a checkpoint that was trained as a {kind}"
+        )
+    loaded = Loaded(read.eval().requires_grad_(False).to(device), tokenizer)
+    if read.config.pad_token_id is None:
+        read.config.pad_token_id = loaded.pad  # by which decoders with a classifying head find a row's last token
+    return loaded
+
+
+def in_batches(rows: Sequence[Sequence[int]], batch_tokens: int, judge: Callable[[list[int]], Tensor]) -> Tensor:
+    """(B,) float32 on the CPU: ``judge`` of the rows' places, asked for rows of like length together."""
+    values_B = torch.zeros(len(rows))
+    with torch.no_grad():
+        for picks in batches(list(map(len, rows)), batch_tokens):
+            values_B[picks] = judge(picks).float().cpu()
+    return values_B
+
+
+def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Places of the rows from short to long, cut where rows times the longest would exceed ``batch_tokens``."""
+    picks: list[int] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if picks and (len(picks) + 1) * lengths[place] > batch_tokens:
+            yield picks
+            picks = []
+        picks.append(place)
+    if picks:
+        yield picks

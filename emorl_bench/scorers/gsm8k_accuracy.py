@@ -1,0 +1,34 @@
+"""Is the last number of the response the reference answer? 1 or 0; not applicable where the task has no reference.
+
+The measure of GSM8K (Cobbe et al., arXiv 2110.14168) as CORY (arXiv 2410.06101) rewards it. A reference may be a bare
+number or a worked answer that ends in ``#### number``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from emorl_bench.core.types import Example
+from emorl_bench.scorers.rule import Rule
+
+NUMBER = re.compile(r"(?:(?<![\w.)])[-−])?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<!\d)\.\d+")
+
+
+@dataclass(frozen=True)
+class Gsm8kAccuracy(Rule):
+    name: str = "gsm8k_accuracy"
+
+    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> list[float | None]:
+        """B of 1.0, 0.0, or None where the example has no reference number."""
+        wanted = [None if e.answer is None else last_number(e.answer) for e in examples]
+        pairs = zip(wanted, responses, strict=True)
+        return [None if number is None else float(last_number(response) == number) for number, response in pairs]
+
+
+def last_number(text: str) -> Decimal | None:
+    """``1,000``, ``$1000.00`` and ``1000`` are one number; a hyphen between digits is no minus."""
+    found = NUMBER.findall(text)
+    return Decimal(found[-1].replace(",", "").replace("$", "").replace("−", "-")) if found else None

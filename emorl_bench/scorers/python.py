@@ -1,0 +1,76 @@
+"""A score from a user's own function: ``function(prompts, responses)`` gives a number, or None, for each response."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.types import Example
+from emorl_bench.scorers.rule import Rule
+
+
+@dataclass(frozen=True)
+class Python(Rule):
+    """``function`` is a dotted path, ``my.module.fn``; its results lie within ``low`` and ``high``.
+
+    It gets two lists of texts and must not depend on which others are in them: a text is asked about once.
+    """
+
+    function: str
+    low: float = 0.0
+    high: float = 1.0
+    name: str = "python"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    def prepare(self) -> None:
+        """Import it now, and not in the middle of a run."""
+        self._function()
+
+    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> list[float | None]:
+        """B numbers, None for what it does not apply to.
+
+        Raises:
+            UserError: it cannot be imported, fails, or does not give one number or None for each response.
+        """
+        function = self._function()
+        try:
+            scores = list(function([e.prompt for e in examples], list(responses)))
+            return [None if score is None else float(score) for score in scores]
+        except Exception as error:  # whatever somebody's code may raise
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(
+                f"scorer {self.name}: function={self.function} failed ({reason}); mend the function"
+            ) from error
+
+    def fingerprint(self) -> str:
+        """Of its module's source, as far as there is one."""
+        function = self._function()
+        try:
+            source = inspect.getsource(inspect.getmodule(function) or function)
+        except (OSError, TypeError):  # built into an extension module
+            source = ""
+        return f"{self.function}-{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+
+    def _function(self) -> Callable[[list[str], list[str]], Sequence[Any]]:
+        if self.low >= self.high:
+            raise UserError(f"scorer {self.name}: low={self.low}, high={self.high}: low must be below high")
+        module, _, attribute = self.function.rpartition(".")
+        try:
+            function = getattr(importlib.import_module(module), attribute)
+        except Exception as error:  # whatever importing somebody's module may raise
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(
+                f"scorer {self.name}: function={self.function}: cannot be imported ({reason}); "
+                "give a dotted path such as my.module.fn, with its directory on PYTHONPATH"
+            ) from error
+        if not callable(function):
+            raise UserError(f"scorer {self.name}: function={self.function}: is not a function")
+        return function  # type: ignore[no-any-return]

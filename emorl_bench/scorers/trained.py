@@ -1,0 +1,133 @@
+"""What the trained scorers share: a twin, artefacts that are trained when first asked for, and reading in batches.
+
+The files beside this one say what each objective learns from (`study`); how is in `emorl_bench.scorer_training`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.types import Example
+from emorl_bench.data.splitting import Division
+from emorl_bench.scorer_training import artefacts
+from emorl_bench.scorer_training.loop import read
+from emorl_bench.scorer_training.nets import ScorerNet, scores
+from emorl_bench.scorer_training.settings import Settings
+from emorl_bench.scorer_training.study import Study
+
+PARTS = {"train": "scorer", "held_out": "held_out"}  # twin -> part of a corpus that it learns from
+JUDGED_ON = ("select", "report")  # parts that neither twin learns from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Settings, ABC):
+    """A scorer whose fields are the settings of its training.
+
+    ``twin`` is ``train``, or ``held_out``: another part of the corpus, another seed and, where ``held_out_encoder`` is
+    given, another encoder. ``data_dir`` holds the corpus; it is needed to know which weights are meant, not only to
+    train them. Wrong settings are said when the scorer is first used, not when it is built.
+    """
+
+    data_dir: str | None
+    held_out_encoder: str | None = None
+    twin: str = "train"
+    device: str = "cpu"
+
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
+
+    @abstractmethod
+    def study(self) -> Study:
+        """What this twin learns and is judged by; reads the corpus."""
+
+    def check(self, owner: str) -> None:
+        super().check(owner)
+        if self.twin not in PARTS:
+            raise UserError(f"scorer {owner}: twin={self.twin}: unknown{did_you_mean(self.twin, PARTS)}")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def on(self, device: torch.device) -> Self:
+        return replace(self, device=str(device))
+
+    def held_out(self) -> Self:
+        return replace(self, twin="held_out")
+
+    def prepare(self) -> None:
+        """Train what is not in the cache, with progress."""
+        self.train()
+
+    def train(self, *, afresh: bool = False) -> Path:
+        """The directory of weights and card, trained first where it is absent, or ``afresh``."""
+        return artefacts.ensure(self._order(), _study(self._plain()), afresh=afresh)
+
+    def place(self) -> Path:
+        """Where weights and card lie, or will lie."""
+        order = self._order()
+        return artefacts.place(order, _study(self._plain()).data["fingerprint"])
+
+    def fingerprint(self) -> str:
+        """Of settings, data and encoder; the trained weights need not be there."""
+        return f"{self.name}-{self.twin}-{self.place().name}"
+
+    @torch.no_grad()
+    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
+        """(B,) in [0, 1]; silence is no answer and scores 0, whatever a net makes of it."""
+        net, tokenizer = _net(self)
+        said = [i for i, response in enumerate(responses) if response.strip()]
+        score_B = torch.zeros(len(responses))
+        if said:
+            texts = [(examples[i].prompt, responses[i]) for i in said]
+            score_B[said] = scores(read(net, tokenizer, texts, self))
+        return score_B
+
+    def part(self) -> str:
+        return PARTS[self.twin]
+
+    def described(self, corpus: str, division: Division[Any], judged_on: str = "") -> dict[str, Any]:
+        """What the card says of the data."""
+        return {
+            "corpus": corpus,
+            "part": self.part(),
+            "judged_on": judged_on or " + ".join(JUDGED_ON),
+            "rows": {name: len(rows) for name, rows in division.parts.items()},
+            "removed": dict(division.removed),
+            "fingerprint": division.fingerprint,
+        }
+
+    def _order(self) -> artefacts.Order:
+        self.check(self.name)
+        held_out = self.twin == "held_out"
+        encoder = (held_out and self.held_out_encoder) or self.encoder
+        settings = replace(self._plain(), encoder=encoder, seed=self.seed + held_out)
+        return artefacts.Order(self.name, self.twin, settings, self.device)
+
+    def _plain(self) -> Self:
+        return replace(self, device="cpu")
+
+
+def judged(parts: Mapping[str, Sequence[Any]]) -> list[Any]:
+    return [row for name in JUDGED_ON for row in parts[name]]
+
+
+@lru_cache(maxsize=8)  # a run asks several times, and a corpus may have 25,000 reviews
+def _study(scorer: Trained) -> Study:
+    return scorer.study()
+
+
+@lru_cache(maxsize=16)
+def _net(scorer: Trained) -> tuple[ScorerNet, Any]:
+    order, study = scorer._order(), _study(scorer._plain())
+    return artefacts.load_net(order, artefacts.ensure(order, study), study.subject.outputs)
