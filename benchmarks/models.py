@@ -166,7 +166,7 @@ def random_setting(
 
 def endless_bank(model: Any, tokenizer: Any, family: str, longest: int, device: torch.device) -> AdapterBank:
     backbone = BACKBONES[family](model, tokenizer, AdapterSettings(rank=RANK, alpha=4.0 * RANK), longest)
-    backbone.eos = NEVER
+    backbone.eos, backbone.other_ends = NEVER, []
     return AdapterBank(Decoder(backbone, Ledger(device)), seed=0)
 
 

@@ -154,6 +154,14 @@ def test_ppo_skips_the_minibatches_that_teach_nothing_and_stays_finite() -> None
     assert all(v.isfinite().all() for v in policy.adapter().values())
 
 
+def test_scst_learns_from_a_single_row_and_says_finite_numbers() -> None:
+    rollout, rewards_B = rolled(), torch.full((12,), NAN)
+    rewards_B[3] = 1.0
+    metrics = Scst().learner(shaken(make_bank("gpt2"), 1), Ledger()).step(rollout, rewards_B, stream(3))
+    assert metrics["advantage_std"] == 0  # its group's mean is itself
+    assert all(map(math.isfinite, metrics.values()))
+
+
 def test_silenced_rows_have_no_tokens() -> None:
     rollout = rolled()
     teaches_B = torch.arange(12) % 2 == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,11 @@ import torch
 from conftest import VOCABULARY, make_bank, shaken, tiny_model, word_prompts, word_tokenizer
 from hydra import compose, initialize_config_dir
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import Parameter
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2LMHeadModel
 
+from benchmarks import recompute
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import ForwardBackward
 from emorl_bench.core.types import Rollout, Sampling
@@ -115,26 +115,11 @@ def test_the_backward_pass_drops_what_the_forward_pass_dropped(architecture: str
     assert abs(float(loss(seed=8).detach()) - float(value.detach())) > 1e-2  # something is dropped
 
 
-def saved_bytes(act: Callable[[], Tensor]) -> int:
-    """Bytes of the distinct storages that a pass keeps for its backward pass, weights of the model left out."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, Parameter):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        hold = act()
-        assert hold.requires_grad
-    return sum(kept.values())
-
-
 def test_fewer_activations_are_kept(architecture: str) -> None:
     kept = []
     for bank in banks(architecture):
         said, policies = rollouts(bank, 3), experts(bank, 3)
-        kept.append(saved_bytes(partial(hidden_together, policies, said)))
+        kept.append(recompute.saved_bytes(partial(hidden_together, policies, said)))
     assert kept[1] < kept[0] / 3
 
 
@@ -161,7 +146,7 @@ def step(bank: AdapterBank, rule: Scst | Ppo) -> dict[str, Tensor]:
     return {**learner.state_dict(), **policy.adapter(), **{k: torch.tensor(v) for k, v in metrics.items()}}
 
 
-@pytest.mark.parametrize("rule", [Scst(kl_coefficient=0.1), Ppo(epochs=2, minibatches=2)], ids=["scst", "ppo"])
+@pytest.mark.parametrize("rule", [Scst(kl_coefficient=0.1), Ppo(epochs=1, minibatches=2)], ids=["scst", "ppo"])
 def test_a_training_step_is_the_same(architecture: str, rule: Scst | Ppo) -> None:
     plain, recomputed = (step(bank, rule) for bank in banks(architecture))
     assert plain.keys() == recomputed.keys()
@@ -218,3 +203,14 @@ def test_a_model_without_blocks_is_refused() -> None:
     bank.backbone.model.config = GPT2LMHeadModel.config_class()
     with pytest.raises(UserError, match=r"model.gradient_checkpointing=true: a gpt2 does not say what its blocks are"):
         bank.backbone.recompute()
+
+
+def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "record.json"
+    recompute.main(["--quick", "--repeats", "1", "--shapes", "tiny_llama", "--out", str(out)])
+    ratios = json.loads(capsys.readouterr().out.splitlines()[-1])["ratios"]
+    assert ratios.keys() == {"time_tiny_llama", "saved_tiny_llama"}
+    assert ratios["saved_tiny_llama"] > 3
+    assert json.loads(out.read_text())["ratios"].keys() == ratios.keys()
+    with pytest.raises(UserError, match="--sides=fast: known are plain, recomputed, compiled"):
+        recompute.main(["--sides", "fast"])

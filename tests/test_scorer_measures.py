@@ -11,7 +11,7 @@ from scipy.stats import kendalltau, spearmanr
 
 from emorl_bench.scorer_training import metrics
 from emorl_bench.scorer_training.levels import Graded, shuffled, with_shuffled
-from emorl_bench.scorer_training.losses import cumulative, margin_ranking
+from emorl_bench.scorer_training.losses import MARGINS, cumulative, logistic_ranking, margin_ranking, pairs_of
 from emorl_bench.scorer_training.ranking import Group, Ranking
 from emorl_bench.scorer_training.study import bucketed
 
@@ -24,13 +24,30 @@ def test_the_margin_loss_is_the_mean_over_every_pair_of_a_prompts_own_responses(
 
     by_hand = mean([(0, 1)], 0.5) + mean([(1, 2), (1, 3)], 0.5) + mean([(0, 2), (0, 3)], 1.0)
     by_hand += mean([(0, 4)], 1.0) + mean([(1, 4)], 0.5)
-    assert float(margin_ranking(groups)) == pytest.approx(by_hand, abs=1e-12)
+    pairs = pairs_of([["hq", "mq", "lq", "lq", "mismatch"]] * 7)
+    assert float(margin_ranking(groups.flatten(), pairs)) == pytest.approx(by_hand, abs=1e-6)
+    assert len(pairs.margin_E) == 7 * 7
+
+
+def test_every_pair_of_a_whole_prompt_counts_and_kinds_count_the_same_in_every_prompt() -> None:
+    kinds = [["hq", "hq", "mq", "lq", "lq", "lq", "mismatch"], ["lq", "hq", "mq"]]
+    values = torch.tensor([2.0, 0.1, 0.4, -1.0, 0.3, 0.2, -0.5, 0.7, 0.6, -0.2])
+    total, start = 0.0, 0
+    for own in kinds:
+        at = {kind: [float(values[start + i]) for i, k in enumerate(own) if k == kind] for kind in set(own)}
+        for better, worse, margin in MARGINS:
+            terms = [np.log1p(np.exp(w - b)) * margin for b in at.get(better, []) for w in at.get(worse, [])]
+            total += float(np.mean(terms)) / 2 if terms else 0.0
+        start += len(own)
+    assert float(logistic_ranking(values, pairs_of(kinds))) == pytest.approx(total, abs=1e-6)
 
 
 def test_the_losses_have_the_gradients_of_their_values() -> None:
     rng = torch.Generator().manual_seed(1)
-    five = torch.rand(3, 5, dtype=torch.float64, generator=rng).requires_grad_()
-    assert torch.autograd.gradcheck(margin_ranking, (five,))
+    values = torch.rand(15, dtype=torch.float64, generator=rng).requires_grad_()
+    pairs = pairs_of([["hq", "mq", "lq", "lq", "mismatch"]] * 3)
+    for loss in (margin_ranking, logistic_ranking):
+        assert torch.autograd.gradcheck(lambda x, loss=loss: loss(x, pairs), (values,))
     logits = torch.randn(6, 2, dtype=torch.float64, generator=rng).requires_grad_()
     level, weight = torch.tensor([0, 1, 2, 2, 1, 0]), torch.rand(6, dtype=torch.float64, generator=rng)
     assert torch.autograd.gradcheck(lambda x: cumulative(x, level, weight), (logits,))

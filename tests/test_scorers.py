@@ -157,7 +157,7 @@ def test_a_reward_model_reads_the_chat(models: dict[str, str]) -> None:
 def test_a_long_chat_keeps_its_template_and_response(models: dict[str, str]) -> None:
     long = " ".join(f"w{4 + i % 36}" for i in range(300))
     scorer = RewardModel(model=models["chat"], max_tokens=40)
-    loaded = scorer.loaded("classifier")
+    loaded = scorer.loaded()
     ((row,), _) = scorer._rows(loaded, [long], ["w8 w9"])
     assert len(row) <= 40
     text = loaded.tokenizer.decode(row)

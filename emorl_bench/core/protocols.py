@@ -176,7 +176,7 @@ class Bench:
     train: Sequence[Example]
     select: Sequence[Example]
     objectives: tuple[str, ...]  # K names
-    score: Callable[[Rollout], Tensor]  # -> (B, K), metered, checked
+    score: Callable[[Rollout], Tensor]  # -> (B, K), metered, checked; NaN: does not apply
     new_policy: Callable[[str], Policy]  # a fresh adapter under this name
     update: UpdateRule
     reward: str  # "linear" or "log": the shape of a score inside a reward

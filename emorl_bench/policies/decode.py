@@ -189,7 +189,7 @@ class Decoder:
                 token_L, logp_L = self._next(plan, part, tree, hidden_NRH, t)
                 said = mine_O[tree.output_L]
                 spoken.ids[said, t], spoken.mask[said, t], spoken.logprobs[said, t] = token_L, True, logp_L
-                tokens_R, moves = tree.grow(token_L, token_L == self.backbone.eos, self.backbone.vocabulary)
+                tokens_R, moves = tree.grow(token_L, self.backbone.ended(token_L), self.backbone.vocabulary)
                 if not tree.rows or t + 1 == steps:
                     break
                 if self.ranks.in_step:

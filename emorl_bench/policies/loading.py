@@ -97,8 +97,9 @@ def load_backbone(
 
 
 def _with_weights(auto: Any, source: ModelSource, place: str, dtype: torch.dtype) -> Any:
-    options = {} if source.attention is None else {"attn_implementation": source.attention}
-    options |= {"dtype": dtype, "trust_remote_code": source.trust_remote_code}
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": source.trust_remote_code}
+    if source.attention is not None:
+        options["attn_implementation"] = source.attention
     with explained(source.path, "its weights"):
         model, report = auto.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
     if missing := sorted(report["missing_keys"]):  # transformers would draw them at random

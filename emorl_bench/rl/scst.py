@@ -35,6 +35,7 @@ def scst_loss(logprobs_BT: Tensor, advantages_B: Tensor) -> Tensor:
 class Scst:
     """Settings of the rule. ``kl_coefficient`` subtracts that much reward per nat of ``log pi - log pi_ref``.
 
+    At 0 the base model makes no pass during training: KL is then known from the report alone.
     ``train_on`` and ``end_token`` bring back what the release does (`rl.trained_on`); KL is of what was sampled.
     """
 
@@ -67,23 +68,27 @@ class _ScstLearner:
             return {}
         rollout = silenced(rollout, teaches_B)
         micro_batch, rows, total = self.rule.micro_batch, int(teaches_B.sum()), 0.0
-        reference_BT = yield from reference_logprobs(self.policy, rollout, micro_batch)
-        kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
-        rewards_B = rewards_B.to(kl_B.device) - self.rule.kl_coefficient * kl_B
+        rewards_B = rewards_B.to(teaches_B.device)
+        metrics: dict[str, float] = {}
+        if self.rule.kl_coefficient:
+            reference_BT = yield from reference_logprobs(self.policy, rollout, micro_batch)
+            kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
+            rewards_B = rewards_B - self.rule.kl_coefficient * kl_B
+            metrics["kl"] = kl_B[teaches_B].mean().item()
         advantages_B = group_advantages(rewards_B, rollout.group_size)
         if self.rule.train_on == "text":
             rollout = respelt(self.policy, rollout)
         if not self.rule.end_token:
             rollout = without_end(self.policy, rollout)
         for picks in micro_batches(rollout, micro_batch, ranks=self.policy.ranks):
-            metrics = yield self._gradient(rollout.rows(picks), advantages_B[picks] / rows)
-            total += metrics["loss"]
-        loss = self.policy.ranks.totals({"loss": total})
-        norm = self.optimiser.step()
+            part = yield self._gradient(rollout.rows(picks), advantages_B[picks] / rows)
+            total += part["loss"]
+        metrics |= self.policy.ranks.totals({"loss": total})
+        metrics["grad_norm"] = self.optimiser.step()
+        metrics["advantage_std"] = advantages_B[teaches_B].std(correction=int(rows > 1)).item()
         self.ledger.current.optimiser_steps += 1
         self.ledger.current.trained_tokens += rollout.tokens
-        kl_B, advantages_B = kl_B[teaches_B], advantages_B[teaches_B]
-        return {**loss, "kl": kl_B.mean().item(), "grad_norm": norm, "advantage_std": advantages_B.std().item()}
+        return metrics
 
     def _gradient(self, part: Rollout, advantages_B: Tensor) -> ForwardBackward:
         def loss(hidden_BTH: Tensor) -> tuple[Tensor, Metrics]:

@@ -105,7 +105,7 @@ class SamplingConfig:
 
 @dataclass
 class PreferencesConfig:
-    divisions: int = MISSING  # the grid of preferences has this many steps along each edge of the simplex; 0: the centre
+    divisions: int = MISSING  # steps of the grid along each edge of the simplex; 0: the centre alone
 
 
 @dataclass

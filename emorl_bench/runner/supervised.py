@@ -188,7 +188,7 @@ def tokenizer_of(config: Config) -> Any:
     return tokenizer
 
 
-class _Shown(TrainerCallback):
+class _Shown(TrainerCallback):  # type: ignore[misc]
     """The trainer's progress as ours: rate, time left, and the loss once it is known."""
 
     def __init__(self, steps: Steps) -> None:

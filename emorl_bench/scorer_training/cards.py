@@ -79,7 +79,7 @@ def truncated(tokenizer: Any, texts: list[Text] | Any, settings: Settings) -> fl
 def machine(device: str) -> dict[str, Any]:
     return {
         "system": platform.platform(),
-        "processor": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor(),
+        "processor": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device,

@@ -8,8 +8,8 @@ response alone would get right.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import product
 
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.seeds import seed_for
-from emorl_bench.scorer_training.losses import margin_ranking
+from emorl_bench.scorer_training.losses import Pairs, logistic_ranking, margin_ranking, pairs_of
 from emorl_bench.scorer_training.metrics import NEAR_WORDS, interval, mean_of, reliability, wins, words
 from emorl_bench.scorer_training.nets import Text, scores
 from emorl_bench.scorer_training.study import Batch, Verdict, bucketed
 
-FIVE = 5
+KINDS = ("hq", "mq", "lq")
 COMPARED = (("hq", "lq"), ("hq", "mismatch"), ("hq", "mq"), ("mq", "lq"))
 MISMATCHES = 4  # responses to other prompts that a report prompt is judged with
 
@@ -49,10 +49,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Ranking:
-    """`Subject` over groups. An epoch shows every prompt once, with responses drawn anew."""
+    """`Subject` over groups. An epoch shows every prompt once.
+
+    ``whole``: with all its responses and two of other prompts, each pair of which counts; otherwise with five as in the
+    paper, [hq, mq, lq, lq, mismatch], drawn anew. ``logistic`` weighs `logistic_ranking` beside PAIR's loss.
+    """
 
     train: Sequence[Group]
     report: Sequence[Group]
+    whole: bool = False
+    logistic: float = 0.0
     outputs: int = 1
 
     @property
@@ -61,22 +67,36 @@ class Ranking:
 
     def batches(self, size: int, rng: random.Random) -> Iterator[Batch]:
         for picks in bucketed([len(group.prompt) for group in self.train], size, rng):
-            texts = [text for i in picks for text in self._five(i, rng)]
-            yield Batch(texts, lambda logits_BO: margin_ranking(torch.sigmoid(logits_BO).view(-1, FIVE)))
+            shown = [self._shown(i, rng) for i in picks]
+            texts = [(self.train[i].prompt, text) for i, rows in zip(picks, shown, strict=True) for _, text in rows]
+            yield Batch(texts, self._loss(pairs_of([[kind for kind, _ in rows] for rows in shown])))
 
-    def _five(self, number: int, rng: random.Random) -> list[Text]:
+    def _shown(self, number: int, rng: random.Random) -> list[tuple[str, str]]:
+        """Kinds and responses."""
         own = self.train[number]
-        other = self.train[(number + rng.randrange(1, len(self.train))) % len(self.train)]
+        others = [self.train[(number + rng.randrange(1, len(self.train))) % len(self.train)] for _ in range(2)]
+        mismatched = [("mismatch", rng.choice(other.hq)) for other in others]
+        if self.whole:
+            return [*((kind, text) for kind in KINDS for text in getattr(own, kind)), *mismatched]
         worst = rng.sample(own.lq, 2) if len(own.lq) > 1 else own.lq * 2
-        responses = [rng.choice(own.hq), rng.choice(own.mq), *worst, rng.choice(other.hq)]
-        return [(own.prompt, response) for response in responses]
+        drawn = [("hq", rng.choice(own.hq)), ("mq", rng.choice(own.mq)), *(("lq", text) for text in worst)]
+        return [*drawn, mismatched[0]]
+
+    def _loss(self, pairs: Pairs) -> Callable[[Tensor], Tensor]:
+        def loss(logits_BO: Tensor) -> Tensor:
+            there = Pairs(*(getattr(pairs, field.name).to(logits_BO.device) for field in fields(pairs)))
+            value_B = logits_BO[:, 0]
+            total = margin_ranking(torch.sigmoid(value_B), there)
+            return total + self.logistic * logistic_ranking(value_B, there) if self.logistic else total
+
+        return loss
 
     @cached_property
     def items(self) -> list[Item]:
         """Every response of the report prompts, and good responses to other prompts; the same at every call."""
         found = []
         for number, group in enumerate(self.report):
-            for kind in ("hq", "mq", "lq"):
+            for kind in KINDS:
                 found += [Item(number, kind, (group.prompt, response)) for response in getattr(group, kind)]
             rng = random.Random(seed_for(0, "mismatch", group.prompt))
             others = [g for g in self.report if g is not group]
@@ -104,7 +124,7 @@ class Ranking:
             )
             metrics[f"{name} by length alone"] = interval(mean_of(longer_P), prompt_P)
         kinds = np.array([item.kind for item in self.items])
-        for kind in ("hq", "mq", "lq", "mismatch"):
+        for kind in (*KINDS, "mismatch"):
             rows = np.flatnonzero(kinds == kind)
             metrics[f"mean score of {kind}"] = interval(mean_of(score_N[rows]), [self.items[i].group for i in rows])
         graded = kinds != "mq"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -77,6 +77,7 @@ class Judge:
     batch_tokens: int = 4096
     trust_remote_code: bool = False
     device: str = "cpu"
+    kind: ClassVar[str]  # of `KINDS`, or encoder
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -91,17 +92,17 @@ class Judge:
         return replace(self, model=self.held_out_model, revision=self.held_out_revision, held_out_model=None)
 
     def prepare(self) -> None:
-        """Nothing to train; that both models are there is seen now and not in the report."""
-        for model in (self.model, self.held_out_model):
-            if model is not None:
-                directory(model)
+        """Nothing to train; a model that is absent, or of another kind, is seen now and not after the first answers."""
+        if self.held_out_model is not None:
+            directory(self.held_out_model)
+        self.loaded()
 
     def fingerprint(self) -> str:
         directory(self.model)
         return f"{type(self).__name__}-{encoder_hash(self.model, self.revision)}"
 
-    def loaded(self, kind: str) -> Loaded:
-        return load(kind, self.model, self.revision, self.trust_remote_code, self.device, self.dtype)
+    def loaded(self) -> Loaded:
+        return load(self.kind, self.model, self.revision, self.trust_remote_code, self.device, self.dtype)
 
 
 def directory(model: str) -> str:

@@ -31,6 +31,7 @@ class Fluency(Judge):
     form: str = "log"
     cap: float | None = None
     name: str = "fluency"
+    kind = "causal"
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         """(B,) in [0, 1].
@@ -50,7 +51,7 @@ class Fluency(Judge):
 
     def nll(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         """(B,) mean nats per counted token; infinite where there is none."""
-        loaded = self.loaded("causal")
+        loaded = self.loaded()
         rows, first = self._rows(loaded, [e.prompt for e in examples], responses)
 
         def judge(picks: list[int]) -> Tensor:

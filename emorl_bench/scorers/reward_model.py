@@ -35,6 +35,7 @@ class RewardModel(Judge):
     system: str | None = None
     max_tokens: int = 1024
     name: str = "reward_model"
+    kind = "classifier"
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         """(B,) in [0, 1].
@@ -43,7 +44,7 @@ class RewardModel(Judge):
             UserError: settings that do not fit one another or the model, or a model that cannot be loaded.
         """
         self._check()
-        loaded = self.loaded("classifier")
+        loaded = self.loaded()
         outputs = int(loaded.model.config.num_labels)
         if self.transform == "softmax" and not 0 <= (self.label or 0) < outputs:
             raise UserError(f"scorer {self.name}: label={self.label}: this model has the labels 0 to {outputs - 1}")
@@ -64,8 +65,8 @@ class RewardModel(Judge):
         return torch.where(said_B, in_batches(rows, self.batch_tokens, judge), 0.0)
 
     def prepare(self) -> None:
-        super().prepare()
         self._check()
+        super().prepare()
 
     def _check(self) -> None:
         if self.transform not in TRANSFORMS:

@@ -31,6 +31,7 @@ class Specificity(Judge):
     pooling: str = "mean"
     max_tokens: int = 256
     name: str = "specificity"
+    kind = "encoder"
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         """(B,) in [0, 1].
@@ -56,7 +57,7 @@ class Specificity(Judge):
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """(N, H) float32 on the CPU; a text without a token is the zero vector, at a right angle to all others."""
-        loaded = self.loaded("encoder")
+        loaded = self.loaded()
         most = min(self.max_tokens, loaded.context)
         rows = loaded.tokenizer(list(texts), truncation=True, max_length=most)["input_ids"]
         embedded_NH = torch.zeros(len(rows), loaded.model.config.hidden_size)
