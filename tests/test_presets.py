@@ -1,4 +1,4 @@
-"""The presets of conf/experiment and the sweeps: they compose, fit the methods, keep the papers' accounting, and run."""
+"""The presets of conf/experiment and the sweeps: they compose, keep the papers' accounting, and run."""
 
 from __future__ import annotations
 

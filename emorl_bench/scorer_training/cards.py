@@ -77,9 +77,10 @@ def truncated(tokenizer: Any, texts: list[Text] | Any, settings: Settings) -> fl
 
 
 def machine(device: str) -> dict[str, Any]:
+    processor = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor()
     return {
         "system": platform.platform(),
-        "processor": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine(),
+        "processor": processor or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device,
