@@ -1,0 +1,134 @@
+"""What the papers say they measured, beside what was measured here and never in one mean with it.
+
+Models, adapters, decoding, scorers and seeds differ from ours; docs/presets.md says how. Nothing here was run by this
+project, and each figure says where it was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.report.read import Comparison
+from emorl_bench.report.tables import Table, all_columns
+
+MARKS = {"text": "", "figure": "ᶠ", "third party": "ᵗ"}  # where a number was found -> its mark in a table
+LEGEND = (
+    "**Published, not run here**: {source}; {setting}. {spread}ᶠ was read off a figure of the authors, ᵗ comes from a "
+    "third party's summary and is unchecked. `here` names the nearest method of these runs, with its own mean over "
+    "seeds; docs/presets.md says what differs."
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published number. ``measure`` is the key of a column of our tables where there is one."""
+
+    measure: str
+    value: float
+    spread: float | None = None
+    found: str = "text"
+
+    def text(self, digits: int) -> str:
+        spread = "" if self.spread is None else f" ± {self.spread:,.{digits}f}"
+        return f"{self.value:,.{digits}f}{spread}{f' {MARKS[self.found]}'.rstrip()}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method as its paper names it. ``here``: methods of this suite that come near, the nearest first."""
+
+    method: str
+    here: tuple[str, ...]
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The figures of one paper. ``spread`` says what its ± is."""
+
+    source: str
+    setting: str
+    entries: tuple[Entry, ...]
+    spread: str = ""
+
+
+def _emorl(
+    method: str, here: tuple[str, ...], reward: tuple[float, float], points: tuple[float, float], *more: Figure
+) -> Entry:
+    both = (Figure("mean_reward", *reward, "figure"), Figure("data_points_max", *points, "figure"))
+    return Entry(method, here, both + more)
+
+
+def _level(name: str, reward: float) -> Entry:
+    return Entry(f"aggregation of {name}", (), (Figure("best_validation_reward", reward, found="figure"),))
+
+
+PUBLISHED: Mapping[str, Published] = {
+    "emorl_2505_02579": Published(
+        source="EMORL (arXiv 2505.02579, SIGDIAL 2025)",
+        setting=(
+            "T5-base on PAIR; EMORL with LoRA and greedy decoding, the others fully fine-tuned and sampled; data "
+            "points are prompts, for EMORL those of the longest of three experts (about 13,209) and of the search "
+            "(135 x 32)"
+        ),
+        spread="Its ± is over 5 seeds. ",
+        entries=(
+            Entry(
+                "T5-base", ("base",), (Figure("mean_reward", 0.3413, 0.0124, "figure"), Figure("data_points_max", 0.0))
+            ),
+            _emorl("Uniform weighted", ("weighted_scst", "weighted_ppo"), (0.8350, 0.0199), (23398, 7390)),
+            _emorl("DynaOpt", (), (0.8262, 0.0291), (31328, 16736)),
+            _emorl("Model soups", ("param_merge",), (0.6965, 0.0276), (18924, 4672)),
+            _emorl(
+                "EMORL",
+                ("emorl_cube", "emorl"),
+                (0.7684, 0.0206),
+                (17529, 1650),
+                Figure("seconds", 6573.0, 147.0),
+                Figure("diversity_2", 0.65, found="third party"),
+            ),
+            _level("hidden states", 0.80),
+            _level("parameters", 0.71),
+            _level("logits", 0.59),
+        ),
+    ),
+    "cory_2410_06101": Published(
+        source="CORY (arXiv 2410.06101, NeurIPS 2024)",
+        setting="GSM8K with a 4-bit Llama-2-7b-chat, pass@1 over 3 seeds, the reward is a right answer alone",
+        entries=(Entry("CORY", ("cory",), (Figure("gsm8k_accuracy", 0.18),)),),
+    ),
+}
+
+
+def published(name: str) -> Published:
+    """The figures of a paper by name.
+
+    Raises:
+        UserError: there are none under it.
+    """
+    if name not in PUBLISHED:
+        raise UserError(f"--published {name}: unknown{did_you_mean(name, PUBLISHED)}")
+    return PUBLISHED[name]
+
+
+def published_table(paper: Published, comparison: Comparison, decoding: str) -> Table:
+    """One row a published figure, and beside it our own where such a method was run and has such a column."""
+    columns = {column.key: column for column in all_columns(comparison)}
+    methods = comparison.methods(decoding)
+    rows = []
+    for entry in paper.entries:
+        here = next((name for name in entry.here if name in methods), None)
+        for figure in entry.figures:
+            column, ours = columns.get(figure.measure), "–"
+            if column is not None and here is not None:
+                ours = f"{here}: {column.text(column.over_seeds(methods[here], decoding))}"
+            title = figure.measure.replace("_", " ") if column is None else column.title
+            digits = 2 if column is None else column.digits
+            rows.append((entry.method, title, figure.text(digits), ours))
+    return Table(("method of the paper", "measure", "published", "here"), tuple(rows))
+
+
+def legend(paper: Published) -> str:
+    return LEGEND.format(source=paper.source, setting=paper.setting, spread=paper.spread)
