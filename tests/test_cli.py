@@ -88,7 +88,7 @@ def test_a_typo_is_answered_without_torch(tmp_path: Path) -> None:
         "try: cli.main()\n"
         "finally: print([m for m in ('torch', 'transformers', 'wandb', 'pyarrow') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=180)
     assert done.returncode == 2
     assert done.stdout.strip() == "[]"
     assert "Traceback" not in done.stderr
@@ -98,6 +98,6 @@ def test_configuration_is_found_from_any_directory_and_never_in_the_working_one(
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "config.yaml").write_text("seed: 77\n")
     command = [sys.executable, "-m", "emorl_bench.cli", "--cfg", "job"]
-    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180, check=True).stdout
     assert "seed: 0" in shown
     assert "_target_: emorl_bench.emorl.Emorl" in shown

@@ -110,5 +110,5 @@ def test_no_job_outlives_its_sweep(tmp_path: Path, blow: signal.Signals) -> None
         pid = note(tmp_path, 5)["pid"]
         assert alive(pid)
         sweep.send_signal(blow)
-        sweep.communicate(timeout=30)
+        sweep.communicate(timeout=120)
     assert within(10, lambda: not alive(pid))

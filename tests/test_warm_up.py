@@ -154,7 +154,7 @@ def test_a_task_without_written_answers_is_refused(tmp_path: Path, data_dir: Pat
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], line: str) -> None:
     command = [sys.executable, "-m", "emorl_bench.warm_up", "model=tiny_gpt2", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=180, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("emorl-warm-up: ")
     assert done.stderr.count("\n") == 1
