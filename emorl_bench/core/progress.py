@@ -49,7 +49,8 @@ class Steps:
     def _line(self) -> str:
         seconds = time.monotonic() - self._started
         rate = (self._done - (self._first or 0.0)) / max(seconds, 1e-9)
-        left = f", at most {(self.total - self._done) / rate:.0f} s left" if rate > 0 else ""
+        # a last batch may end beyond the total
+        left = f", at most {max(0.0, self.total - self._done) / rate:.0f} s left" if rate > 0 else ""
         note = f", {self._note}" if self._note else ""
         return f"{self.label}: {self._done:.0f}/{self.total:.0f} {self.unit}{note}, {rate:.1f}/s{left}"
 
