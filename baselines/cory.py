@@ -18,6 +18,7 @@ from emorl_bench.core.protocols import Bench, Learner, Policy, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Metrics, Rollout
+from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
@@ -65,11 +66,13 @@ class Cory:
         first = agents[pioneer].generate(prompts(bench, step), bench.sampling, stream(bench.seed, "pioneer", step))
         second = self._observe(bench, agents[observer], first, step)
         scores = {pioneer: bench.score(first), observer: bench.score(second)}
+        rewards = {name: weighting.reward(scores[name]) for name in scores}
+        told = [reward_for(learners[n], weighting, scores[n], rewards[n], first.group_size) for n in scores]
         # The sum of both; an answer without a reward counts as its partner's, which keeps the scale of the others.
-        shared_B = 2 * mean_scores(torch.stack([weighting.reward(scores[name]) for name in (pioneer, observer)]))
+        shared_B, told_B = (2 * mean_scores(torch.stack(both)) for both in (list(rewards.values()), told))
         metrics = stated({"reward": mean_scores(shared_B).item()})
         for name, rollout in ((pioneer, first), (observer, second)):
-            update = learners[name].step(rollout, shared_B, stream(bench.seed, name, "update", step))
+            update = learners[name].step(rollout, told_B, stream(bench.seed, name, "update", step))
             seen = describe(bench, rollout, scores[name], shared_B) | dict(update)
             metrics |= {f"{name}/{key}": value for key, value in seen.items()}
         return metrics

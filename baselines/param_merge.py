@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from emorl_bench.core.protocols import Bench, SearchStrategy, Solution
-from emorl_bench.core.solutions import OnePolicy
-from emorl_bench.ensemble.front import SearchedFront
+from emorl_bench.core.protocols import Bench, FrontStrategy, SearchStrategy, Solution
+from emorl_bench.ensemble.front import searched_or_uniform
 from emorl_bench.ensemble.merging import Parameters
 from emorl_bench.rl.experts import expert_bank
 
@@ -22,11 +19,7 @@ from emorl_bench.rl.experts import expert_bank
 class ParamMerge:
     """``search``: how merging weights are found for each preference; ``None`` merges uniformly."""
 
-    search: SearchStrategy | None = None
+    search: SearchStrategy | FrontStrategy | None = None
 
     def fit(self, bench: Bench) -> Solution:
-        experts = expert_bank(bench)
-        if self.search is not None:
-            return SearchedFront(bench, experts, Parameters(), self.search)
-        uniform_WM = torch.full((1, len(experts)), 1 / len(experts), dtype=torch.float64)
-        return OnePolicy(Parameters().blend(experts, uniform_WM))
+        return searched_or_uniform(bench, expert_bank(bench), Parameters(), self.search)

@@ -1,7 +1,8 @@
-"""One policy trained on one fixed weighted sum of the scores: what every ensemble must beat.
+"""One policy trained on one weighted sum of the scores: what every ensemble must beat.
 
-`method=weighted_ppo` trains it with PPO, `method=weighted_scst` with the experts' own update rule. It may spend the
-whole budget that EMORL divides among its experts. It answers every preference with the same policy.
+`method=weighted_ppo` trains it with PPO, `method=weighted_scst` with the experts' own update rule; `dynaopt`,
+`c_dynaopt`, `dorb`, `round_robin`, `saw` and `hv_guided` move the weights as they train (`rl.weightings`). It may spend
+the whole budget that EMORL divides among its experts. It answers every preference with the same policy.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ from dataclasses import dataclass
 from emorl_bench.core.protocols import Bench, Solution
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.rl.loop import train
-from emorl_bench.rl.weighting import fixed_weights
+from emorl_bench.rl.weighting import WeightingRule, fixed_weights
 
 
 @dataclass(frozen=True)
 class WeightedPolicy:
-    """``weights``: one for each objective, summing to 1; ``None`` is uniform."""
+    """``weights``: one for each objective, summing to 1; ``None`` is uniform. ``weighting``: how they move, if at all.
+
+    Checkpoints are chosen, and convergence is judged, by ``weights`` as they are given.
+    """
 
     weights: Sequence[float] | None = None
+    weighting: WeightingRule | None = None
 
     def fit(self, bench: Bench) -> Solution:
-        weighting = fixed_weights(self.weights, bench.objectives, bench.reward)
+        preference = fixed_weights(self.weights, bench.objectives, bench.reward)
+        weighting = preference if self.weighting is None else self.weighting.start(bench, preference)
         return OnePolicy(train(bench, bench.new_policy("policy"), weighting, name="policy", budget=bench.budget))

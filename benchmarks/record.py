@@ -39,7 +39,9 @@ class Options:
     extra: Mapping[str, str]
 
 
-def options(name: str, doc: str | None, argv: Sequence[str] | None, extra: Mapping[str, tuple[str, str]]) -> Options:
+def options(
+    name: str, doc: str | None, argv: Sequence[str] | None, extra: Mapping[str, tuple[str, str]], repeats: int = 3
+) -> Options:
     """Parse a command line; ``extra`` is option -> (default, help). Sets torch's threads.
 
     Raises:
@@ -47,7 +49,9 @@ def options(name: str, doc: str | None, argv: Sequence[str] | None, extra: Mappi
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=(doc or "").splitlines()[0])
     parser.add_argument("--threads", type=int, help="threads of torch (default: 1, and 2 for small and larger)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds; a figure is the median over them (default 3)")
+    parser.add_argument(
+        "--repeats", type=int, default=repeats, help=f"rounds; a figure is their median (default {repeats})"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.json", help="where the record goes")
     parser.add_argument("--quick", action="store_true", help="micro sizes: does it run? its numbers mean nothing")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

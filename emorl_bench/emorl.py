@@ -10,22 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Aggregator, Bench, SearchStrategy, Solution
+from emorl_bench.core.protocols import Aggregator, Bench, FrontStrategy, SearchStrategy, Solution
 from emorl_bench.ensemble.front import SearchedFront
 from emorl_bench.rl.experts import expert_bank
 
 
 @dataclass(frozen=True)
 class Emorl:
-    """``aggregator``: where experts are averaged. ``search``: how the weights are found, once for each preference."""
+    """``aggregator``: where experts are averaged. ``search``: how the weights are found, for each preference or for the
+    whole front at once.
+    """
 
     aggregator: Aggregator
-    search: SearchStrategy
+    search: SearchStrategy | FrontStrategy
 
     def fit(self, bench: Bench) -> Solution:
         if len(bench.objectives) < 2:
             raise UserError(
-                f"method=emorl: needs at least 2 objectives, task has only '{bench.objectives[0]}'; "
+                f"a blend of experts needs at least 2 objectives, task has only '{bench.objectives[0]}'; "
                 "use method=single_objective or add objectives to the task"
             )
         return SearchedFront(bench, expert_bank(bench), self.aggregator, self.search)

@@ -28,7 +28,7 @@ def composed(*overrides: str) -> DictConfig:
 
 def needs(option: str, tmp_path: Path) -> list[str]:
     """What an option cannot do without."""
-    if option.startswith(("task=", "experiment=")) and option != "task=reflections":
+    if option.startswith(("task=", "experiment=")) and "data_dir" in composed(option).task:
         rewards = [f"task.scorers.{name}.model=any" for name in ("helpful", "harmless")]
         return [f"task.data_dir={tmp_path}", *(rewards if option == "task=hh" else [])]
     if option in ("model=seq2seq", "model=causal"):

@@ -18,14 +18,21 @@ from emorl_bench.core.types import Sampling, Training
 from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.bank import can_stack, generate_together
 from emorl_bench.rl import lockstep
+from emorl_bench.rl.agro import Agro
 from emorl_bench.rl.experts import expert_bank, expert_dir
+from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.micro_batches import micro_batches, reference_logprobs
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 from emorl_bench.scorers.panel import ScorerPanel
 
-RULES = [Scst(learning_rate=1e-2, kl_coefficient=0.05), Ppo(learning_rate=1e-2, epochs=2, minibatches=2)]
+RULES = [
+    Scst(learning_rate=1e-2, kl_coefficient=0.05),
+    Ppo(learning_rate=1e-2, epochs=2, minibatches=2),
+    Grpo(learning_rate=1e-2, normalise="each", scale="batch", epochs=2, kl_coefficient=0.05),
+    Agro(learning_rate=1e-2, replay_prompts=1),
+]
 SAMPLED = Sampling(8, 1.0, 4)
 COUNTS = ("prompts", "samples", "generated_tokens", "trained_tokens", "optimiser_steps")
 

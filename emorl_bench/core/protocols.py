@@ -85,6 +85,30 @@ class Weighting(Protocol):
     def utility(self, scores_K: Tensor) -> float: ...  # what a mean score vector is worth
 
 
+@runtime_checkable
+class Moving(Weighting, Protocol):
+    """A `Weighting` whose weights change. Its state is never saved: it follows from what `observe` was told, in order,
+    so a run that resumes tells it again.
+    """
+
+    def metrics(self) -> Metrics: ...  # ``weights/<objective>``, and more as ``weighting/...``; NaN: nothing yet
+
+
+@runtime_checkable
+class Separable(Protocol):
+    """A `Weighting` that can be taken apart: ``reward(scores) = weighted(shaped(scores))``."""
+
+    def shaped(self, scores_BK: Tensor) -> Tensor: ...  # (B, K), each objective alone
+    def weighted(self, shaped_BK: Tensor) -> Tensor: ...  # (B,), linear
+
+
+@runtime_checkable
+class Decoupling(Protocol):
+    """A `Learner` that wants each objective on a scale of its own before they are weighted (`rl.decoupling`)."""
+
+    def decoupled(self, shaped_BK: Tensor, group_size: int) -> Tensor: ...  # (B, K)
+
+
 @dataclass(frozen=True)
 class Forward:
     """A learner asks for its policy's hidden states (B, T, H) on these rows, without gradients.
@@ -150,6 +174,21 @@ class SearchStrategy(Protocol):
     """Settings of a search, from config."""
 
     def start(self, experts: int) -> WeightSearch: ...
+
+
+class FrontSearch(Protocol):
+    """A search of the whole front at once: it is told every objective, and answers every preference from that."""
+
+    def ask(self) -> Tensor: ...  # (W, M); W = 0 when the search is over
+    def tell(self, weights_WM: Tensor, scores_WK: Tensor) -> None: ...  # NaN: does not apply
+    def best(self, preference_K: Tensor) -> Tensor: ...  # (M,)
+
+
+@runtime_checkable
+class FrontStrategy(Protocol):
+    """Settings of a search of the whole front, from config."""
+
+    def start_front(self, experts: int) -> FrontSearch: ...
 
 
 class Tracker(Protocol):

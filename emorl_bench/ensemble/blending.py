@@ -19,13 +19,13 @@ from emorl_bench.policies.bank import on_one_base
 from emorl_bench.policies.mixing import Head, Mixing
 
 
-def _of_rows(hidden_MRH: Tensor, row_L: Tensor, head: Head) -> Tensor:
+def of_rows(hidden_MRH: Tensor, row_L: Tensor, head: Head) -> Tensor:
     """(M, L, V) logits of these rows, each projected once."""
     rows, place_L = torch.unique(row_L, return_inverse=True)
     return head(hidden_MRH[:, rows])[:, place_L]
 
 
-def _weighted(values_MLX: Tensor, weights_LM: Tensor) -> Tensor:
+def weighted(values_MLX: Tensor, weights_LM: Tensor) -> Tensor:
     return (values_MLX * weights_LM.T.to(values_MLX)[:, :, None]).sum(0)
 
 
@@ -48,7 +48,7 @@ class HiddenState:
         return Blend(experts, weights_WM, self)
 
     def states(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> Tensor:
-        return _weighted(hidden_MRH[:, row_L], weights_LM)
+        return weighted(hidden_MRH[:, row_L], weights_LM)
 
     def logits(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
         return head(self.states(hidden_MRH, row_L, weights_LM))
@@ -63,7 +63,7 @@ class Logits:
         return None  # there are: those of `HiddenState`, which is what makes it the cheaper form of the same
 
     def logits(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
-        return _weighted(_of_rows(hidden_MRH, row_L, head), weights_LM)
+        return weighted(of_rows(hidden_MRH, row_L, head), weights_LM)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,6 @@ class Probabilities:
 
     def logits(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
         """Log of the weighted mean distribution; weights are brought to sum 1."""
-        logps_MLV = _of_rows(hidden_MRH, row_L, head).log_softmax(-1)
+        logps_MLV = of_rows(hidden_MRH, row_L, head).log_softmax(-1)
         weights_LM = (weights_LM / weights_LM.sum(1, keepdim=True)).to(logps_MLV)
         return torch.logsumexp(logps_MLV + weights_LM.T.log()[:, :, None], dim=0)

@@ -16,8 +16,18 @@ from torch import Tensor
 
 from emorl_bench.core.applicable import mean_scores, or_none, weighted_mean
 from emorl_bench.core.ledger import Cost
-from emorl_bench.core.protocols import Aggregator, Bench, Generator, Policy, SearchStrategy
+from emorl_bench.core.protocols import (
+    Aggregator,
+    Bench,
+    FrontSearch,
+    FrontStrategy,
+    Generator,
+    Policy,
+    SearchStrategy,
+    Solution,
+)
 from emorl_bench.core.seeds import stream
+from emorl_bench.core.solutions import OnePolicy
 
 FILE = "search.jsonl"
 DIGITS = 9  # weights that agree to so many digits are the same direction
@@ -25,14 +35,17 @@ DIGITS = 9  # weights that agree to so many digits are the same direction
 
 @dataclass
 class SearchedFront:
-    """A `Solution` that searches the blend of its experts for each preference, on select prompts, greedily decoded."""
+    """A `Solution` that searches the blend of its experts on select prompts, greedily decoded: for each preference, or
+    once for all of them where the strategy searches the whole front.
+    """
 
     bench: Bench
     experts: Sequence[Policy]
     aggregator: Aggregator
-    strategy: SearchStrategy
+    strategy: SearchStrategy | FrontStrategy
     _found: dict[tuple[float, ...], Tensor] = field(default_factory=dict)  # preference -> weights
     _blends: dict[tuple[float, ...], Generator] = field(default_factory=dict)  # weights -> the one generator of them
+    _front: FrontSearch | None = None  # once it is over
 
     def __post_init__(self) -> None:
         self.evaluations = Evaluations(self.bench, self.experts, self.aggregator)
@@ -45,10 +58,22 @@ class SearchedFront:
         return self._blends.setdefault(tuple(weights_M.tolist()), self.aggregator.blend(self.experts, weights_M[None]))
 
     def _search(self, preference_K: Tensor) -> Tensor:
+        if isinstance(self.strategy, FrontStrategy):
+            self._front = self._front or self._explored(self.strategy)
+            return directions(self._front.best(preference_K)[None])[0]
         search = self.strategy.start(len(self.experts))
         while len(weights_WM := search.ask()):
             search.tell(weights_WM, utilities(self.evaluations.scores(weights_WM, preference_K), preference_K))
         return directions(search.best()[None])[0]
+
+    def _explored(self, strategy: FrontStrategy) -> FrontSearch:
+        """Recorded under the uniform preference, which is the one that a report draws."""
+        objectives = len(self.bench.objectives)
+        uniform_K = torch.full((objectives,), 1 / objectives, dtype=torch.float64)
+        search = strategy.start_front(len(self.experts))
+        while len(weights_WM := search.ask()):
+            search.tell(weights_WM, self.evaluations.scores(weights_WM, uniform_K))
+        return search
 
 
 @dataclass
@@ -110,6 +135,19 @@ class Evaluations:
             for key, scores, utility in zip(keys, scores_WK.tolist(), utility_W, strict=True):
                 row = {"preference": preference_K.tolist(), "weights": key, "utility": utility}
                 file.write(json.dumps(row | {"scores": or_none(scores), "cost": asdict(cost)}) + "\n")
+
+
+def searched_or_uniform(
+    bench: Bench,
+    experts: Sequence[Policy],
+    aggregator: Aggregator,
+    strategy: SearchStrategy | FrontStrategy | None,
+) -> Solution:
+    """The blend of each preference, found by search; without a search the uniform one for all."""
+    if strategy is not None:
+        return SearchedFront(bench, experts, aggregator, strategy)
+    uniform_WM = torch.full((1, len(experts)), 1 / len(experts), dtype=torch.float64)
+    return OnePolicy(aggregator.blend(experts, uniform_WM))
 
 
 def utilities(scores_WK: Tensor, preference_K: Tensor) -> Tensor:

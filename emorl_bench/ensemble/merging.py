@@ -15,6 +15,7 @@ from torch import Tensor
 from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.bank import on_one_base
+from emorl_bench.policies.lora import Adapter, merge
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,6 @@ class Merges:
 class Parameters:
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Merges(experts, weights_WM)
+
+    def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
+        return merge(adapters, weights_M)

@@ -19,6 +19,7 @@ from emorl_bench.core.protocols import Bench, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout
 from emorl_bench.policies.bank import generate_together
+from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.run import TrainingRun
 
@@ -50,14 +51,15 @@ def sample_score_update(bench: Bench) -> Round:
         rngs = [stream(bench.seed, run.name, "rollout", step) for run in runs]
         policies = [run.policies[run.name] for run in runs]
         rollouts = generate_together(policies, prompts(bench, step), bench.sampling, rngs)
-        scores, rewards = [], []
+        scores, rewards, told = [], [], []
         for i, (run, rollout) in enumerate(zip(runs, rollouts, strict=True)):
             with bench.ledger.alone(i):
                 scores.append(bench.score(rollout))
                 rewards.append(run.weighting.reward(scores[-1]))
+            told.append(reward_for(run.learners[run.name], run.weighting, scores[-1], rewards[-1], rollout.group_size))
         learners = [run.learners[run.name] for run in runs]
         rngs = [stream(bench.seed, run.name, "update", step) for run in runs]
-        updates = lockstep(learners, rollouts, rewards, rngs)
+        updates = lockstep(learners, rollouts, told, rngs)
         seen = [describe(bench, *parts) for parts in zip(rollouts, scores, rewards, strict=True)]
         return [shown | dict(metrics) for shown, metrics in zip(seen, updates, strict=True)]
 

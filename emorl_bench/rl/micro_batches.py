@@ -44,10 +44,17 @@ def micro_batches(
 
 def reference_logprobs(policy: Policy, rollout: Rollout, size: int | None) -> Generator[Forward, Any, Tensor]:
     """(B, T) log-probabilities of the rollout under the base model, 0 where masked."""
+    return (yield from forced_logprobs(policy, rollout, size, reference=True))
+
+
+def forced_logprobs(
+    policy: Policy, rollout: Rollout, size: int | None, *, reference: bool = False
+) -> Generator[Forward, Any, Tensor]:
+    """(B, T) log-probabilities of the rollout, whoever spoke it, under the policy as it is now; no gradient."""
     logprobs_BT = torch.zeros_like(rollout.logprobs_BT)
     for picks in micro_batches(rollout, size, ranks=policy.ranks):
         part = rollout.rows(picks)
-        hidden_BTH = yield Forward(part, reference=True)
+        hidden_BTH = yield Forward(part, reference=reference)
         with torch.no_grad():
             logprobs_BT[picks, : hidden_BTH.shape[1]] = token_logprobs(policy.logits(hidden_BTH), part).to(logprobs_BT)
     policy.ranks.sum_([logprobs_BT])  # every row is one rank's

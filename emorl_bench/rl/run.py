@@ -13,7 +13,7 @@ from torch import Tensor
 from emorl_bench.core.applicable import mean_scores, stated
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost, Ledger
-from emorl_bench.core.protocols import Bench, Learner, Policy, Weighting
+from emorl_bench.core.protocols import Bench, Learner, Moving, Policy, Weighting
 from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
@@ -70,6 +70,8 @@ class TrainingRun:
         for phase, cost in Ledger.from_dict(self.progress.cost).items():
             self.bench.ledger.charge(phase, cost)
         for row in self.progress.history:
+            if self.progress.ended is None:
+                self._replay(row)
             self._log(row)
         if self.progress.ended is not None:
             self._deploy_best()
@@ -87,7 +89,7 @@ class TrainingRun:
     def advance(self, metrics: Metrics) -> None:
         """A step is done."""
         self.progress.step += 1
-        self._log({f"train/{self.name}/{k}": v for k, v in metrics.items()} | self._axes())
+        self._log({f"train/{self.name}/{k}": v for k, v in metrics.items()} | self._weights() | self._axes())
 
     def observe(self, scores: Mapping[str, Tensor]) -> None:
         """Mean validation scores (K,) of each policy: keep its best adapter.
@@ -108,8 +110,29 @@ class TrainingRun:
                 self.progress.best[name] = (utility, self.step)
                 self.checkpoint.best[name] = self.policies[name].adapter()
         row[f"eval/{self.name}/utility"] = mean_scores(torch.tensor(utilities, dtype=torch.float64)).item()
+        row |= {f"eval/{self.name}/{key}": value for key, value in self._weights().items()}
         self.progress.history.append(stated(row) | self._axes())
         self._log(self.progress.history[-1])
+
+    def _weights(self) -> dict[str, float]:
+        return stated(self.weighting.metrics()) if isinstance(self.weighting, Moving) else {}
+
+    def _replay(self, row: Mapping[str, float]) -> None:
+        """Bring weights that move to where they were after a recorded validation.
+
+        Raises:
+            UserError: they come out otherwise than recorded, so the run cannot go on as it began.
+        """
+        for name in self.policies:
+            scores = [row.get(f"eval/{name}/{objective}", math.nan) for objective in self.bench.objectives]
+            self.weighting.observe(torch.tensor(scores, dtype=torch.float64))
+        for key, value in self._weights().items():
+            recorded = row.get(f"eval/{self.name}/{key}", value)
+            if not math.isclose(recorded, value, rel_tol=1e-6, abs_tol=1e-9):
+                raise UserError(
+                    f"'{self.name}': {key} was {recorded:g} at step {row['step']:g} and is now {value:g}; "
+                    "install the packages it was begun with, or start it afresh with force=true"
+                )
 
     def save(self) -> None:
         self.bench.ledger.settle()

@@ -50,6 +50,9 @@ class Scst:
     def learner(self, policy: Policy, ledger: Ledger) -> Learner:
         return _ScstLearner(self, policy, ledger)
 
+    def advantages(self, rewards_B: Tensor, group_size: int) -> Tensor:
+        return group_advantages(rewards_B, group_size)
+
 
 class _ScstLearner:
     def __init__(self, rule: Scst, policy: Policy, ledger: Ledger) -> None:
@@ -75,7 +78,7 @@ class _ScstLearner:
             kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
             rewards_B = rewards_B - self.rule.kl_coefficient * kl_B
             metrics["kl"] = kl_B[teaches_B].mean().item()
-        advantages_B = group_advantages(rewards_B, rollout.group_size)
+        advantages_B = self.rule.advantages(rewards_B, rollout.group_size)
         if self.rule.train_on == "text":
             rollout = respelt(self.policy, rollout)
         if not self.rule.end_token:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.protocols import Bench, Weighting
 
 LOG_FLOOR = 1e-4  # EMORL's release clips scores to [1e-4, 1 - 1e-4] before the logarithm
 
@@ -25,8 +27,13 @@ class FixedWeights:
     shape: str = "linear"
 
     def reward(self, scores_BK: Tensor) -> Tensor:
-        shaped_BK = scores_BK.clamp(LOG_FLOOR, 1 - LOG_FLOOR).log() if self.shape == "log" else scores_BK
-        return weighted_mean(shaped_BK, torch.tensor(self.weights, dtype=scores_BK.dtype))
+        return self.weighted(self.shaped(scores_BK))
+
+    def shaped(self, scores_BK: Tensor) -> Tensor:
+        return scores_BK.clamp(LOG_FLOOR, 1 - LOG_FLOOR).log() if self.shape == "log" else scores_BK
+
+    def weighted(self, shaped_BK: Tensor) -> Tensor:
+        return weighted_mean(shaped_BK, torch.tensor(self.weights, dtype=shaped_BK.dtype))
 
     def observe(self, validation_K: Tensor) -> None:
         """Fixed weights do not learn from validation."""
@@ -34,6 +41,12 @@ class FixedWeights:
     def utility(self, scores_K: Tensor) -> float:
         """The weighted mean score: what checkpoints are chosen by and convergence is judged on."""
         return float(weighted_mean(scores_K.double(), torch.tensor(self.weights, dtype=torch.float64)))
+
+
+class WeightingRule(Protocol):
+    """Settings of a weighting that moves, from config; each run starts one of its own."""
+
+    def start(self, bench: Bench, preference: FixedWeights) -> Weighting: ...
 
 
 def one_hot(k: int, of: int, shape: str) -> FixedWeights:

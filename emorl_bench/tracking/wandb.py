@@ -21,6 +21,7 @@ INIT_SECONDS = 15.0
 FINISH_SECONDS = 120.0  # a lost connection must not hold a sweep up; what was not sent stays on disk
 SHOWN = ("samples",)  # tables for reading; per-row scores stay in the run directory, their means are logged
 TABLE_ROWS = 100
+AGAINST_DATA_POINTS = ("tokens", "train/*", "eval/*", "weights/*", "weighting/*", "search/*")  # tokens: the other axis
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Wandb:
             self._run = wandb.init(mode="offline", settings=_settings(), **options)
         self._row = 0
         self._run.define_metric("data_points", hidden=True)
-        for pattern in ("tokens", "train/*", "eval/*", "search/*"):  # tokens: the other axis to choose in a panel
+        for pattern in AGAINST_DATA_POINTS:
             self._run.define_metric(pattern, step_metric="data_points")
 
     def log(self, metrics: Metrics, *, step: int, row: int) -> None:

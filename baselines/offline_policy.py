@@ -1,0 +1,110 @@
+"""One weighted policy that learns from answers which are not its own: off-policy learning at its purest.
+
+With ``file``, from prompts, responses and scores that somebody wrote down, another run's ``samples.jsonl`` among them;
+nothing is generated or scored. Without, from the base model's answers, new ones at every step and at the cost of any
+rollout: the setting in which AGRO (2503.19612, figure 1) is compared with a naive policy gradient (``update=scst``).
+
+By default only answers to training prompts are learnt from: ``samples.jsonl`` holds answers to the prompts that a run
+is graded on. ``prompts=any`` learns from those too, for a file of another task or split; grades on them would be worth
+nothing, and the record says how many lines were taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.protocols import Bench, Policy, Solution
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.solutions import OnePolicy
+from emorl_bench.core.types import Metrics, Rollout
+from emorl_bench.rl.agro import Agro
+from emorl_bench.rl.decoupling import reward_for
+from emorl_bench.rl.loop import describe, prompts, side_by_side, solo
+from emorl_bench.rl.recorded import Recorded
+from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.weighting import fixed_weights
+
+Source = Callable[[int], tuple[Rollout, Tensor]]
+"""Answers and their scores (B, K) for a step."""
+
+
+@dataclass(frozen=True)
+class OfflinePolicy:
+    """``file``: jsonl, ``None`` is the base model's answers. ``prompts``: those of the train split, or any."""
+
+    file: str | None = None
+    weights: Sequence[float] | None = None
+    prompts: Literal["train", "any"] = "train"
+
+    def fit(self, bench: Bench) -> Solution:
+        weighting = fixed_weights(self.weights, bench.objectives, bench.reward)
+        policy = bench.new_policy("policy")
+        source = _base_model(bench, policy) if self.file is None else self._written(bench, policy, Path(self.file))
+
+        def round(runs: Sequence[TrainingRun], step: int) -> list[Metrics]:
+            rollout, scores_BK = source(step)
+            rewards_B, learner = weighting.reward(scores_BK), runs[0].learners["policy"]
+            told_B = reward_for(learner, weighting, scores_BK, rewards_B, rollout.group_size)
+            update = learner.step(rollout, told_B, stream(bench.seed, "policy", "update", step))
+            return [describe(bench, rollout, scores_BK, rewards_B) | dict(update)]
+
+        run = solo(bench, policy, weighting, name="policy", budget=bench.budget)
+        side_by_side(bench, [run], round)
+        return OnePolicy(policy)
+
+    def _written(self, bench: Bench, policy: Policy, file: Path) -> Source:
+        if not isinstance(bench.update, Agro):
+            raise UserError(
+                f"method.file={file}: a file does not say how likely its answers were, which other rules need; "
+                "say update=agro"
+            )
+        recorded = Recorded.read(file, bench.objectives, bench.train if self.prompts == "train" else None)
+        _note(bench, recorded, file)
+
+        def source(step: int) -> tuple[Rollout, Tensor]:
+            rng = stream(bench.seed, "policy", "rollout", step)
+            rollout, scores_BK = recorded.deal(policy, bench.training.batch_prompts, bench.sampling, rng)
+            bench.ledger.current.prompts += (
+                len(rollout.examples) // rollout.group_size
+            )  # data points, though not decoded
+            bench.ledger.current.samples += len(rollout.examples)
+            return rollout, scores_BK
+
+        return source
+
+
+def _base_model(bench: Bench, policy: Policy) -> Source:
+    reference = policy.reference()
+
+    def source(step: int) -> tuple[Rollout, Tensor]:
+        rng = stream(bench.seed, "policy", "rollout", step)
+        rollout = reference.generate(prompts(bench, step), bench.sampling, rng)
+        return rollout, bench.score(rollout)
+
+    return source
+
+
+def _note(bench: Bench, recorded: Recorded, file: Path) -> None:
+    """Keep what was read, and refuse to go on with another file of the same name."""
+    record = bench.dir / "offline.json"
+    read = {
+        "file": str(file),
+        "fingerprint": recorded.fingerprint,
+        "prompts": len(recorded.answers),
+        "answers": sum(len(answers.responses) for answers in recorded.answers),
+        "lines_left_out": recorded.left_out,
+    }
+
+    def note() -> None:
+        if record.exists() and json.loads(record.read_text())["fingerprint"] != recorded.fingerprint:
+            raise UserError(f"method.file={file}: it has changed since this run began; say force=true to start afresh")
+        record.write_text(json.dumps(read, indent=2) + "\n")
+
+    bench.ranks.once(note)

@@ -1,0 +1,76 @@
+"""AIM: a merge that spares the input channels that the base model uses most (2502.02421).
+
+``W' = W + update * (1 - s (1 - omega))``, column by column: s is the mean magnitude of each input of a layer in the
+base model on calibration texts, divided by the layer's largest. ``omega`` 1 leaves the merge as it is, 0 keeps the most
+used channel of each layer as the base has it. It follows any merge; after a soup it stays low-rank: only A is scaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.types import Rollout
+from emorl_bench.ensemble.dense import Merge, OneByOne, check_share
+from emorl_bench.policies.bank import on_one_base
+from emorl_bench.policies.lora import Adapter
+
+
+@dataclass(frozen=True)
+class Aim:
+    """``salience``: (I,) in [0, 1] for each layer; ``merge``: what it follows."""
+
+    salience: Mapping[str, Tensor]
+    omega: float
+    merge: Merge
+
+    def __post_init__(self) -> None:
+        check_share("omega", self.omega, zero=True, one=True)
+
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+        return OneByOne(experts, weights_WM, self)
+
+    def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
+        before = self.merge.merged(adapters, weights_M)
+        kept = {layer: 1 - s_I * (1 - self.omega) for layer, s_I in self.salience.items()}
+        return replace(before, factors={n: (a * kept[n].to(a), b) for n, (a, b) in before.factors.items()})
+
+
+@torch.no_grad()
+def salience(experts: Sequence[Policy], rollout: Rollout) -> dict[str, Tensor]:
+    """Mean magnitude of each layer's input channels in the base model on these texts, its largest brought to 1.
+
+    Rows go one at a time: no padding enters the mean.
+    """
+    decoder, _ = on_one_base(experts)
+    base = experts[0].reference()
+    sums: dict[str, Tensor] = {}
+    with _watching(decoder.backbone.layers, sums):
+        for row in range(len(rollout.examples)):
+            base.hidden(rollout.rows([row]))
+    return {layer: sum_I / sum_I.max().clamp_min(torch.finfo(sum_I.dtype).tiny) for layer, sum_I in sums.items()}
+
+
+@contextmanager
+def _watching(layers: Mapping[str, nn.Module], sums: dict[str, Tensor]) -> Iterator[None]:
+    """Add up the magnitudes of what every layer is given; divided by the layer's largest, sums do for means."""
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def add(_: nn.Module, given: tuple[Any, ...]) -> None:
+            seen_I = given[0].abs().double().flatten(0, -2).sum(0)
+            sums[name] = sums[name] + seen_I if name in sums else seen_I
+
+        return add
+
+    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

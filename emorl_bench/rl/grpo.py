@@ -1,0 +1,164 @@
+"""Group-relative policy optimisation, and its two forms for several objectives; no value head.
+
+- GRPO (DeepSeekMath 2402.03300, eq. 3): objectives are weighted and summed, the sum is centred in its group of samples
+  and divided by its spread there.
+- GDPO (2601.05242): each objective is normalised in its group, then weighted and summed, then scaled over the batch.
+- MO-GRPO (2509.22047): each objective is normalised in its group, then summed, and not scaled again.
+
+Advantages are those of TRL 1.16 (sample standard deviation + 1e-4). Against the papers and TRL: weights sum to 1, also
+in MO-GRPO, whose sum is K times ours; an objective that does not apply to a sample leaves its weight to the others,
+where TRL counts it as 0. The clipped surrogate is PPO's; the KL, where asked for, is the papers' estimator of it in the
+loss, not in the reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.protocols import ForwardBackward, Learner, Policy, Update
+from emorl_bench.core.types import Metrics, Rollout
+from emorl_bench.policies.bank import token_logprobs
+from emorl_bench.rl.advantages import Scale, decoupled, scaled_advantages, silenced
+from emorl_bench.rl.kl import sequence_kl
+from emorl_bench.rl.lockstep import Lockstep
+from emorl_bench.rl.micro_batches import micro_batches, reference_logprobs
+from emorl_bench.rl.optimiser import Optimiser, numbered
+from emorl_bench.rl.ppo import surrogate_loss
+
+Average = Literal["response", "token"]
+
+
+@dataclass(frozen=True)
+class Grpo:
+    """``normalise``: the weighted ``sum``, or ``each`` objective before. ``scale``: what advantages are divided by.
+
+    ``average``: every ``response`` counts alike, as in the paper, or every ``token`` (DAPO 2503.14476). At
+    ``kl_coefficient`` 0 the base model makes no pass.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip_norm: float = 2.0
+    clip: float = 0.2
+    epochs: int = 1
+    minibatches: int = 1
+    normalise: Literal["sum", "each"] = "sum"
+    scale: Scale = "group"
+    average: Average = "response"
+    kl_coefficient: float = 0.0
+    micro_batch: int | None = None  # rows per backward pass; gradients accumulate
+
+    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
+        return (_DecoupledLearner if self.normalise == "each" else _GrpoLearner)(self, policy, ledger)
+
+
+def token_weights(mask_BT: Tensor, average: Average) -> Tensor:
+    """(B, T) that sum to 1: what each token counts in the mean over responses, or over tokens."""
+    if average == "token":
+        return mask_BT / mask_BT.sum().clamp_min(1)
+    length_B = mask_BT.sum(1)
+    return mask_BT / length_B.clamp_min(1)[:, None] / (length_B > 0).sum().clamp_min(1)
+
+
+def token_kl(logprobs_BT: Tensor, reference_BT: Tensor) -> Tensor:
+    """(B, T) ``q - ln q - 1`` with ``q = pi_ref / pi``: its mean under pi is the KL (2402.03300, eq. 4)."""
+    log_ratio_BT = reference_BT - logprobs_BT
+    return log_ratio_BT.exp() - log_ratio_BT - 1
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One rollout with all that is frozen before the epochs."""
+
+    rollout: Rollout
+    advantages_B: Tensor
+    reference_BT: Tensor | None
+
+
+class _GrpoLearner:
+    def __init__(self, rule: Grpo, policy: Policy, ledger: Ledger) -> None:
+        self.rule, self.policy, self.ledger = rule, policy, ledger
+        self.optimiser = Optimiser(
+            numbered(policy.parameters(), "adapter."),
+            rule.learning_rate,
+            rule.weight_decay,
+            rule.clip_norm,
+            policy.ranks,
+        )
+
+    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
+        return Lockstep(self.ledger)([self], [rollout], [rewards_B], [rng])[0]
+
+    def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update:
+        teaches_B = ~rewards_B.isnan().to(rollout.logprobs_BT.device)
+        if not teaches_B.any():
+            return {}
+        rollout = silenced(rollout, teaches_B)
+        advantages_B = scaled_advantages(rewards_B.to(teaches_B.device), rollout.group_size, self.rule.scale)
+        seen = {"advantage_std": advantages_B[teaches_B].std(correction=int(teaches_B.sum() > 1)).item()}
+        reference_BT = None
+        if self.rule.kl_coefficient:
+            reference_BT = yield from reference_logprobs(self.policy, rollout, self.rule.micro_batch)
+            kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
+            seen["kl"] = kl_B[teaches_B].mean().item()
+        batch = _Batch(rollout, advantages_B, reference_BT)
+        rows, totals, updates = len(rollout.examples), dict[str, float](), 0
+        size = -(-rows // self.rule.minibatches)
+        for _ in range(self.rule.epochs):
+            order = torch.randperm(rows, generator=rng).tolist()
+            for picks in (order[low : low + size] for low in range(0, rows, size)):
+                if not teaches_B[picks].any():
+                    continue
+                metrics = yield from self._minibatch(batch, picks)
+                totals = {key: totals.get(key, 0.0) + value for key, value in metrics.items()}
+                updates += 1
+        self.ledger.current.trained_tokens += rollout.tokens * self.rule.epochs
+        return {**{key: value / updates for key, value in totals.items()}, **seen}
+
+    def _minibatch(self, batch: _Batch, rows: list[int]) -> Generator[ForwardBackward, Any, dict[str, float]]:
+        """Gradients accumulate over micro-batches; what a token counts is decided over the minibatch."""
+        weights_BT = torch.zeros_like(batch.rollout.logprobs_BT)
+        weights_BT[rows] = token_weights(batch.rollout.response_mask_BT[rows], self.rule.average).to(weights_BT)
+        totals = {"loss": 0.0, "clip_fraction": 0.0}
+        for picks in micro_batches(batch.rollout, self.rule.micro_batch, rows, ranks=self.policy.ranks):
+            metrics = yield self._gradient(batch, picks, weights_BT[picks])
+            totals = {key: totals[key] + metrics[key] for key in totals}
+        norm = self.optimiser.step()
+        self.ledger.current.optimiser_steps += 1
+        return {**self.policy.ranks.totals(totals), "grad_norm": norm}
+
+    def _gradient(self, batch: _Batch, picks: list[int], weights_BT: Tensor) -> ForwardBackward:
+        part = batch.rollout.rows(picks)
+        width = part.response_ids_BT.shape[1]
+        weights_BT, advantages_BT = weights_BT[:, :width], batch.advantages_B[picks, None]
+        reference_BT = None if batch.reference_BT is None else batch.reference_BT[picks, :width]
+
+        def loss(hidden_BTH: Tensor) -> tuple[Tensor, Metrics]:
+            logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part)
+            loss_BT = surrogate_loss(logprobs_BT, part.logprobs_BT, advantages_BT, self.rule.clip)
+            if reference_BT is not None:
+                loss_BT = loss_BT + self.rule.kl_coefficient * token_kl(logprobs_BT, reference_BT)
+            loss = (loss_BT * weights_BT).sum()
+            outside_BT = ((logprobs_BT - part.logprobs_BT).exp() - 1).abs() > self.rule.clip
+            return loss, {"loss": loss.item(), "clip_fraction": (outside_BT * weights_BT).sum().item()}
+
+        return ForwardBackward(part, loss)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.optimiser.state_tensors()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.optimiser.load_state_tensors(state)
+
+
+class _DecoupledLearner(_GrpoLearner):
+    """Asks for objectives that were normalised one by one (`core.protocols.Decoupling`)."""
+
+    def decoupled(self, shaped_BK: Tensor, group_size: int) -> Tensor:
+        return decoupled(shaped_BK, group_size)

@@ -1,0 +1,48 @@
+"""DORB (Pasunuru et al. 2020; as run in 2403.13578): Exp3 draws the one objective that is the reward until the next
+validation, and is paid the mean gain, mean_k D_k (`moving.Gains`).
+
+Against the release: a round lasts from one validation to the next, where it is ten steps there; the mean is weighted by
+the preference; the history of 200 scores is rounded to whole validations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from emorl_bench.core.protocols import Bench, Weighting
+from emorl_bench.rl.weighting import FixedWeights
+from emorl_bench.rl.weightings.bandits import Exp3
+from emorl_bench.rl.weightings.moving import Gains, MovingWeights, check_gamma, only
+
+
+@dataclass(frozen=True)
+class Dorb:
+    """``gamma``: exploration and step of the bandit; ``history``: past scores that a gain is measured against."""
+
+    gamma: float = 0.07
+    history: int = 200
+
+    def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        bandit = Exp3(len(bench.objectives), check_gamma(self.gamma))
+        return DrawnObjective(bench, preference, bandit, Gains.over(bench, self.history))
+
+
+@dataclass
+class DrawnObjective(MovingWeights):
+    bandit: Exp3
+    gains: Gains
+
+    def move(self, validation_K: Tensor) -> None:
+        gain_K = self.gains(validation_K)
+        if gain_K is not None and not math.isnan(gain := self.utility(gain_K)):
+            self.bandit.learn(gain)
+        drawn = self.bandit.draw(validation_K.numpy(), self.rng())
+        self.weights_K = only(drawn, len(self.weights_K))
+
+    def remarks(self) -> Mapping[str, float]:
+        probabilities = zip(self.bench.objectives, self.bandit.probabilities().tolist(), strict=True)
+        return {f"weighting/probability/{name}": p for name, p in probabilities}

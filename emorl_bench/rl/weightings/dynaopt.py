@@ -1,0 +1,65 @@
+"""DynaOpt (2403.13578): a bandit moves the weights of one weighted sum.
+
+At a validation an outer bandit with K + 1 arms is paid the mean gain, mean_k D_k (`moving.Gains`), for its last draw
+and draws again. Arm i of K gives one inner Exp3 update of reward 1 to weight i; the last arm leaves the weights alone.
+The weights are w / sum w. Both bandits are Exp3.
+
+Against the release: nothing is drawn before one full validation lies behind; the gain is weighted by the preference,
+and so are the weights, which is the published method where the preference is uniform; the history of 200 scores is
+rounded to whole validations; a round lasts from one validation to the next, where it is ten steps there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from emorl_bench.core.protocols import Bench, Weighting
+from emorl_bench.rl.weighting import FixedWeights
+from emorl_bench.rl.weightings.bandits import Bandit, Exp3
+from emorl_bench.rl.weightings.moving import Gains, MovingWeights, check_gamma, scaled
+
+
+@dataclass(frozen=True)
+class DynaOpt:
+    """``gamma``: exploration and step of both bandits; ``history``: past scores that a gain is measured against."""
+
+    gamma: float = 0.07
+    history: int = 200
+
+    def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        gamma, arms = check_gamma(self.gamma), len(bench.objectives)
+        return NudgedWeights(
+            bench, preference, Exp3(arms + 1, gamma), Exp3(arms, gamma), Gains.over(bench, self.history)
+        )
+
+
+@dataclass
+class NudgedWeights(MovingWeights):
+    """``credited``: the one objective whose gain pays the outer bandit; None: all of them."""
+
+    outer: Bandit
+    inner: Exp3
+    gains: Gains
+    credited: int | None = None
+    drawn: int | None = None  # this round's arm
+
+    def move(self, validation_K: Tensor) -> None:
+        gain_K = self.gains(validation_K)
+        if gain_K is None:
+            return
+        gain = self.utility(gain_K) if self.credited is None else float(gain_K[self.credited])
+        if self.drawn is not None and not math.isnan(gain):
+            self.outer.learn(gain)
+        context_F = np.concatenate([[1.0], self.weights_K.numpy(), gain_K.nan_to_num(0.0).numpy()])
+        self.drawn = self.outer.draw(context_F, self.rng())
+        if self.drawn < self.inner.arms:
+            self.inner.pay(self.drawn, 1.0)
+            self.weights_K = scaled(self.preference_K, self.inner.shares())
+
+    def remarks(self) -> Mapping[str, float]:
+        return {} if self.drawn is None else {"weighting/arm": float(self.drawn)}

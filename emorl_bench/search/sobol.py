@@ -1,0 +1,53 @@
+"""Quasi-random search: scrambled Sobol points (Owen 1998), spread uniformly over the simplex (`sticks`).
+
+The yardstick of the other searches: it learns nothing from what it is told. All candidates may be asked at once, so one
+batched decode answers them, and every preference asks the same ones: ``evaluations`` pays for the whole front. The
+corners, the experts themselves, come first, because uniform points almost never reach the rim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emorl_bench.search.sticks import sobol_points
+from emorl_bench.search.told import Told, check_positive, nothing, within_budget
+
+
+@dataclass(frozen=True)
+class Sobol:
+    """Settings. ``corners``: whether the experts themselves are among the ``evaluations``; ``batch``: how many
+    candidates are asked about together, all where it is ``None``.
+    """
+
+    evaluations: int = 32
+    batch: int | None = None
+    corners: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_positive(evaluations=self.evaluations, batch=1 if self.batch is None else self.batch)
+
+    def start(self, experts: int) -> SobolSearch:
+        return SobolSearch(self, experts)
+
+
+class SobolSearch:
+    """One search; see `core.protocols.WeightSearch`."""
+
+    def __init__(self, settings: Sobol, experts: int) -> None:
+        self.batch, self.told = settings.batch or settings.evaluations, Told()
+        inside_WM = torch.from_numpy(sobol_points(settings.evaluations, experts, settings.seed))
+        corners_MM = torch.eye(experts, dtype=torch.float64) if settings.corners else nothing(experts)
+        self.points_WM = torch.cat([corners_MM, inside_WM])[: within_budget(settings.evaluations, experts)]
+
+    def ask(self) -> Tensor:
+        return self.points_WM[len(self.told) :][: self.batch]
+
+    def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None:
+        self.told.add(weights_WM, utility_W)
+
+    def best(self) -> Tensor:
+        return self.told.best()

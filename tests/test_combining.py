@@ -1,0 +1,424 @@
+"""Ways of combining experts, each against a plain second calculation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from conftest import make_bank, shaken, tiny_model, word_prompts
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from baselines.aim import AimMerge
+from baselines.best_of_n import BestOfN, Candidates, Chosen
+from baselines.dare import DareMerge
+from baselines.ram import RamMerge
+from baselines.ties import TiesMerge
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.ensemble.aim import Aim, salience
+from emorl_bench.ensemble.blending import HiddenState
+from emorl_bench.ensemble.dare import Dare
+from emorl_bench.ensemble.dense import dense_adapter, update
+from emorl_bench.ensemble.merging import Parameters
+from emorl_bench.ensemble.mod import LogProbabilities
+from emorl_bench.ensemble.ram import Ram
+from emorl_bench.ensemble.ties import Ties
+from emorl_bench.policies.lora import Adapter
+from emorl_bench.rl.experts import expert_bank
+from emorl_bench.rl.kl import kl_to_reference
+from emorl_bench.runner.compose import conf_dir
+
+NAMES = ("mod", "ties", "dare", "ram", "aim", "best_of_n")
+GREEDY = Sampling(10, temperature=0.0)
+SAMPLED = Sampling(10, temperature=1.0, samples_per_prompt=3)
+WEIGHTS = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+
+
+def experts(architecture="gpt2", dtype=torch.float32):
+    bank = make_bank(architecture, dtype=dtype)
+    return bank, [shaken(bank, seed) for seed in (1, 2, 3)]
+
+
+def random_adapter(seed: int, shapes: dict[str, tuple[int, int]]) -> Adapter:
+    rng = torch.Generator().manual_seed(seed)
+
+    def pair(outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
+        draw = [torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((2, inputs), (outputs, 2))]
+        return draw[0], draw[1]
+
+    return Adapter({name: pair(*shape) for name, shape in shapes.items()}, scale=2.0)
+
+
+SHAPES = {"wide": (3, 7), "tall": (6, 4)}
+TRIO = [random_adapter(seed, SHAPES) for seed in (1, 2, 3)]
+
+
+def entries(adapter: Adapter) -> list[float]:
+    """All entries of ``scale * B A``, layer by layer, one product at a time."""
+    found = []
+    for layer in SHAPES:
+        a, b = adapter.factors[layer]
+        for o in range(b.shape[0]):
+            for i in range(a.shape[1]):
+                found.append(adapter.scale * sum(b[o, r].item() * a[r, i].item() for r in range(a.shape[0])))
+    return found
+
+
+def trimmed(values: Sequence[float], density: float) -> list[float]:
+    largest = sorted(range(len(values)), key=lambda e: -abs(values[e]))[: max(1, round(density * len(values)))]
+    return [value if e in largest else 0.0 for e, value in enumerate(values)]
+
+
+# the dense seam -----------------------------------------------------------------------------------
+def test_a_dense_update_goes_through_an_adapter_to_the_bit() -> None:
+    drawn = {name: torch.randn(shape, generator=stream(4)) for name, shape in SHAPES.items()}
+    adapter = dense_adapter(drawn)
+    assert all(update(adapter, name).equal(drawn[name]) for name in SHAPES)
+
+
+@pytest.mark.parametrize("merge", [Ties(), Dare(0.3, 7), Ram()], ids=lambda m: type(m).__name__)
+def test_a_dense_merge_is_decoded_as_the_dense_weights(architecture, merge) -> None:
+    """Second implementation: the merged update added to the base model's own weights."""
+    bank, trio = experts(architecture, torch.float64)
+    merged = merge.blend(trio, WEIGHTS[None]).generate(word_prompts(5), SAMPLED, stream(0))
+    one = merge.merged([e.own for e in trio], WEIGHTS)
+    for name, layer in bank.backbone.layers.items():
+        delta = update(one, name).double()
+        layer.base.weight += delta.T if isinstance(layer.base, Conv1D) else delta
+    dense = trio[0].reference().generate(word_prompts(5), SAMPLED, stream(0))
+    assert merged.responses == dense.responses
+    torch.testing.assert_close(merged.logprobs_BT, dense.logprobs_BT, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("merge", [Ties(), Dare(0.3, 7), Ram()], ids=lambda m: type(m).__name__)
+def test_many_weight_vectors_are_one_after_the_other_with_the_same_random_numbers(merge) -> None:
+    _, trio = experts()
+    weights = torch.rand(3, 3, generator=stream(1), dtype=torch.float64)
+    at_once = merge.blend(trio, weights).generate(word_prompts(4), SAMPLED, stream(0))
+    single = [merge.blend(trio, w[None]).generate(word_prompts(4), SAMPLED, stream(0)) for w in weights]
+    assert at_once.responses == sum((r.responses for r in single), ())
+    assert at_once.group_size == 3
+
+
+# TIES, DARE, RAM ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("weights", [(1 / 3, 1 / 3, 1 / 3), (0.2, 0.5, 0.3), (0.0, 0.7, 0.3)])
+def test_ties_by_hand(weights) -> None:
+    own = [trimmed(entries(adapter), 0.4) for adapter in TRIO]
+    expected = []
+    for values in zip(*own, strict=True):
+        total = sum(w * v for w, v in zip(weights, values, strict=True))
+        agree = [(w, v) for w, v in zip(weights, values, strict=True) if v * total > 0 and w > 0]
+        expected.append(1.5 * sum(w * v for w, v in agree) / sum(w for w, _ in agree) if agree else 0.0)
+    found = entries(Ties(0.4, 1.5).merged(TRIO, torch.tensor(weights, dtype=torch.float64)))
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert 0 < expected.count(0.0) < len(expected)
+
+
+def test_ties_of_one_expert_is_its_trimmed_self() -> None:
+    for m, adapter in enumerate(TRIO):
+        one_hot = torch.eye(3, dtype=torch.float64)[m]
+        assert entries(Ties(0.4).merged(TRIO, one_hot)) == pytest.approx(trimmed(entries(adapter), 0.4), abs=1e-12)
+        assert entries(Ties(1.0).merged(TRIO, one_hot)) == pytest.approx(entries(adapter), abs=1e-12)
+
+
+def test_dare_by_hand() -> None:
+    drop, found = 0.4, entries(Dare(0.4, 11).merged(TRIO, WEIGHTS))
+    kept = []
+    for m in range(3):
+        masks = [torch.rand(shape, generator=stream(11, "dare", m, name)) >= drop for name, shape in SHAPES.items()]
+        kept.append(torch.cat([mask.flatten() for mask in masks]).tolist())
+    own = [entries(adapter) for adapter in TRIO]
+    expected = [
+        sum(w * own[m][e] / (1 - drop) for m, w in enumerate(WEIGHTS.tolist()) if kept[m][e])
+        for e in range(len(own[0]))
+    ]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_dare_is_the_soup_on_average_and_has_the_variance_that_it_says() -> None:
+    drop, seeds = 0.6, 600
+    drawn = torch.tensor([entries(Dare(drop, seed).merged(TRIO, WEIGHTS)) for seed in range(seeds)])
+    own_ME = torch.tensor([entries(adapter) for adapter in TRIO])
+    soup_E = torch.tensor(entries(Parameters().merged(TRIO, WEIGHTS)))
+    variance_E = (drop / (1 - drop) * (WEIGHTS[:, None] * own_ME) ** 2).sum(0)
+    off_E = (drawn.mean(0) - soup_E) / (variance_E / seeds).sqrt()
+    assert off_E.abs().max() < 4
+    assert (drawn.var(0) / variance_E).log().abs().max() < 0.4
+    assert entries(Dare(0.0, 1).merged(TRIO, WEIGHTS)) == pytest.approx(soup_E.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(1 / 3, 1 / 3, 1 / 3), (0.2, 0.5, 0.3), (0.0, 0.7, 0.3)])
+def test_ram_by_hand(weights) -> None:
+    own = [trimmed(entries(adapter), 0.4) for adapter in TRIO]
+    changed = [[w > 0 and abs(v) > 0.5 for v in values] for w, values in zip(weights, own, strict=True)]
+    count = [sum(flags) for flags in zip(*changed, strict=True)]
+    stretch = []
+    for flags in changed:
+        shared = sum(flag and c > 1 for flag, c in zip(flags, count, strict=True))
+        unique = sum(flag and c == 1 for flag, c in zip(flags, count, strict=True))
+        stretch.append(1 + 0.3 * min(shared / unique, 0.9) if unique else 1.0)
+    expected = []
+    for e, c in enumerate(count):
+        those = [m for m in range(3) if changed[m][e]]
+        mean = sum(weights[m] * own[m][e] for m in those) / max(sum(weights[m] for m in those), 1e-9)
+        expected.append(stretch[those[0]] * own[those[0]][e] if c == 1 else mean)
+    rule = Ram(density=0.4, threshold=0.5, rescale=0.3, ceiling=0.9)
+    assert entries(rule.merged(TRIO, torch.tensor(weights, dtype=torch.float64))) == pytest.approx(expected, abs=1e-9)
+    assert {0, 1, 2} <= set(count)
+
+
+def test_ram_is_the_soup_where_everything_is_shared() -> None:
+    """Which is what LoRA's dense updates are at the release's threshold."""
+    merged = Ram(density=1.0).merged(TRIO, WEIGHTS)
+    assert entries(merged) == pytest.approx(entries(Parameters().merged(TRIO, WEIGHTS)), abs=1e-9)
+
+
+# AIM ------------------------------------------------------------------------------------------------
+def plain_salience(architecture: str, rollout: Rollout, bank) -> dict[str, Tensor]:
+    """Second implementation: an untouched model, plain forward passes row by row, inputs kept and averaged."""
+    model, seen = tiny_model(architecture).eval(), {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Conv1D) and module is not model.get_output_embeddings():
+            module.register_forward_hook(
+                lambda _, given, __, name=name: seen.setdefault(name, []).append(given[0].flatten(0, -2))
+            )
+    for example, ids, mask in zip(rollout.examples, rollout.response_ids_BT, rollout.response_mask_BT, strict=True):
+        prompt, answer = bank.backbone.prompt_ids(example.context), ids[mask].tolist()
+        with torch.no_grad():
+            if architecture == "t5":
+                model(torch.tensor([prompt]), decoder_input_ids=torch.tensor([[0, *answer[:-1]]]))
+            else:
+                model(torch.tensor([[*prompt, *answer[:-1]]]))
+    means = {name: torch.cat(rows).abs().double().mean(0) for name, rows in seen.items()}
+    return {name: mean_I / mean_I.max() for name, mean_I in means.items()}
+
+
+def test_salience_is_that_of_the_base_model_without_padding(architecture) -> None:
+    bank, trio = experts(architecture)
+    rollout = trio[0].reference().generate(word_prompts(5), replace(SAMPLED, samples_per_prompt=1), stream(3))
+    found, expected = salience(trio, rollout), plain_salience(architecture, rollout, bank)
+    assert found.keys() == expected.keys() == bank.backbone.layers.keys()
+    for name, mean_I in expected.items():
+        torch.testing.assert_close(found[name], mean_I, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("inner", [Parameters(), Ties()], ids=lambda m: type(m).__name__)
+def test_aim_scales_the_columns_of_the_merge_and_nothing_at_omega_1(inner) -> None:
+    seen = {name: torch.linspace(1, 0, shape[1], dtype=torch.float64) for name, shape in SHAPES.items()}
+    merged = inner.merged(TRIO, WEIGHTS)
+    for omega in (0.0, 0.4, 1.0):
+        spared = Aim(seen, omega, inner).merged(TRIO, WEIGHTS)
+        for name, s_I in seen.items():
+            expected = update(merged, name) * (1 - s_I * (1 - omega))[None]
+            torch.testing.assert_close(update(spared, name), expected, atol=1e-12, rtol=0)
+    assert update(Aim(seen, 0.0, inner).merged(TRIO, WEIGHTS), "wide")[:, 0].abs().max() == 0
+    assert entries(Aim(seen, 1.0, inner).merged(TRIO, WEIGHTS)) == entries(merged)
+
+
+def test_aim_after_a_soup_stays_low_rank() -> None:
+    seen = {name: torch.rand(shape[1], generator=stream(1)) for name, shape in SHAPES.items()}
+    assert {a.shape[0] for a, _ in Aim(seen, 0.4, Parameters()).merged(TRIO, WEIGHTS).factors.values()} == {3 * 2}
+
+
+def test_aim_sees_training_prompts_only_and_pays_for_them(bench) -> None:
+    expert_bank(bench("t5"))
+    made = bench("t5", select=())  # the experts are there: whoever looks at select prompts finds none
+    AimMerge(calibration_prompts=5).fit(made)
+    cost = made.ledger.phases["train/calibration"]
+    assert (cost.prompts, cost.samples) == (5, 5)
+    assert cost.generated_tokens > 0
+    assert made.ledger.totals()["data_points_sum"] == 2 * 2 * 6 + 5
+
+
+# MOD ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_mod_is_the_blend_of_hidden_states(architecture, sampling) -> None:
+    _, trio = experts(architecture, torch.float64)
+    weights = torch.stack([WEIGHTS, WEIGHTS.flip(0)])
+    mod = LogProbabilities().blend(trio, weights).generate(word_prompts(6), sampling, stream(0))
+    hidden = HiddenState().blend(trio, weights).generate(word_prompts(6), sampling, stream(0))
+    assert mod.responses == hidden.responses
+    torch.testing.assert_close(mod.logprobs_BT, hidden.logprobs_BT, atol=1e-5, rtol=0, equal_nan=True)
+
+
+def test_mod_is_the_papers_rule(architecture) -> None:
+    """Second implementation: teacher-forced log-probabilities of each expert, mixed and normalised."""
+    _, trio = experts(architecture, torch.float64)
+    rollout = LogProbabilities().blend(trio, WEIGHTS[None]).generate(word_prompts(4), SAMPLED, stream(0))
+    with torch.no_grad():
+        logps = [e.logits(e.hidden(rollout)).log_softmax(-1) for e in trio]
+    powers_BTV = torch.stack([logp.exp() ** w for logp, w in zip(logps, WEIGHTS, strict=True)]).prod(0)
+    mixed_BTV = (powers_BTV / powers_BTV.sum(-1, keepdim=True)).log()
+    expected_BT = mixed_BTV.gather(-1, rollout.response_ids_BT[..., None]).squeeze(-1) * rollout.response_mask_BT
+    torch.testing.assert_close(rollout.logprobs_BT, expected_BT, atol=1e-5, rtol=0)
+
+
+# best of n ------------------------------------------------------------------------------------------
+@dataclass
+class Table:
+    """A policy over ``size`` one-token answers, equally likely; greedily it says the last but one."""
+
+    size: int = 400
+
+    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        rows = len(examples) * sampling.samples_per_prompt
+        said = torch.randint(self.size, (rows, 1), generator=rng)
+        said = said if sampling.temperature else torch.full_like(said, self.size - 2)
+        told = tuple(e for e in examples for _ in range(sampling.samples_per_prompt))
+        logprobs_BT = torch.full((rows, 1), -math.log(self.size), dtype=torch.float64)
+        responses = tuple(str(v.item()) for v in said)
+        return Rollout(told, responses, said, said >= 0, logprobs_BT, sampling.samples_per_prompt)
+
+    def score(self, rollout: Rollout) -> Tensor:
+        rising_B = rollout.response_ids_BT[:, 0] / (self.size - 1)
+        return torch.stack([rising_B, 1 - rising_B], dim=1).double()
+
+
+def test_best_of_n_scores_and_strays_as_the_table_says() -> None:
+    """``p_n(v) = F(v)^n - F(v-1)^n`` exactly; the constant ``ln n - (n - 1) / n`` is its KL but for ties."""
+    table, prompts = Table(), word_prompts(4000)
+    share_V = torch.arange(1, 401, dtype=torch.float64) / 400
+    previous = 0.0
+    for n in (1, 2, 4, 16):
+        chosen_V = share_V**n - (share_V - 1 / 400) ** n
+        scores_V = torch.linspace(0, 1, 400, dtype=torch.float64)
+        expected = (chosen_V * scores_V).sum().item()
+        error = math.sqrt((chosen_V * (scores_V - expected) ** 2).sum().item() / len(prompts))
+        best = Chosen(Candidates(table, table.score, n, 1.0), torch.tensor([1.0, 0.0]))
+        rollout = best.generate(prompts, Sampling(1), stream(n))
+        assert table.score(rollout)[:, 0].mean().item() == pytest.approx(expected, abs=4 * error)
+        assert expected == pytest.approx(n / (n + 1), abs=0.01)
+        assert expected > previous
+        previous = expected
+        exact = (chosen_V * (400 * chosen_V).log()).sum().item()
+        said = (rollout.logprobs_BT.sum(1) + math.log(400)).mean().item()
+        assert said == pytest.approx(math.log(n) - (n - 1) / n, abs=1e-9)
+        assert exact <= said + 1e-9
+        assert said == pytest.approx(exact, abs=0.03)
+
+
+def test_one_candidate_is_the_policy(bench) -> None:
+    made = bench("gpt2")
+    policy = made.new_policy("a")
+    best = Chosen(Candidates(policy, made.score, 1, 1.0), torch.tensor([0.5, 0.5]))
+    for sampling in (GREEDY, SAMPLED):
+        mine, plain = (p.generate(word_prompts(5), sampling, stream(2)) for p in (best, policy))
+        assert mine.responses == plain.responses
+        assert mine.response_ids_BT.equal(plain.response_ids_BT)
+        torch.testing.assert_close(mine.logprobs_BT, plain.logprobs_BT, equal_nan=True, atol=0, rtol=0)
+        assert (mine.group_size, mine.temperature) == (plain.group_size, plain.temperature)
+
+
+def test_the_best_of_the_candidates_is_chosen_under_each_preference(bench) -> None:
+    made = bench("gpt2")
+    solution = BestOfN(n=4, policy="base").fit(made)
+    wide = replace(SAMPLED, samples_per_prompt=12)
+    drawn = made.score(made.new_policy("a").reference().generate(word_prompts(5), wide, stream(2)))
+    for preference in ([1.0, 0.0], [0.0, 1.0], [0.3, 0.7]):
+        wish_K = torch.tensor(preference)
+        rollout = solution.policy_for(wish_K).generate(word_prompts(5), SAMPLED, stream(2))
+        assert rollout.group_size == 3
+        best_B = (drawn @ wish_K).view(15, 4).amax(1)
+        torch.testing.assert_close(made.score(rollout) @ wish_K, best_B)
+
+
+def test_greedy_best_of_n_has_the_greedy_answer_among_its_candidates(bench) -> None:
+    made = bench("gpt2")
+    solution, wish_K = BestOfN(n=4, policy="base").fit(made), torch.tensor([1.0, 0.0])
+    mine = solution.policy_for(wish_K).generate(word_prompts(12), GREEDY, stream(2))
+    greedy = made.new_policy("a").reference().generate(word_prompts(12), GREEDY, stream(2))
+    gain_B = (made.score(mine) - made.score(greedy))[:, 0]
+    assert gain_B.min() >= 0
+    assert gain_B.max() > 0
+    assert mine.logprobs_BT.isnan().all()
+    same = [i for i in range(12) if gain_B[i] == 0]
+    assert [mine.responses[i] for i in same] == [greedy.responses[i] for i in same]
+
+
+def test_candidates_are_charged_where_they_are_drawn_and_once_for_all_preferences(bench) -> None:
+    made = bench("gpt2")
+    solution = BestOfN(n=4, policy="base").fit(made)
+    texts = []
+    for preference in ([1.0, 0.0], [0.5, 0.5]):
+        with made.ledger.phase("evaluate") as cost:
+            solution.policy_for(torch.tensor(preference)).generate(word_prompts(5), SAMPLED, stream(2))
+        assert (cost.prompts, cost.samples) == (5, 5 * 3 * 4)
+        texts.append(cost.scored_texts)
+    assert texts[0] == texts[1] > 2 * 5 * 3  # two scorers, and more candidates than answers
+    with made.ledger.phase("other") as cost:
+        solution.policy_for(torch.tensor([0.5, 0.5])).generate(word_prompts(5), SAMPLED, stream(3))
+    assert cost.samples == 5 * 3 * 4
+
+
+def test_the_kl_of_choosing_is_in_the_log_probabilities(bench) -> None:
+    made = bench("gpt2")
+    rollout = BestOfN(n=4, policy="base").fit(made).policy_for(torch.tensor([1.0, 0.0]))
+    rollout = rollout.generate(word_prompts(5), SAMPLED, stream(2))
+    reference = made.new_policy("a").reference()
+    assert kl_to_reference(rollout, reference) == pytest.approx(math.log(4) - 3 / 4, abs=1e-4)
+
+
+def test_an_objective_that_does_not_apply_has_no_say() -> None:
+    table = Table()
+
+    def score(rollout: Rollout) -> Tensor:
+        scores_BK = table.score(rollout)
+        scores_BK[:, 0] = torch.nan
+        return scores_BK
+
+    prompts = word_prompts(40)
+    low = Chosen(Candidates(table, score, 8, 1.0), torch.tensor([0.9, 0.1])).generate(prompts, SAMPLED, stream(1))
+    nothing = Chosen(Candidates(table, score, 8, 1.0), torch.tensor([1.0, 0.0])).generate(prompts, SAMPLED, stream(1))
+    assert table.score(low)[:, 0].mean() < 0.2
+    assert table.score(nothing)[:, 0].mean() == pytest.approx(0.5, abs=0.15)
+
+
+# as methods -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("architecture", ["t5", "gpt2"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_yaml_answers_every_preference(bench, architecture, name) -> None:
+    method = instantiate(OmegaConf.to_container(OmegaConf.load(conf_dir() / "method" / f"{name}.yaml")))
+    made = bench(architecture)
+    solution = method.fit(made)
+    for preference in ([1.0, 0.0], [0.5, 0.5]):
+        rollout = solution.policy_for(torch.tensor(preference)).generate(word_prompts(3), SAMPLED, stream(1))
+        assert made.score(rollout).shape == (9, 2)
+        assert math.isfinite(kl_to_reference(rollout, made.new_policy("base").reference()))
+    spent = made.ledger.totals()
+    assert spent["data_points_sum"] >= 4 * 6
+    assert (spent["search_evaluations"] > 0) == (name != "best_of_n")
+
+
+@pytest.mark.parametrize("method", [TiesMerge(), DareMerge(), RamMerge(), AimMerge()], ids=lambda m: type(m).__name__)
+def test_without_a_search_one_policy_answers_all(bench, method) -> None:
+    made = bench("t5")
+    solution = method.fit(made)
+    assert len({id(solution.policy_for(torch.tensor(p))) for p in ([1.0, 0.0], [0.5, 0.5])}) == 1
+    assert "search" not in made.ledger.phases
+
+
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [
+        (TiesMerge(density=0.0), r"method\.density=0\.0: give a number above 0 up to 1"),
+        (TiesMerge(scale=-1.0), r"method\.scale=-1\.0"),
+        (DareMerge(drop=1.0), r"method\.drop=1\.0: give a number from 0 to below 1"),
+        (RamMerge(density=1.5), r"method\.density=1\.5"),
+        (RamMerge(ceiling=-0.5), r"method\.ceiling=-0\.5: give 0 or more"),
+        (AimMerge(omega=1.2), r"method\.omega=1\.2: give a number from 0 up to 1"),
+        (AimMerge(calibration_prompts=0), r"method\.calibration_prompts=0"),
+        (BestOfN(n=0), r"method\.n=0"),
+        (BestOfN(policy="wieghted"), "did you mean 'weighted'"),
+        (BestOfN(weights=[0.5, 0.2]), r"method\.weights"),
+    ],
+)
+def test_a_bad_value_is_named_before_anything_is_trained(bench, method, says) -> None:
+    with pytest.raises(UserError, match=says):
+        method.fit(bench("t5", score=None))  # whoever trained would fail on the missing scores

@@ -1,0 +1,376 @@
+"""Weights that move: bandits against hand calculations, each weighting's rule, resume, and training on tiny models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import WordShare, word_prompts
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from baselines.weighted_policy import WeightedPolicy
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.protocols import Bench, Moving, Separable
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Budget, Sampling, Training
+from emorl_bench.rl.grpo import Grpo
+from emorl_bench.rl.weighting import FixedWeights
+from emorl_bench.rl.weightings import c_dynaopt
+from emorl_bench.rl.weightings.bandits import Exp3, LinUcb
+from emorl_bench.rl.weightings.c_dynaopt import CDynaOpt
+from emorl_bench.rl.weightings.dorb import Dorb
+from emorl_bench.rl.weightings.dynaopt import DynaOpt
+from emorl_bench.rl.weightings.hv_guided import HvGuided
+from emorl_bench.rl.weightings.moving import Gains
+from emorl_bench.rl.weightings.round_robin import RoundRobin
+from emorl_bench.rl.weightings.saw import Saw, variation
+from emorl_bench.runner.compose import conf_dir
+
+NAMES = ("dynaopt", "c_dynaopt", "dorb", "round_robin", "saw", "hv_guided")
+NAN = math.nan
+UNIFORM = FixedWeights((0.5, 0.5))
+NOTHING = np.zeros(0)
+
+
+def method(name: str) -> WeightedPolicy:
+    """The method as its YAML builds it."""
+    made: WeightedPolicy = instantiate(OmegaConf.load(conf_dir() / "method" / f"{name}.yaml"), _convert_="object")
+    return made
+
+
+def small(bench: Callable[..., Bench], architecture: str, steps: int, **changes: Any) -> Bench:
+    """A validation after every second step, and one objective that does not exclude the other."""
+    training = Training(batch_prompts=4, samples_per_prompt=4, validate_every=2, window=50, checkpoint_every=2)
+    given = {"scorers": [WordShare("even", 0), WordShare("third", 0, 3)], "budget": Budget(prompts=4 * steps)}
+    return bench(architecture, training=training, **(given | changes))
+
+
+def scores(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# bandits ----------------------------------------------------------------------------------------
+def test_exp3_is_the_hand_calculation() -> None:
+    bandit = Exp3(3, gamma=0.3)
+    assert bandit.probabilities().tolist() == pytest.approx([1 / 3] * 3)
+    bandit.pay(0, 0.5)
+    first = math.exp(0.5 / (1 / 3) * 0.3 / 3)
+    assert bandit.shares().tolist() == pytest.approx([first / (first + 2), 1 / (first + 2), 1 / (first + 2)])
+    chance = 0.7 * 1 / (first + 2) + 0.1
+    assert bandit.probabilities()[2] == pytest.approx(chance)
+    bandit.pay(2, -0.2)
+    third = math.exp(-0.2 / chance * 0.3 / 3)
+    total = first + 1 + third
+    assert bandit.shares().tolist() == pytest.approx([first / total, 1 / total, third / total])
+
+
+def test_probabilities_are_probabilities_whatever_was_paid() -> None:
+    bandit = Exp3(4, gamma=0.07)
+    for reward in (1e4, -1e4, 3.0, 0.0):
+        for arm in range(4):
+            bandit.pay(arm, reward * (arm + 1))
+            assert bandit.probabilities().sum() == pytest.approx(1)
+            assert bandit.probabilities().min() >= 0.07 / 4 - 1e-12
+
+
+def test_draws_follow_the_probabilities() -> None:
+    bandit = Exp3(2, gamma=0.2)
+    bandit.pay(1, 8.0)
+    drawn = [bandit.draw(NOTHING, stream(0, i)) for i in range(2000)]
+    expected = bandit.probabilities()[1]
+    assert np.mean(drawn) == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 2000))
+
+
+def test_exp3_follows_the_useful_arm_when_it_changes() -> None:
+    """Two Bernoulli arms swap their chances. Exp3 must unlearn what it has learnt, so the second part is longer."""
+    bandit, paid, late = Exp3(2, gamma=0.15), [], []
+    for step in range(2000):
+        good = 0 if step < 500 else 1
+        rng = stream(7, step)
+        chance = 0.9 if bandit.draw(NOTHING, rng) == good else 0.1
+        paid.append(float(torch.rand((), generator=rng) < chance))
+        bandit.learn(paid[-1])
+        late.append(bandit.probabilities()[good])
+    assert late[499] > 0.9
+    assert late[500] < 0.1  # the useful arm is the other one now
+    assert late[-1] > 0.9
+    assert np.mean(paid[:500]) > 0.7
+    assert np.mean(paid[-500:]) > 0.7
+
+
+def test_linucb_is_ridge_regression_with_a_bound() -> None:
+    rng, bandit = np.random.default_rng(0), LinUcb(2, 3, alpha=0.7)
+    seen: dict[int, list[tuple[np.ndarray, float]]] = {0: [], 1: []}
+    for i in range(40):
+        context, reward = rng.normal(size=3), float(rng.normal())
+        arm = bandit.draw(context, stream(1, i))
+        bandit.learn(reward)
+        seen[arm].append((context, reward))
+    asked = rng.normal(size=3)
+    for arm, rows in seen.items():
+        # Ridge regression as least squares on the data with the identity stacked below it.
+        x = np.vstack([np.array([c for c, _ in rows]).reshape(-1, 3), np.eye(3)])
+        theta, *_ = np.linalg.lstsq(x, np.array([r for _, r in rows] + [0.0] * 3), rcond=None)
+        width = np.linalg.norm(np.linalg.pinv(x).T @ asked)  # sqrt(asked' (x'x)^-1 asked)
+        assert bandit.bounds(asked)[arm] == pytest.approx(theta @ asked + 0.7 * width)
+
+
+def contextual_gain(bandit: Any) -> float:
+    """How often the bandit picks the arm that the context says, late in 400 draws: blind arms reach 0.5."""
+    right = []
+    for step in range(400):
+        sign = 1.0 if step % 3 else -1.0  # aperiodic enough, and known to the bandit by the context alone
+        arm = bandit.draw(np.array([1.0, sign]), stream(3, step))
+        right.append(arm == (1 if sign > 0 else 0))
+        bandit.learn(0.5 if right[-1] else 0.0)
+    return float(np.mean(right[200:]))
+
+
+def test_linucb_uses_the_context() -> None:
+    assert contextual_gain(LinUcb(2, 2, alpha=0.5)) > 0.95
+
+
+def test_vowpal_wabbit_uses_the_context_and_repeats_itself() -> None:
+    pytest.importorskip("vowpalwabbit")
+    from emorl_bench.rl.weightings.vowpal_wabbit import VowpalWabbit
+
+    first, second = VowpalWabbit(2), VowpalWabbit(2)
+    assert contextual_gain(first) == contextual_gain(second) > 0.55  # a cover of 3 goes on exploring, a third each
+    for sign, arm in ((-1.0, 0), (1.0, 1)):
+        shared = [f"shared |c f0:1.0 f1:{sign}", *first.lines[1:]]
+        probabilities_A = first.probabilities(shared)
+        assert probabilities_A.argmax() == arm
+        assert probabilities_A.tolist() == second.probabilities(shared).tolist()
+
+
+# what a validation is worth ---------------------------------------------------------------------
+def test_gains_are_against_the_mean_of_the_last_whole_validations() -> None:
+    gains = Gains(validations=2)
+    assert gains(scores(0.1, 0.9)) is None
+    assert gains(scores(0.3, 0.7)).tolist() == pytest.approx([0.2, -0.2])
+    assert gains(scores(0.5, NAN)).tolist() == pytest.approx([0.5 - 0.2, NAN], nan_ok=True)
+    assert gains(scores(0.5, 0.8)).tolist() == pytest.approx([0.5 - 0.4, 0.8 - 0.7])  # 0.9: too long ago; NaN: none
+
+
+def test_history_is_rounded_to_whole_validations_and_is_one_at_least(bench: Callable[..., Bench]) -> None:
+    made = bench("t5")  # 8 select prompts
+    assert [Gains.over(made, history).validations for history in (1, 8, 20, 200)] == [1, 1, 2, 25]
+
+
+# each weighting's rule --------------------------------------------------------------------------
+def test_dynaopt_makes_one_inner_update_a_round_and_none_before_a_whole_validation(bench: Callable[..., Bench]) -> None:
+    made = bench("t5")
+    weighting = DynaOpt(gamma=0.2).start(made, UNIFORM)
+    outer, inner = Exp3(3, 0.2), Exp3(2, 0.2)  # driven by hand below
+    seen, last, arms = [], None, set()
+    rng = np.random.default_rng(0)
+    for round in range(1, 40):
+        validation = rng.uniform(size=2)
+        weighting.observe(torch.from_numpy(validation))
+        if seen:
+            gain = float((validation - np.mean(seen[-25:], axis=0)).mean())
+            if last is not None:
+                outer.pay(last, gain)
+            last = outer.draw(NOTHING, stream(made.seed, "weighting", round))
+            arms.add(last)
+            if last < 2:
+                inner.pay(last, 1.0)
+        seen.append(validation)
+        assert weighting.weights_K.tolist() == pytest.approx(inner.shares().tolist())
+        if round == 1:
+            assert weighting.weights_K.tolist() == [0.5, 0.5]
+        assert weighting.metrics()["weights/even"] + weighting.metrics()["weights/odd"] == pytest.approx(1)
+    assert arms == {0, 1, 2}
+
+
+def test_weights_are_those_of_the_reward_and_never_of_the_utility(bench: Callable[..., Bench]) -> None:
+    weighting = Dorb().start(bench("t5"), FixedWeights((0.25, 0.75)))
+    weighting.observe(scores(0.2, 0.4))
+    drawn = int(weighting.weights_K.argmax())
+    assert sorted(weighting.weights_K.tolist()) == [0, 1]
+    rows_BK = torch.tensor([[0.1, 0.7], [0.9, 0.2], [NAN, NAN]])
+    assert weighting.reward(rows_BK).tolist() == pytest.approx(rows_BK[:, drawn].tolist(), nan_ok=True)
+    assert weighting.utility(scores(0.2, 0.4)) == pytest.approx(0.25 * 0.2 + 0.75 * 0.4)
+
+
+def test_dorb_pays_the_objective_that_was_trained_on(bench: Callable[..., Bench]) -> None:
+    """A world where training on the second objective alone lifts both scores."""
+    weighting = Dorb(gamma=0.3, history=8).start(bench("t5"), UNIFORM)
+    level = 0.0
+    weighting.observe(scores(0.0, 0.0))
+    for _ in range(150):
+        level += 1.0 if weighting.weights_K[1] == 1 else 0.0
+        weighting.observe(scores(level, level))
+    assert weighting.metrics()["weighting/probability/odd"] > 0.8
+
+
+def test_round_robin_takes_turns_among_what_is_wanted(bench: Callable[..., Bench]) -> None:
+    made = replace(bench("t5"), objectives=("a", "b", "c"))
+    weighting = RoundRobin().start(made, FixedWeights((0.5, 0.0, 0.5)))
+    turns = []
+    for _ in range(4):
+        weighting.observe(scores(0.1, 0.1, 0.1))
+        turns.append(weighting.weights_K.tolist())
+    assert turns == [[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]]
+
+
+def test_saw_weighs_by_the_coefficient_of_variation(bench: Callable[..., Bench]) -> None:
+    rows = np.array([[0.2, 0.5], [0.4, 0.5], [0.9, 0.7], [NAN, 0.5]])
+    expected = [rows[:3, 0].std(ddof=1) / rows[:3, 0].mean(), rows[:, 1].std(ddof=1) / rows[:, 1].mean()]
+    scores_BK = torch.from_numpy(rows).float()
+    assert variation(scores_BK.double()).tolist() == pytest.approx(expected, rel=1e-6)
+    weighting = Saw().start(bench("t5"), UNIFORM)
+    assert all(math.isnan(value) for value in weighting.metrics().values())  # nothing to say yet
+    reward_B = weighting.reward(scores_BK)
+    weights = np.array(expected) / sum(expected)
+    assert weighting.weights_K.tolist() == pytest.approx(weights.tolist(), rel=1e-6)
+    assert reward_B.tolist() == pytest.approx([*(rows[:3] @ weights).tolist(), 0.5], rel=1e-5)
+
+
+def test_saw_keeps_the_preference_where_nothing_varies_or_applies(bench: Callable[..., Bench]) -> None:
+    weighting = Saw().start(bench("t5"), FixedWeights((0.3, 0.7)))
+    weighting.reward(torch.full((4, 2), 0.5))
+    assert weighting.weights_K.tolist() == pytest.approx([0.3, 0.7])
+    weighting.reward(torch.tensor([[NAN, 0.1], [NAN, 0.3]]))
+    assert weighting.weights_K.tolist() == pytest.approx([0, 1])
+
+
+def test_hypervolume_scales_the_reward(bench: Callable[..., Bench]) -> None:
+    weighting = HvGuided().start(bench("t5"), FixedWeights((0.4, 0.6)))
+    weighting.observe(scores(0.1, 0.1))
+    assert weighting.weights_K.tolist() == pytest.approx([0.4, 0.6])
+    won = {
+        (0.5, 0.3): 0.4 * 0.2,
+        (0.3, 0.5): 0.2 * 0.4 - 0.2 * 0.2,  # what the point before it does not cover
+        (0.2, 0.2): 0.0,
+        (0.9, 0.05): 0.0,  # below the reference in one objective
+        (0.5, 0.5): 0.4 * 0.4 - 0.08 - 0.04,
+    }
+    for point, volume in won.items():
+        weighting.observe(scores(*point))
+        factor = 0.5 + 1.5 * math.tanh(volume)
+        assert weighting.metrics()["weighting/scale"] == pytest.approx(factor)
+        assert weighting.reward(torch.tensor([[1.0, 0.5]])).item() == pytest.approx(factor * 0.7)
+    weighting.observe(scores(NAN, 0.9))
+    assert weighting.metrics()["weighting/scale"] == pytest.approx(factor)
+
+
+def test_c_dynaopt_says_which_bandit_it_has(bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench("t5")
+    monkeypatch.setattr(c_dynaopt, "is_installed", lambda: False)
+    weighting = CDynaOpt().start(made, UNIFORM)
+    assert isinstance(weighting.outer, LinUcb)
+    assert weighting.metrics()["weighting/vowpal_wabbit"] == 0
+    with pytest.raises(UserError, match=r"bandit=vowpal_wabbit needs the extra.*\[vw\]"):
+        CDynaOpt(bandit="vowpal_wabbit").start(made, UNIFORM)
+
+
+def test_c_dynaopt_credits_all_objectives_or_as_released_the_first(bench: Callable[..., Bench]) -> None:
+    for credit, expected in (("mean", 0.1), ("first", 0.4)):
+        weighting = CDynaOpt(bandit="linucb", credit=credit, history=8).start(bench("t5"), UNIFORM)
+        weighting.observe(scores(0.1, 0.6))
+        weighting.observe(scores(0.1, 0.6))
+        arm, context_F = weighting.drawn, weighting.outer.context_F
+        assert context_F.tolist() == [1, 0.5, 0.5, 0, 0]
+        weighting.observe(scores(0.5, 0.4))
+        assert weighting.outer.targets_AF[arm] == pytest.approx(expected * context_F)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (DynaOpt(gamma=0), "method.weighting.gamma=0"),
+        (Dorb(history=0), "method.weighting.history=0"),
+        (CDynaOpt(alpha=-1), "method.weighting.alpha=-1"),
+        (HvGuided(least=3), "method.weighting.least=3"),
+        (HvGuided(reference=[0.1]), r"method.weighting.reference=\[0.1\]: needs 2 numbers, one each for even, odd"),
+    ],
+)
+def test_wrong_settings_are_named(bench: Callable[..., Bench], rule: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        rule.start(bench("t5"), UNIFORM)
+
+
+# in training ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("architecture", ["t5", "gpt2"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_yaml_trains_and_logs_its_weights(bench: Callable[..., Bench], name: str, architecture: str) -> None:
+    made = small(bench, architecture, 8)
+    solution = method(name).fit(made)
+    rollout = solution.policy_for(torch.tensor([0.5, 0.5])).generate(word_prompts(3), Sampling(8), stream(1))
+    assert made.score(rollout).shape == (3, 2)
+    utilities = [row["eval/policy/utility"] for row in made.tracker.rows if "eval/policy/utility" in row]
+    assert max(utilities) > utilities[0]
+    rows = [row for row in made.tracker.rows if "train/policy/reward" in row]
+    assert len(rows) == 8
+    for row in rows:
+        weights = [row["weights/even"], row["weights/third"]]
+        assert min(weights) >= 0
+        total = row.get("weighting/scale", 1.0)
+        assert sum(weights) == pytest.approx(total)
+        mean = weights[0] * row["train/policy/even"] + weights[1] * row["train/policy/third"]
+        assert row["train/policy/reward"] == pytest.approx(mean, abs=1e-5)  # every row has both scores
+
+
+def trained(made: Bench, policy: WeightedPolicy, *, dies_at: int | None = None) -> Any:
+    """The adapter that training ends with; None where it dies when it asks for scores so many times."""
+    calls = 0
+
+    def score(rollout: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == dies_at:
+            raise KeyboardInterrupt
+        return made.score(rollout)
+
+    try:
+        return policy.fit(replace(made, score=score)).policy.adapter()
+    except KeyboardInterrupt:
+        return None
+
+
+def weights_by_step(made: Bench) -> dict[int, dict[str, float]]:
+    rows = [row for row in made.tracker.rows if "weights/even" in row]
+    return {row["step"]: {k: v for k, v in row.items() if k.startswith("weight")} for row in rows}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_resume_gives_the_same_weights(bench: Callable[..., Bench], tmp_path: Any, name: str) -> None:
+    whole = small(bench, "gpt2", 5, dir=tmp_path / "whole")
+    adapter = trained(whole, method(name))
+    assert trained(small(bench, "gpt2", 5, dir=tmp_path / "killed"), method(name), dies_at=8) is None
+    again = small(bench, "gpt2", 5, dir=tmp_path / "killed")
+    resumed = trained(again, method(name))
+    steps = weights_by_step(again)
+    assert min(steps) > 1  # it has not begun afresh
+    assert steps == {step: weights_by_step(whole)[step] for step in steps}
+    assert all(torch.equal(adapter[k], resumed[k]) for k in adapter)
+
+
+def test_a_run_does_not_go_on_with_another_bandit_but_may_be_used(bench: Callable[..., Bench]) -> None:
+    begun, other = (WeightedPolicy(weighting=CDynaOpt(bandit="linucb", gamma=gamma)) for gamma in (0.5, 0.05))
+    assert trained(small(bench, "gpt2", 5), begun, dies_at=8) is None
+    with pytest.raises(UserError, match=r"'policy': weights/.* was .* at step .* and is now .*force=true"):
+        other.fit(small(bench, "gpt2", 5))
+    adapter = trained(small(bench, "gpt2", 5), begun)
+    found = trained(small(bench, "gpt2", 5, frozen=True), other)
+    assert all(torch.equal(adapter[k], found[k]) for k in adapter)
+
+
+def test_weights_that_move_come_apart_for_rules_that_normalise_each_objective(bench: Callable[..., Bench]) -> None:
+    made = bench("t5", steps=3, update=Grpo(normalise="each"))
+    for name in NAMES:
+        rule = method(name).weighting
+        assert rule is not None
+        weighting = rule.start(made, UNIFORM)
+        assert isinstance(weighting, Moving)
+        assert isinstance(weighting, Separable)
+    method("saw").fit(made)
+    rows = [row for row in made.tracker.rows if "weights/even" in row]
+    assert len({row["weights/even"] for row in rows}) == 3  # they follow the batch
