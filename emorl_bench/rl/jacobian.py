@@ -22,6 +22,7 @@ since TorchJD takes small gradients for none.
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +44,7 @@ INSTALL = 'pip install -c constraints.txt -e ".[torchjd]"'
 
 
 @dataclass(frozen=True)
-class JacobianRule(AdapterRule):
+class JacobianRule(AdapterRule, ABC):
     """What the rules share; each says how rows are weighted, and combined."""
 
     name: ClassVar[str]
@@ -58,9 +59,9 @@ class JacobianRule(AdapterRule):
         """(K,) what each row is multiplied by, where weights above 0 have the mean 1."""
         return weights_K
 
+    @abstractmethod
     def solver(self) -> Any:
         """TorchJD's: from a Gramian (K, K) how much of each row the direction has, (K,)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

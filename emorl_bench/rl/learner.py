@@ -6,6 +6,7 @@ rollout teaches. `descend` takes one optimiser step; `shuffled` and `in_turn` ma
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -41,7 +42,7 @@ class AdapterRule:
 Rule = TypeVar("Rule", bound=AdapterRule)
 
 
-class AdapterLearner(Generic[Rule]):
+class AdapterLearner(ABC, Generic[Rule]):
     """A rule bound to one policy, as a `core.protocols.Learner`; what is left to say is `learn`."""
 
     def __init__(self, rule: Rule, policy: Policy, ledger: Ledger) -> None:
@@ -49,12 +50,12 @@ class AdapterLearner(Generic[Rule]):
         named = numbered(policy.parameters(), "adapter.")
         self.optimiser = Optimiser(named, rule.learning_rate, rule.weight_decay, rule.clip_norm, policy.ranks)
 
+    @abstractmethod
     def learn(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, rng: torch.Generator) -> Update:
         """One update. Rows that do not teach, at least one does, have no tokens and NaN for a reward.
 
         Rewards are (B, K) for a learner that asks for them so (`core.protocols.Decoupling`).
         """
-        raise NotImplementedError
 
     def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update:
         """`learn`, with the rows that have no reward silenced; where no row has one, nothing changes."""
