@@ -76,6 +76,8 @@ class Task(Protocol):
     @property
     def scorers(self) -> Mapping[str, Scorer]: ...
     def splits(self) -> Splits: ...
+    def gold_scorers(self) -> Mapping[str, Scorer]: ...  # what an answer is worth in truth; only the report reads them
+    def ceiling(self, examples: Sequence[Example], preferences_WK: Tensor) -> Tensor | None: ...  # (W, K) best by gold
 
 
 class Weighting(Protocol):

@@ -19,12 +19,13 @@ from emorl_bench.core.protocols import Scorer
 from emorl_bench.core.types import Example, Splits
 from emorl_bench.data.sources import Source
 from emorl_bench.data.splitting import Division, normal, protected
+from emorl_bench.tasks.base import TaskDefaults
 
 SPLITS = {"train": ("scorer", "held_out"), "select": ("select",), "report": ("report",)}  # split -> parts of a corpus
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusTask(ABC):
+class CorpusTask(TaskDefaults, ABC):
     """Prompts from a file below ``data_dir``, or from a data set of the hub.
 
     ``system_prompt`` is for chat models, ``template`` for all others. ``train``, ``select`` and ``report`` are the most

@@ -15,12 +15,13 @@ from emorl_bench.assets.world.statements import SPLITS, sample_statements
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Scorer
 from emorl_bench.core.types import Example, Splits
+from emorl_bench.tasks.base import TaskDefaults
 
 LARGEST_SPLIT = 20_000  # of the 144,000 statements that the situations of the smaller splits can make
 
 
 @dataclass(frozen=True)
-class Reflections:
+class Reflections(TaskDefaults):
     """Sizes of the splits and the seed that draws them; the same for every run of a comparison."""
 
     scorers: Mapping[str, Scorer]
