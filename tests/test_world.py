@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 
 from emorl_bench.assets.tokenizer import build_tokenizer
-from emorl_bench.assets.world.corpus import dialogues, labelled_pairs, misheard
+from emorl_bench.assets.world.corpus import dialogue, lesson
+from emorl_bench.assets.world.judge import statement_of
 from emorl_bench.assets.world.lexicon import to_you
 from emorl_bench.assets.world.responses import DEFECTS, KINDS, MAX_WORDS, core, respond, split_words
 from emorl_bench.assets.world.statements import SPLITS, sample_statements, situations
+from emorl_bench.building.scorer_texts import world_texts
 from emorl_bench.core.errors import UserError
 from emorl_bench.tasks.reflections import Reflections
 
@@ -20,10 +23,9 @@ def test_there_are_at_least_5000_distinct_statements() -> None:
 
 
 def test_no_situation_crosses_the_splits() -> None:
-    seen = [{s.situation for s in sample_statements(split, 500, seed=1)} for split in SPLITS]
-    assert not seen[0] & seen[1]
-    assert not seen[0] & seen[2]
-    assert not seen[1] & seen[2]
+    seen = [{s.situation for s in sample_statements(split, 500, seed=1)} for split in (*SPLITS, "audit")]
+    assert all(not one & other for one, other in itertools.combinations(seen, 2))
+    assert [len(situations(split)) for split in (*SPLITS, "audit")] == [96, 24, 24, 24]
 
 
 def test_every_behaviour_and_event_is_met_in_both_halves_of_training() -> None:
@@ -34,10 +36,18 @@ def test_every_behaviour_and_event_is_met_in_both_halves_of_training() -> None:
     assert not set(situations("train", 0)) & set(situations("train", 1))
 
 
-def test_training_data_never_mention_a_report_situation() -> None:
-    report = {s.text for s in sample_statements("report", 3000, seed=2)}
-    trained_on = {p for p, _ in dialogues(3000, seed=2)} | {p.prompt for p in labelled_pairs(3000, seed=2, half=0)}
-    assert not report & trained_on
+def test_training_data_never_mention_a_situation_that_is_kept() -> None:
+    kept = {s for split in ("select", "report", "audit") for s in situations(split)}
+    rng = random.Random(2)
+    trained_on = {statement_of(draw(rng)[0]).situation for draw in (dialogue, lesson) for _ in range(2000)}
+    trained_on |= {statement_of(p).situation for half in (0, 1) for p, _ in world_texts(2000, half, seed=2)}
+    assert trained_on == set(situations("train"))
+    assert not kept & trained_on
+
+
+def test_the_two_sets_of_scorers_share_no_situation() -> None:
+    met = [{statement_of(p).situation for p, _ in world_texts(2000, half, seed=3)} for half in (0, 1)]
+    assert not met[0] & met[1]
 
 
 def test_the_same_seed_gives_the_same_task_and_another_seed_another() -> None:
@@ -67,19 +77,11 @@ def test_responses_are_short_and_defects_change_them() -> None:
             assert len(split_words(respond(rng, statement, kind, "very warm", "inverted").text)) <= MAX_WORDS
 
 
-def test_a_reflection_of_other_words_is_worth_less() -> None:
-    rng, among = random.Random(0), situations("train")
-    true = {"complex": 1.0, "simple": 0.55}
-    pairs = [misheard(rng, s, among) for s in sample_statements("train", 300, seed=4)]
-    wrong = [p for p in pairs if p.reflection not in true.values()]
-    assert len(wrong) > 200
-    assert max(p.reflection for p in wrong) <= 0.3
-
-
 def test_the_tokenizer_gives_back_the_text_and_knows_every_word() -> None:
     tokenizer = build_tokenizer()
-    for prompt, response in dialogues(300, seed=5):
-        for text in (prompt, response):
+    rng = random.Random(5)
+    for _ in range(300):
+        for text in dialogue(rng):
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             assert tokenizer.unk_token_id not in ids
             assert tokenizer.decode(ids) == text

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from emorl_bench.assets import cache
+from emorl_bench.assets.shipped import asset_dir
 from emorl_bench.core.protocols import Task
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.offline import Located
@@ -31,11 +31,11 @@ Config = Mapping[str, Any]
 
 
 def model_source(config: Config) -> ModelSource:
-    """Where the base model is; the embedded ones are built here on first use."""
+    """Where the base model is; the embedded ones are files of this package."""
     names = {field.name for field in fields(ModelSource)}
     model = {k: v for k, v in config["model"].items() if k in names}
     if model["path"].startswith(EMBEDDED):
-        model["path"] = str(cache.asset_dir(model["path"].removeprefix(EMBEDDED)))
+        model["path"] = str(asset_dir("reflections/" + model["path"].removeprefix(EMBEDDED)))
     return ModelSource(**model)
 
 

@@ -4,8 +4,8 @@ As in Gao et al., arXiv 2210.10760, a scorer stands for the humans: it says once
 what it says is turned around (Coste et al., arXiv 2310.02743: a quarter), and whatever learns from that sees the order
 of the answers, never a score. Both answers to a prompt are sampled from the untrained base model.
 
-The gold here is the mean of the embedded task's three scorers, of the set that is met only in reports: three nets, one
-of them a language model, where a proxy is one small net.
+The gold here is the mean of the embedded world's three grades, computed from its grammar: no network stands above the
+proxies, which are small networks.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from emorl_bench.assets.cache import asset_dir
-from emorl_bench.assets.scoring import classify, fluency
+from emorl_bench.assets.shipped import asset_dir
+from emorl_bench.assets.world.grades import golds
 from emorl_bench.assets.world.statements import sample_statements
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import seed_for, stream
@@ -30,7 +30,6 @@ from emorl_bench.policies.loading import ModelSource, load_backbone
 from emorl_bench.policies.lora import AdapterSettings
 from emorl_bench.scorer_training.preferences import Choices, with_noise
 
-GOLD_TWIN = "held_out"
 FAMILIES = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}  # embedded base models
 NEW_TOKENS, TEMPERATURE = 24, 1.0  # the embedded task's own
 
@@ -55,10 +54,9 @@ class GoldPairs:
         return _choices(self.answers, pairs, seed_for(self.seed, "gold", "judge"))
 
 
-def gold(prompts: Sequence[str], responses: Sequence[str], device: str = "cpu") -> Tensor:
-    """(B,) on the CPU in [0, 1]: the mean of reflection, empathy and fluency."""
-    judged = [classify(GOLD_TWIN, name, device, prompts, responses) for name in ("reflection", "empathy")]
-    return torch.stack([*judged, fluency(GOLD_TWIN, device, responses)]).mean(0)
+def gold(prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+    """(B,) in [0, 1]: the mean of the true grades of reflection, empathy and fluency."""
+    return torch.tensor(golds(prompts, responses)).mean(1)
 
 
 @lru_cache(maxsize=8)  # noises and forms of proxies ask for the same answers
@@ -80,6 +78,6 @@ def _choices(answers: str, pairs: int, seed: int) -> list[Choices]:
 
 @lru_cache(maxsize=2)
 def _base(answers: str) -> AdapterPolicy:
-    source = ModelSource(FAMILIES[answers], str(asset_dir(answers)))
+    source = ModelSource(FAMILIES[answers], str(asset_dir(f"reflections/{answers}")))
     backbone = load_backbone(source, AdapterSettings(rank=1, alpha=1.0), torch.device("cpu"), torch.float32)
     return AdapterBank(Decoder(backbone, Ledger(flops_every=0), 2048), seed=0).new_policy("base").reference()

@@ -19,31 +19,30 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
-from emorl_bench.assets.cache import asset_dir, content_key
-from emorl_bench.assets.scorer_nets import PAD_ID, MatchNet, pooled
+from emorl_bench.assets.reader import PAD_ID
+from emorl_bench.assets.scoring import SCORERS
+from emorl_bench.assets.shipped import asset_dir, content_key
 from emorl_bench.core.places import cache_root
 from emorl_bench.core.seeds import seed_for
 from emorl_bench.scorer_training.artefacts import WEIGHTS, kept, read_card, write_card, write_weights
-from emorl_bench.scorer_training.gold_preferences import GOLD_TWIN, GoldPairs
+from emorl_bench.scorer_training.gold_preferences import GoldPairs
 from emorl_bench.scorer_training.nets import Text
 from emorl_bench.scorer_training.preference_heads import HeadSettings, RewardHeads, read, standardise
 from emorl_bench.scorer_training.preference_training import fit
 from emorl_bench.scorer_training.preferences import Choices, Preferences
+from emorl_bench.scorer_training.proxy_encoder import MatchEncoder
 
-REVISION = 1  # raise where the same settings would train other weights
+REVISION = 2  # raise where the same settings would train other weights
 JUDGED_PAIRS = 256
 REMEMBERED = 100_000  # texts
-NEVER = -1e4  # a match that no softmax notices, and that leaves no NaN where a prompt is empty
 
 
 @dataclass(frozen=True)
@@ -89,36 +88,8 @@ class Unit:
         )
 
 
-class Encoder(MatchNet):
-    """The net of the embedded reflection scorer, narrower, up to its last hidden layer.
-
-    Against that net, which gives padding a weight near 0, words of the response are aligned with no padding at all: so
-    small a net is thrown off by less, and a text's reward must not depend on the batch that it is read in.
-    """
-
-    def __init__(self, vocabulary: int, width: int) -> None:
-        super().__init__(vocabulary, width)
-        self.head = nn.Sequential(*list(self.head)[:-1])
-        self.config = SimpleNamespace(hidden_size=width)
-
-    def forward(self, prompt_BS: Tensor, response_BT: Tensor) -> Tensor:
-        """(B, width)."""
-        heard_BS, mask_BT = prompt_BS != PAD_ID, response_BT != PAD_ID
-        prompt_BSH, said_BTH = self.encode(prompt_BS, heard_BS), self.encode(response_BT, mask_BT)
-        match_BTS = F.normalize(said_BTH, dim=-1) @ F.normalize(prompt_BSH, dim=-1).transpose(1, 2)
-        match_BTS = match_BTS.masked_fill(~heard_BS.unsqueeze(1), NEVER)
-        aligned_BTH = torch.softmax(self.sharpness * match_BTS, -1) @ (prompt_BSH * heard_BS.unsqueeze(-1))
-        best_BT1 = match_BTS.amax(-1, keepdim=True).clamp(min=-1.0)
-        pair = [said_BTH, aligned_BTH, said_BTH * aligned_BTH, (said_BTH - aligned_BTH).abs(), best_BT1]
-        compared_BTH = F.relu(self.compare(torch.cat(pair, -1))) * mask_BT.unsqueeze(-1)
-        features_BTH = F.relu(self.phrase(compared_BTH.transpose(1, 2))).transpose(1, 2)
-        length_B1 = mask_BT.sum(1, keepdim=True) / 20
-        hidden_BH: Tensor = self.head(torch.cat([pooled(features_BTH, mask_BT), length_B1], -1))
-        return hidden_BH
-
-
 class ProxyHeads(RewardHeads):
-    """Linear heads on an `Encoder`, which pools by itself."""
+    """Linear heads on a `MatchEncoder`, which pools by itself."""
 
     def features(self, inputs: dict[str, Tensor], member: int) -> Tensor:
         hidden_BH: Tensor = self.encoders[member](**inputs)
@@ -132,7 +103,7 @@ class Words:
     """
 
     def __init__(self) -> None:
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(asset_dir(f"scorers/{GOLD_TWIN}"))
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(asset_dir(SCORERS))
         self.ids = lru_cache(maxsize=REMEMBERED)(self._ids)
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str], **_: Any) -> dict[str, Tensor]:
@@ -180,7 +151,7 @@ def _fresh(unit: Unit) -> tuple[ProxyHeads, Words]:
     words = _words()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(unit.settings.seed)
-        return ProxyHeads([Encoder(len(words.tokenizer), unit.width)], "", unit.heads), words
+        return ProxyHeads([MatchEncoder(len(words.tokenizer), unit.width)], "", unit.heads), words
 
 
 def _train(unit: Unit, draft: Path) -> None:

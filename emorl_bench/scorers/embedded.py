@@ -1,28 +1,49 @@
-"""What the embedded scorers share: a twin on a device, and a fingerprint of the code that they are built by."""
+"""The learned scorers of `reflections`: one objective of the shipped set that methods train against, or of its twin.
+
+``twin: train`` is a network that reads the answer beside its prompt (`assets.reader`); ``twin: held_out`` is a logistic
+regression on n-grams, trained on the other half of the situations (`assets.ngrams`), for the report only.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
+from torch import Tensor
 
-from emorl_bench.assets.cache import content_key
+from emorl_bench.assets.scoring import TWINS, grades
+from emorl_bench.assets.shipped import content_key
+from emorl_bench.assets.world.grades import OBJECTIVES
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.types import Example
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """``twin`` names the set of scorers: ``train``, or the independently trained ``held_out``, for the report only."""
+    """``name``: reflection, empathy or fluency."""
 
+    name: str
     twin: str = "train"
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for key, value, known in (("name", self.name, OBJECTIVES), ("twin", self.twin, TWINS)):
+            if value not in known:
+                raise UserError(f"embedded scorer: {key}={value!r} is unknown{did_you_mean(value, known)}")
 
     @property
     def bounds(self) -> tuple[float, float]:
         return 0.0, 1.0
 
+    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
+        """(B,) in [0, 1], on the CPU."""
+        scores_BK = grades(self.twin, self.device, [example.prompt for example in examples], responses)
+        return scores_BK[:, OBJECTIVES.index(self.name)]
+
     def prepare(self) -> None:
-        """All embedded assets are built at once, where they are first used."""
+        """The weights are shipped; there is nothing to make."""
 
     def on(self, device: torch.device) -> Self:
         return replace(self, device=str(device))
@@ -31,4 +52,4 @@ class Embedded:
         return replace(self, twin="held_out")
 
     def fingerprint(self) -> str:
-        return f"{type(self).__name__}-{self.twin}-{content_key()}"
+        return f"{self.name}-{self.twin}-{content_key()}"

@@ -70,7 +70,7 @@ class Proxy:
         return replace(self, device=str(device))
 
     def held_out(self) -> Gold:
-        return Gold(name=self.name, device=self.device)
+        return Gold(self.name)
 
     def fingerprint(self) -> str:
         return "-".join(["proxy", *(unit.directory.name for unit in self.units)])

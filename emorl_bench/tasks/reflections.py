@@ -1,22 +1,30 @@
-"""The embedded task: answer a client's statement with a reflection that is warm and sound.
+"""The embedded task: answer a client's statement with a reflection that is warm, sound and brief.
 
-The prompts come from the project's own world, split by situation (what the client does x what happened to them): 120
-situations for training, 24 for selection, 24 for the report. Base models and scorers have seen statements of the 120
-training situations only.
+The prompts come from the project's own world, split by situation (what the client does x what happened to them): 96
+situations for training, 24 for selection, 24 for the report, 24 for the audit of the task itself (`emorl-assets
+check`). Base models and scorers have seen statements of the 96 training situations only. What an answer is worth in
+truth is known, and so are the best answers (docs/arena.md).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from emorl_bench.assets.world.best import ceilings
+from emorl_bench.assets.world.grades import OBJECTIVES
 from emorl_bench.assets.world.statements import SPLITS, sample_statements
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Scorer
 from emorl_bench.core.types import Example, Splits
+from emorl_bench.scorers.gold import gold_scorers
 from emorl_bench.tasks.base import TaskDefaults
 
+MOST_WORDS = 23  # of a legal answer: one less than the 24 tokens that a policy says, of which the last ends it
 LARGEST_SPLIT = 20_000  # of the 144,000 statements that the situations of the smaller splits can make
 
 
@@ -36,6 +44,17 @@ class Reflections(TaskDefaults):
         for split, examples in rows.items():
             digest.update("\0".join([split, *(e.prompt for e in examples)]).encode())
         return Splits(rows["train"], rows["select"], rows["report"], fingerprint=digest.hexdigest()[:16])
+
+    def gold_scorers(self) -> Mapping[str, Scorer]:
+        """The truth for the objectives that the world defines; other scorers of the task have none."""
+        return {name: scorer for name, scorer in gold_scorers().items() if name in self.scorers}
+
+    def ceiling(self, examples: Sequence[Example], preferences_WK: Tensor) -> Tensor | None:
+        """(W, K) by enumeration; None where the task's objectives are not the world's own three."""
+        if tuple(self.scorers) != OBJECTIVES:
+            return None
+        prompts = [example.prompt for example in examples]
+        return torch.from_numpy(ceilings(prompts, preferences_WK.double().numpy(), MOST_WORDS))
 
     def _examples(self, split: str, count: int) -> tuple[Example, ...]:
         if not 1 <= count <= LARGEST_SPLIT:

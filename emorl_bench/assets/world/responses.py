@@ -1,4 +1,4 @@
-"""Counsellors' responses with graded labels: kind and coverage (reflection), warmth (empathy), fluent or broken."""
+"""Counsellors' responses of every kind and warmth, plain or with a defect of speech."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ KINDS = {
     "advice": ADVICE,
     "confrontation": CONFRONTATION,
 }
-REFLECTION = {"complex": 1.0, "simple": 0.55, "question": 0.15, "advice": 0.1, "confrontation": 0.0}
 
 WARM = (
     "that sounds so hard.",
@@ -71,7 +70,6 @@ COLD = (
     "i have no time for this.",
     "grow up.",
 )
-EMPATHY = {"very warm": 1.0, "warm": 0.7, "neutral": 0.3, "cold": 0.0}
 LESS = {"very warm": "warm", "warm": "neutral", "cold": "neutral", "neutral": "neutral"}
 MAX_WORDS = 21
 
@@ -100,14 +98,12 @@ WRONG_FORM = {
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response, how good it is as a reflection and as empathy in [0, 1], and what it was made of."""
+    """A response and what it was made of."""
 
     text: str
-    kind: str
-    warmth: str
-    broken: bool
-    reflection: float
-    empathy: float
+    kind: str  # of `KINDS`
+    warmth: str  # very warm, warm, neutral or cold
+    broken: bool  # a defect has changed the words
 
 
 def details_of(statement: Statement) -> dict[str, str]:
@@ -134,10 +130,10 @@ def respond(rng: random.Random, statement: Statement, kind: str, warmth: str, de
         sentences = [core(rng, statement, kind), *_tone(rng, warmth)]
         if rng.random() < 0.5:
             sentences = sentences[1:] + sentences[:1]
-        text = " ".join(sentences)
-        text = text if defect is None else DEFECTS[defect](text)
+        plain = " ".join(sentences)
+        text = plain if defect is None else DEFECTS[defect](plain)
         if len(split_words(text)) <= MAX_WORDS:
-            return Response(text, kind, warmth, defect is not None, REFLECTION[kind], EMPATHY[warmth])
+            return Response(text, kind, warmth, text != plain)
         if rng.random() < 0.2:  # much warmth leaves no room for a complex reflection
             warmth = LESS[warmth]
 

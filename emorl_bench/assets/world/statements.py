@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from emorl_bench.assets.world.lexicon import BEHAVIOURS, EVENTS, FEELINGS, HOPES, OBSTACLES, STYLES, Behaviour
 
-SPLITS = ("train", "select", "report")
+Situation = tuple[int, int]  # behaviour, event
+SPLITS = ("train", "select", "report")  # of the task; a fourth, "audit", is for `emorl-assets check`
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Statement:
     style: int
 
     @property
-    def situation(self) -> tuple[int, int]:
+    def situation(self) -> Situation:
         return self.behaviour, self.event
 
     @property
@@ -46,24 +49,27 @@ class Statement:
         )
 
 
-def split_of(situation: tuple[int, int]) -> str:
-    """Two sevenths of the situations are kept from every kind of training: one for selection, one for the report."""
+def split_of(situation: Situation) -> str:
+    """Three sevenths of the situations are kept from every kind of training: one for selection, one for the report, and
+    one for the audit of the task itself, which no choice in the task's design has looked at.
+    """
     behaviour, event = situation
-    return {0: "report", 1: "select"}.get((behaviour + event) % 7, "train")
+    return {0: "report", 1: "select", 2: "audit"}.get((behaviour + event) % 7, "train")
 
 
-def half_of(situation: tuple[int, int]) -> int:
+def half_of(situation: Situation) -> int:
     """Which half of the labelled data a situation belongs to: the two sets of scorers share no statement."""
     behaviour, event = situation
     return (behaviour // 2 + event) % 2
 
 
-def situations(split: str, half: int | None = None) -> list[tuple[int, int]]:
+@lru_cache(maxsize=16)
+def situations(split: str, half: int | None = None) -> tuple[Situation, ...]:
     grid = itertools.product(range(len(BEHAVIOURS)), range(len(EVENTS)))
-    return [s for s in grid if split_of(s) == split and half in (None, half_of(s))]
+    return tuple(s for s in grid if split_of(s) == split and half in (None, half_of(s)))
 
 
-def draw_statement(rng: random.Random, among: list[tuple[int, int]]) -> Statement:
+def draw_statement(rng: random.Random, among: Sequence[Situation]) -> Statement:
     behaviour, event = rng.choice(among)
     pick = (rng.randrange(len(phrases)) for phrases in (FEELINGS, HOPES, OBSTACLES, STYLES))
     return Statement(behaviour, event, *pick)

@@ -1,8 +1,9 @@
-"""The two tiny base models, warm-started by supervised training on dialogues of mixed quality."""
+"""The two tiny base models of `reflections`, warm-started by supervised training on dialogues of mixed quality."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -17,11 +18,12 @@ from transformers import (
 )
 
 from emorl_bench.assets.tokenizer import build_tokenizer
-from emorl_bench.assets.world.corpus import dialogues, lessons
+from emorl_bench.assets.world.corpus import dialogue, lesson
 
-BATCH, RATE, SEED, IGNORE = 16, 3e-3, 7, -100
-LISTENING = 0.33  # share of the steps
-STEPS = {"tiny_t5": 620, "tiny_gpt2": 480}
+BATCH, RATE, SEED, IGNORE = 32, 3e-3, 7, -100
+LISTENING = 0.2  # share of the steps
+STEPS = {"tiny_t5": 5000, "tiny_gpt2": 5000}
+WIDTH, HEADS = 64, 4
 Progress = Callable[[str], None]
 Rows = list[tuple[list[int], list[int]]]  # prompt ids, response ids with the end token
 
@@ -30,10 +32,10 @@ def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
     model = T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer),
-            d_model=128,
-            d_kv=32,
-            num_heads=4,
-            d_ff=640,
+            d_model=WIDTH,
+            d_kv=WIDTH // HEADS,
+            num_heads=HEADS,
+            d_ff=5 * WIDTH,
             num_layers=2,
             num_decoder_layers=2,
             dropout_rate=0.0,
@@ -52,10 +54,10 @@ def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
         GPT2Config(
             vocab_size=len(tokenizer),
             n_positions=256,
-            n_embd=128,
+            n_embd=WIDTH,
             n_layer=4,
-            n_inner=640,
-            n_head=4,
+            n_inner=5 * WIDTH,
+            n_head=HEADS,
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -123,7 +125,7 @@ def fit(
     steps: int,
     progress: Progress,
 ) -> None:
-    """One pass over fresh dialogues."""
+    """AdamW with a one-cycle schedule; one pass over fresh dialogues."""
     optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.15)
     model.train()
@@ -138,15 +140,15 @@ def fit(
             progress(f"step {step} of {steps}, loss {loss.item():.2f}")
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, steps: int) -> list[Rows]:
-    """Lessons in listening first, then the mixed dialogues."""
-    listening = int(LISTENING * steps)
-    pairs = lessons(listening * BATCH, SEED) + dialogues((steps - listening) * BATCH, SEED)
-    prompts, responses = zip(*pairs, strict=True)
-    ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-    answers = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
-    rows = [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(ids, answers, strict=True)]
-    return [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
+def batches(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[Rows]:
+    """Lessons in listening first, then dialogues of mixed quality; every batch is fresh."""
+    rng, listening = random.Random(f"dialogues/{SEED}"), int(LISTENING * steps)
+    for step in range(steps):
+        draw = lesson if step < listening else dialogue
+        prompts, responses = zip(*(draw(rng) for _ in range(BATCH)), strict=True)
+        ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+        answers = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
+        yield [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(ids, answers, strict=True)]
 
 
 def padded(rows: list[list[int]], fill: int) -> Tensor:

@@ -1,0 +1,1 @@
+SHA256: dict[str, str] = {}

@@ -1,0 +1,188 @@
+"""Adversarial rounds: policies are trained against the scorers, and the scorers learn what the policies said.
+
+A scorer is wrong most of all on texts that were made to please it, and only a policy makes these. In each round,
+policies of several rules and preferences are trained on the training situations against the scorers as they are. The
+judge labels what they said. Both sets of scorers learn from it and from damaged forms of it, each from its own half of
+the situations. This is done once, when the assets are built (`emorl-assets build --from-code`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from emorl_bench.assets.ngrams import NGrams
+from emorl_bench.assets.reader import Reader, encode
+from emorl_bench.assets.tokenizer import build_tokenizer
+from emorl_bench.assets.world.grades import OBJECTIVES
+from emorl_bench.assets.world.judge import statement_of
+from emorl_bench.assets.world.statements import half_of, sample_statements
+from emorl_bench.building.scorer_texts import Text, policy_texts, world_texts
+from emorl_bench.building.scorer_training import HALVES, WIDTH, calibrate, fit_ngrams, fit_reader, labels
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.protocols import Bench, UpdateRule
+from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
+from emorl_bench.policies.bank import AdapterBank
+from emorl_bench.policies.decode import Decoder
+from emorl_bench.policies.loading import ModelSource, load_backbone
+from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.rl.grpo import Grpo
+from emorl_bench.rl.loop import train
+from emorl_bench.rl.ppo import Ppo
+from emorl_bench.rl.scst import Scst
+from emorl_bench.rl.weighting import fixed_weights
+from emorl_bench.tracking.silent import Silent
+
+ROUNDS, SEED = 3, 11
+WORLD_TEXTS, DAMAGED_TEXTS = (24_000, 10_000), 8_000  # of the world at first and in each later round; of policies
+PROMPTS, LAST = 512, 256  # that a policy is trained on; last answers whose true worth is shown
+PROCESSES = 2
+FAMILIES = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}
+UNIFORM = (1 / 3, 1 / 3, 1 / 3)
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One policy of a round: its update rule and what it is rewarded for."""
+
+    rule: UpdateRule
+    weights: tuple[float, ...]
+
+
+ATTACKS = (
+    Attack(Scst(learning_rate=2e-3), UNIFORM),
+    Attack(Scst(learning_rate=1e-3), UNIFORM),
+    Attack(Ppo(learning_rate=2e-3, value_learning_rate=2e-3, epochs=2), UNIFORM),
+    Attack(Grpo(learning_rate=1e-3, epochs=2), UNIFORM),
+    Attack(Scst(learning_rate=1e-3), (1.0, 0.0, 0.0)),
+    Attack(Scst(learning_rate=1e-3), (0.0, 1.0, 0.0)),
+    Attack(Scst(learning_rate=1e-3), (0.0, 0.0, 1.0)),
+    Attack(Scst(learning_rate=1e-3), (0.6, 0.4, 0.0)),
+)
+
+
+@dataclass
+class Scorers:
+    """Both sets as they are after some rounds, and what policies have said so far."""
+
+    tokenizer: PreTrainedTokenizerFast
+    reader: Reader
+    ngrams: NGrams
+    said: dict[Text, None] = field(default_factory=dict)  # in order, each once
+
+    @classmethod
+    def new(cls) -> Scorers:
+        torch.manual_seed(SEED)
+        tokenizer = build_tokenizer()
+        return cls(tokenizer, Reader(len(tokenizer), WIDTH), NGrams())
+
+    def score(self, rollout: Rollout) -> Tensor:
+        """(B, K) grades by the reader, as the task's scorers give them."""
+        prompts, responses = [e.prompt for e in rollout.examples], rollout.responses
+        with torch.no_grad():
+            prompt_BS, response_BT = encode(self.tokenizer, prompts), encode(self.tokenizer, responses)
+            silent_B1 = torch.tensor([[not response] for response in responses])
+            return torch.sigmoid(self.reader(prompt_BS, response_BT)).masked_fill(silent_B1, 0.0)
+
+    def said_in(self, half: int) -> list[Text]:
+        return [text for text in self.said if half_of(statement_of(text[0]).situation) == half]
+
+
+def build_scorers(bases: Mapping[str, Path], progress: Progress) -> Scorers:
+    """Both sets of scorers, hardened against policies of the base models in ``bases`` (name -> directory)."""
+    scorers = Scorers.new()
+    # spawned, not forked: the parent holds threads of torch
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        for number in range(ROUNDS + 1):
+            learn(scorers, number, progress)
+            asked = [(name, index) for index in range(len(ATTACKS)) for name in bases] if number < ROUNDS else []
+            pending = [
+                pool.submit(attacked, scorers, name, bases[name], ATTACKS[index], 100 * number + index)
+                for name, index in asked
+            ]
+            for (name, index), future in zip(asked, pending, strict=True):
+                texts, reward = future.result()
+                scorers.said |= dict.fromkeys(texts)
+                truth = float(labels(texts[-LAST:]).mean(0) @ torch.tensor(ATTACKS[index].weights))
+                progress(f"round {number + 1}: {name}, attack {index}: reward {reward:.3f}, in truth {truth:.3f}")
+    return scorers
+
+
+def learn(scorers: Scorers, number: int, progress: Progress) -> None:
+    """Both sets learn from fresh texts of the world and from all that policies have said."""
+    first = number == 0
+    texts = {twin: _texts(scorers, half, number) for twin, half in HALVES.items()}
+    fit_reader(
+        scorers.reader,
+        scorers.tokenizer,
+        texts["train"],
+        epochs=4 if first else 3,
+        rate=3e-3 if first else 2e-3,
+        seed=SEED + number,
+    )
+    scorers.ngrams = NGrams()  # cheap, so it learns from nothing each time
+    known = _texts(scorers, HALVES["held_out"], 0) if number else []
+    learnt, kept = _divided([*known, *texts["held_out"]])
+    fit_ngrams(scorers.ngrams, learnt, epochs=6, rate=1e-2, seed=SEED + number)
+    calibrate(scorers.ngrams, kept)
+    progress(f"round {number}: reader from {len(texts['train'])} texts, n-grams from {len(learnt)}")
+
+
+def _texts(scorers: Scorers, half: int, number: int) -> list[Text]:
+    said = scorers.said_in(half)
+    seed = SEED + 10 * number + half
+    return world_texts(WORLD_TEXTS[min(number, 1)], half, seed) + said + policy_texts(said, DAMAGED_TEXTS, seed)
+
+
+def _divided(texts: Sequence[Text]) -> tuple[list[Text], list[Text]]:
+    """Nine tenths to learn from, and every tenth to calibrate on."""
+    return [t for i, t in enumerate(texts) if i % 10], list(texts[::10])
+
+
+def attacked(scorers: Scorers, name: str, directory: Path, attack: Attack, seed: int) -> tuple[list[Text], float]:
+    """What a policy said while it was trained against the scorers, and the mean reward of its last step."""
+    torch.set_num_threads(1)
+    said: list[Text] = []
+    rewards: list[float] = []
+
+    def score(rollout: Rollout) -> Tensor:
+        scores_BK = scorers.score(rollout)
+        said.extend(zip((e.prompt for e in rollout.examples), rollout.responses, strict=True))
+        rewards.append(float(scores_BK.double().mean(0) @ torch.tensor(attack.weights, dtype=torch.float64)))
+        return scores_BK
+
+    source = ModelSource(FAMILIES[name], str(directory))
+    backbone = load_backbone(source, AdapterSettings(), torch.device("cpu"), torch.float32)
+    bank = AdapterBank(Decoder(backbone, ledger := Ledger(flops_every=0)), seed)
+    prompts = [Example(str(i), s.text) for i, s in enumerate(sample_statements("train", 2000, seed))]
+    with TemporaryDirectory() as scratch:
+        bench = Bench(
+            train=prompts[48:],
+            select=prompts[:32],
+            objectives=OBJECTIVES,
+            score=score,
+            new_policy=bank.new_policy,
+            update=attack.rule,
+            reward="linear",
+            training=Training(validate_every=16, variation=0.0, checkpoint_every=10_000),
+            budget=Budget(prompts=PROMPTS),
+            sampling=Sampling(24, samples_per_prompt=4),
+            tracker=Silent(),
+            ledger=ledger,
+            seed=seed,
+            dir=Path(scratch),
+            experts_dir=Path(scratch),
+            fingerprint="",
+        )
+        weighting = fixed_weights(attack.weights, OBJECTIVES, "linear")
+        train(bench, bank.new_policy("policy"), weighting, name="policy", budget=bench.budget)
+    return said, rewards[-1]
