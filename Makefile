@@ -1,4 +1,4 @@
-# make bench: install, build the embedded assets, run the main comparison, write the report.
+# make bench: install, run the main comparison, write the report.
 # make test:  install with test dependencies, then ruff, mypy, import contracts and pytest.
 
 PYTHON ?= python3
@@ -16,7 +16,6 @@ export HF_HUB_OFFLINE ?= 1
 .PHONY: bench test install install-test clean
 
 bench: install
-	$(BIN)/emorl-assets build
 	$(BIN)/emorl-bench --config-dir sweeps --config-name $(SWEEP) runs_dir=$(RUNS); status=$$?; \
 	$(BIN)/emorl-report $(RUNS) --out $(REPORT) && exit $$status
 
@@ -25,7 +24,6 @@ test: install-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/emorl-assets build
 	$(BIN)/pytest -n 2 --dist loadfile
 
 install: $(VENV)/installed

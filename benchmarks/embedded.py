@@ -12,7 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from benchmarks.models import Setting, endless_bank
-from emorl_bench.assets.cache import asset_dir, cache_root
+from emorl_bench.assets.shipped import asset_dir
+from emorl_bench.core.places import cache_root
 from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.types import Example
 from emorl_bench.rl.experts import expert_bank
@@ -49,7 +50,7 @@ def trained_experts() -> tuple[Bench, list[Policy]]:
 def trained_setting(dtype: torch.dtype, device: torch.device) -> Setting:
     """The trained experts on a model whose answers do not end."""
     bench, trained = trained_experts()
-    path = asset_dir(MODEL)
+    path = asset_dir(f"reflections/{MODEL}")
 
     def new_model() -> Any:
         return AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype, use_safetensors=True).to(device).eval()

@@ -1,11 +1,9 @@
-"""Built assets: fit for the experiment, built once, mended when damaged. Shares the user's cache."""
+"""Shipped assets: whole, small, the files whose hashes the code holds; damage is one line."""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
+import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,52 +11,90 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from emorl_bench import embedded
-from emorl_bench.assets.cache import Cache, asset_dir
-from emorl_bench.assets.diagnostics import Check, accuracy_checks, agreement_checks, base_checks, trivial_checks
+from emorl_bench.assets import shipped
+from emorl_bench.assets.hashes import SHA256
+from emorl_bench.assets.ngrams import features
+from emorl_bench.assets.reader import Reader, reversed_rows, taken
+from emorl_bench.assets.shipped import SHIPPED, asset_dir, asset_names, content_key
 from emorl_bench.assets.tokenizer import SEP
+from emorl_bench.building.build import differences
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Example
-from emorl_bench.scorers.embedded_empathy import Empathy
-from emorl_bench.scorers.embedded_fluency import Fluency
-from emorl_bench.scorers.embedded_reflection import Reflection
+from emorl_bench.scorers.embedded import Embedded
 
-SCORERS = (Reflection(), Empathy(), Fluency())
-
-
-def unmet(checks: list[Check]) -> list[str]:
-    return [f"{c.name}: {c.value:.3f}, wanted {c.wanted}" for c in checks if not c.met]
+SCORERS = tuple(Embedded(name) for name in ("reflection", "empathy", "fluency"))
+MEGABYTES = 6
+CLIENT = "since i lost my job, i drink every night. i feel guilty. i want to have some peace, but it calms me down."
 
 
-def test_scorers_tell_good_from_bad_on_unseen_situations() -> None:
-    checks = accuracy_checks()
-    assert len(checks) == 6
-    assert unmet(checks) == []
-
-
-def test_base_models_leave_room_on_every_objective() -> None:
-    assert unmet(base_checks()) == []
-
-
-def test_trivial_answers_score_low() -> None:
-    assert unmet(trivial_checks()) == []
-
-
-def test_held_out_scorers_agree_with_the_trained_against_ones() -> None:
-    assert unmet(agreement_checks()) == []
+def test_what_is_shipped_is_what_the_code_names_and_is_small() -> None:
+    files = {file.relative_to(SHIPPED).as_posix() for file in SHIPPED.rglob("*") if file.is_file()}
+    assert files == set(SHA256)
+    assert sum((SHIPPED / file).stat().st_size for file in files) <= MEGABYTES * 1e6
+    assert not [file for file in files if not file.endswith((".json", ".safetensors"))]
+    for name in asset_names():
+        assert asset_dir(name) == SHIPPED / name
 
 
 def test_base_models_load_by_the_usual_means() -> None:
-    t5 = AutoModelForSeq2SeqLM.from_pretrained(asset_dir("tiny_t5"))
-    gpt2 = AutoModelForCausalLM.from_pretrained(asset_dir("tiny_gpt2"))
+    t5 = AutoModelForSeq2SeqLM.from_pretrained(asset_dir("reflections/tiny_t5"))
+    gpt2 = AutoModelForCausalLM.from_pretrained(asset_dir("reflections/tiny_gpt2"))
     for model in (t5, gpt2):
-        assert 0.5e6 < model.num_parameters() < 3e6
-    tokenizer = AutoTokenizer.from_pretrained(asset_dir("tiny_gpt2"))
-    assert tokenizer.sep_token == SEP
-    assert not list(asset_dir("tiny_t5").rglob("*.bin"))
+        assert 0.2e6 < model.num_parameters() < 0.4e6
+    assert AutoTokenizer.from_pretrained(asset_dir("reflections/tiny_gpt2")).sep_token == SEP
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_damage_is_named_with_the_way_to_restore_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "shipped")
+    file = tmp_path / "shipped" / "reflections" / "tiny_t5" / "model.safetensors"
+    if damage == "changed":
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    else:
+        file.unlink()
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "shipped")
+    asset_dir.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"tiny_t5/model\.safetensors.*restore it with `git checkout"):
+            asset_dir("reflections/tiny_t5")
+        assert asset_dir("reflections/tiny_gpt2").is_dir()
+    finally:
+        asset_dir.cache_clear()
+
+
+def test_an_unknown_asset_has_a_hint() -> None:
+    with pytest.raises(UserError, match="did you mean 'reflections/tiny_t5'"):
+        asset_dir("reflections/tiny_t")
+
+
+def test_the_key_follows_from_every_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content_key()
+    monkeypatch.setitem(SHA256, next(iter(SHA256)), "0" * 64)
+    assert content_key() != before
+
+
+def test_a_fresh_build_is_compared_file_by_file(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(SHIPPED / "reflections" / "scorers", tmp_path / "reflections" / "scorers")
+    path = tmp_path / "reflections" / "scorers" / "reader.safetensors"
+    weights = load_file(path)
+    weights["embed.weight"][0, 0] += 0.5
+    save_file(weights, path)
+    lines = differences(tmp_path)
+    assert "reflections/scorers/reader.safetensors: differs by 0.5 at most in a weight" in lines
+    assert "reflections/scorers/ngrams.safetensors: equal, byte for byte" in lines
+
+
+def test_build_without_training_verifies_what_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert embedded.main(["build"]) == 0
+    assert "shipped and sound" in capsys.readouterr().out
 
 
 def test_scores_are_in_bounds_and_do_not_depend_on_the_batch() -> None:
-    prompts = ["since i lost my job, i drink every night.", "", "unseen words entirely"]
+    prompts = [CLIENT, "", "unseen words entirely"]
     responses = ["you drink every night since you lost your job.", "hello", ""]
     examples = [Example(str(i), prompt) for i, prompt in enumerate(prompts)]
     for scorer in (*SCORERS, *(scorer.held_out() for scorer in SCORERS)):
@@ -66,86 +102,42 @@ def test_scores_are_in_bounds_and_do_not_depend_on_the_batch() -> None:
         alone = torch.cat([scorer.score([e], [r]) for e, r in zip(examples, responses, strict=True)])
         assert together.dtype == torch.float32
         assert bool(((together >= 0) & (together <= 1)).all())
+        assert together[2] == 0  # silence is no answer
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
+def test_a_scorer_that_does_not_exist_has_a_hint() -> None:
+    with pytest.raises(UserError, match="did you mean 'empathy'"):
+        Embedded("empaty")
+
+
+def test_the_reader_does_not_see_padding() -> None:
+    torch.manual_seed(0)
+    net = Reader(20, 8).eval()
+    prompt_BS, response_BT = torch.randint(1, 20, (2, 5)), torch.randint(1, 20, (2, 4))
+    wide = torch.nn.functional.pad(prompt_BS, (0, 3)), torch.nn.functional.pad(response_BT, (0, 6))
+    torch.testing.assert_close(net(prompt_BS, response_BT), net(*wide))
+
+
+def test_rows_are_reversed_in_front_of_their_padding() -> None:
+    mask_BT = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    values_BTH = torch.tensor([[1.0, 2.0, 3.0, 0.0], [4.0, 0.0, 0.0, 0.0]]).unsqueeze(-1)
+    reversed_BTH = taken(values_BTH, reversed_rows(mask_BT)).squeeze(-1)
+    assert reversed_BTH.tolist() == [[3.0, 2.0, 1.0, 0.0], [4.0, 0.0, 0.0, 0.0]]
+
+
+def test_features_of_a_text_are_its_own() -> None:
+    """The same in every process (`hash` is salted), and told apart by whether the client said it."""
+    one = features(CLIENT, "you feel guilty about drinking.")
+    assert one.tolist() == sorted(set(one.tolist()))
+    assert set(features("since i lost my job.", "you feel guilty about drinking.").tolist()) != set(one.tolist())
+    assert int(one.sum()) == int(features(CLIENT, "you feel guilty about drinking.").sum())
+
+
 def test_scoring_64_texts_takes_milliseconds() -> None:
-    example = Example("0", "since i lost my job, i drink every night. i feel guilty. i want to have some peace.")
+    example = Example("0", CLIENT)
     for scorer in SCORERS:
         scorer.score([example] * 64, ["you feel guilty about drinking."] * 64)
         started = time.perf_counter()
-        scorer.score([example] * 64, ["you feel guilty about drinking."] * 64)
+        scorer.score([example] * 64, [f"you feel guilty about drinking {i}." for i in range(64)])
         assert time.perf_counter() - started < 0.5  # about 10 ms on an idle core
-
-
-def fake_build(drafts: Mapping[str, Path]) -> None:
-    """Slow enough for two processes to meet; every build leaves a trace beside the assets."""
-    for name, draft in drafts.items():
-        root = draft.parents[len(Path(name).parts) - 1]
-        with (root / "builds.log").open("a") as log:
-            log.write(f"{name}\n")
-        time.sleep(0.5)
-        (draft / "weights").write_text(f"weights of {name}")
-
-
-def fake_cache(root: Path) -> Cache:
-    return Cache(root, ("model", "scorers/one"), fake_build)
-
-
-def ask(root: Path) -> None:
-    assert (fake_cache(root).dir("model") / "weights").read_text() == "weights of model"
-
-
-def test_two_processes_build_once(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=ask, args=(tmp_path,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert sorted((tmp_path / "builds.log").read_text().split()) == ["model", "scorers/one"]
-
-
-@pytest.mark.parametrize("damage", ["changed", "missing", "manifest"])
-def test_damage_is_found_and_mended(tmp_path: Path, damage: str) -> None:
-    cache = fake_cache(tmp_path)
-    directory = cache.dir("scorers/one")
-    if damage == "changed":
-        (directory / "weights").write_text("weights of somebody else")
-    elif damage == "missing":
-        (directory / "weights").unlink()
-    else:
-        (directory / "manifest.json").write_text("{")
-    assert not cache.sound("scorers/one")
-    assert (cache.dir("scorers/one") / "weights").read_text() == "weights of scorers/one"
-    built = (tmp_path / "builds.log").read_text().split()
-    assert (built.count("scorers/one"), built.count("model")) == (2, 1)
-
-
-def test_an_interrupted_build_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
-    def stop(drafts: Mapping[str, Path]) -> None:
-        next(iter(drafts.values())).joinpath("weights").write_text("half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Cache(tmp_path, ("model",), stop).dir("model")
-    assert not (tmp_path / "model").exists()
-    assert json.loads((fake_cache(tmp_path).dir("model") / "manifest.json").read_text())
-
-
-def test_unknown_names_and_unwritable_places_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="did you mean 'model'"):
-        fake_cache(tmp_path).dir("modle")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="EMORL_BENCH_CACHE"):
-        fake_cache(tmp_path / "file").dir("model")
-
-
-def test_check_exits_with_1_when_a_requirement_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    from emorl_bench.assets import diagnostics
-
-    monkeypatch.setattr(diagnostics, "all_checks", lambda: [Check("x", 0.9, high=0.5)])
-    assert embedded.main(["check", "--no-experts"]) == 1
-    monkeypatch.setattr(diagnostics, "all_checks", lambda: [Check("x", 0.4, high=0.5)])
-    assert embedded.main(["check", "--no-experts"]) == 0

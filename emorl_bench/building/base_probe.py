@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emorl_bench.assets.world.best import answers_and_grades
-from emorl_bench.assets.world.grades import OBJECTIVES, golds
+from emorl_bench.assets.world.grades import EMPATHY, OBJECTIVES, REFLECTION, golds
 from emorl_bench.assets.world.judge import read
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
@@ -21,8 +20,9 @@ from emorl_bench.policies.loading import ModelSource, load_backbone
 from emorl_bench.policies.lora import AdapterSettings
 
 FAMILIES = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}
-MOST_WORDS, SAMPLES = 23, 8  # a policy says 24 tokens, of which the last ends the answer
-NEARLY = 0.95  # of the best answer's utility is as good as it
+MOST_WORDS, SAMPLES = 23, 16  # a policy says 24 tokens, of which the last ends the answer
+# What every best answer at the uniform preference has: two details in a complex reflection, a warm sentence, no defect.
+LEAST = (REFLECTION[2], EMPATHY[1])
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Probe:
     sampled: tuple[float, ...]
     distinct: float  # greedy answers that differ, divided by prompts
     unparsed: float  # share with a sentence that the world cannot write
-    qualities: dict[str, float]  # share whose grade is that of the best answer at the uniform preference, or higher
-    together: float  # share that is nearly worth the best answer
+    qualities: dict[str, float]  # share with each of the qualities that every best answer has
+    together: float  # share with all of them
 
 
 def base_policy(name: str, directory: Path) -> AdapterPolicy:
@@ -50,19 +50,14 @@ def probe(policy: AdapterPolicy, prompts: Sequence[str]) -> Probe:
     sampled = policy.generate(examples, Sampling(MOST_WORDS + 1, 1.0, SAMPLES), stream(0, "probe"))
     asked = [example.prompt for example in sampled.examples]
     grades_BK = np.array(golds(asked, sampled.responses))
-    best_BK = np.array([_best(prompt) for prompt in asked])
     readings = [read(*text) for text in zip(asked, sampled.responses, strict=True)]
+    plain_B = np.array([reading.plain == 1 for reading in readings])
+    has_BK = np.column_stack([grades_BK[:, :2] >= LEAST, plain_B])
     return Probe(
-        greedy=tuple(np.mean(golds(prompts, greedy.responses), axis=0)),
-        sampled=tuple(grades_BK.mean(0)),
+        greedy=tuple(np.mean(golds(prompts, greedy.responses), axis=0).tolist()),
+        sampled=tuple(grades_BK.mean(0).tolist()),
         distinct=len(set(greedy.responses)) / len(prompts),
         unparsed=float(np.mean([reading.known < 1 for reading in readings])),
-        qualities=dict(zip(OBJECTIVES, (grades_BK >= best_BK - 1e-9).mean(0).tolist(), strict=True)),
-        together=float((grades_BK.mean(1) >= NEARLY * best_BK.mean(1)).mean()),
+        qualities=dict(zip(OBJECTIVES, has_BK.mean(0).tolist(), strict=True)),
+        together=float(has_BK.all(1).mean()),
     )
-
-
-def _best(prompt: str) -> np.ndarray:
-    grades_NK = answers_and_grades(prompt, MOST_WORDS)[1]
-    best_K: np.ndarray = grades_NK[grades_NK.mean(1).argmax()]
-    return best_K

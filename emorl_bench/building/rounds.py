@@ -41,9 +41,9 @@ from emorl_bench.rl.scst import Scst
 from emorl_bench.rl.weighting import fixed_weights
 from emorl_bench.tracking.silent import Silent
 
-ROUNDS, SEED = 3, 11
+ROUNDS, SEED = 2, 11
 WORLD_TEXTS, DAMAGED_TEXTS = (24_000, 10_000), 8_000  # of the world at first and in each later round; of policies
-PROMPTS, LAST = 512, 256  # that a policy is trained on; last answers whose true worth is shown
+PROMPTS, LAST = 768, 256  # that a policy is trained on; last answers whose true worth is shown
 PROCESSES = 2
 FAMILIES = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}
 UNIFORM = (1 / 3, 1 / 3, 1 / 3)

@@ -25,21 +25,26 @@ from emorl_bench.scorers.gold import gold_scorers
 from emorl_bench.tasks.base import TaskDefaults
 
 MOST_WORDS = 23  # of a legal answer: one less than the 24 tokens that a policy says, of which the last ends it
+GRADED_ON = ("report", "audit")
 LARGEST_SPLIT = 20_000  # of the 144,000 statements that the situations of the smaller splits can make
 
 
 @dataclass(frozen=True)
 class Reflections(TaskDefaults):
-    """Sizes of the splits and the seed that draws them; the same for every run of a comparison."""
+    """Sizes of the splits and the seed that draws them; the same for every run of a comparison.
+
+    ``graded_on``: the situations of the report prompts, ``report``, or ``audit`` for the check of the task itself.
+    """
 
     scorers: Mapping[str, Scorer]
     train: int = 2000
     select: int = 48
     report: int = 96
     split_seed: int = 0
+    graded_on: str = "report"
 
     def splits(self) -> Splits:
-        rows = {split: self._examples(split, getattr(self, split)) for split in SPLITS}
+        rows = {split: self._examples(split) for split in SPLITS}
         digest = hashlib.sha256()
         for split, examples in rows.items():
             digest.update("\0".join([split, *(e.prompt for e in examples)]).encode())
@@ -56,8 +61,11 @@ class Reflections(TaskDefaults):
         prompts = [example.prompt for example in examples]
         return torch.from_numpy(ceilings(prompts, preferences_WK.double().numpy(), MOST_WORDS))
 
-    def _examples(self, split: str, count: int) -> tuple[Example, ...]:
+    def _examples(self, split: str) -> tuple[Example, ...]:
+        count: int = getattr(self, split)
         if not 1 <= count <= LARGEST_SPLIT:
             raise UserError(f"task.{split}={count} is out of range; give a number of prompts from 1 to {LARGEST_SPLIT}")
-        statements = sample_statements(split, count, self.split_seed)
+        if self.graded_on not in GRADED_ON:
+            raise UserError(f"task.graded_on={self.graded_on!r} is unknown; give {' or '.join(GRADED_ON)}")
+        statements = sample_statements(self.graded_on if split == "report" else split, count, self.split_seed)
         return tuple(Example(f"{split}-{i}", statement.text) for i, statement in enumerate(statements))

@@ -1,0 +1,39 @@
+"""The runs behind `emorl-assets check`: default settings, each task and embedded model, resumable in one runs_dir."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from emorl_bench.core.errors import UserError
+
+COMMON = ("budget=short", "budget.ladder=[1.0]", "decoding=[greedy]", "tracker=local")
+UNSEEN = {  # task -> prompts that no choice in its design has looked at
+    "reflections": "task.graded_on=audit",
+    "sums": "task.split_seed=977",
+}
+MODELS = "model=tiny_t5,tiny_gpt2"
+FULL = (  # the longest first
+    ("method=morlhf", "method.each=true", "seed=0"),
+    ("method=cory,emorl,weighted_ppo,grpo", "seed=range(0,5)"),
+    ("method=weighted_scst,rloo", "seed=range(0,10)"),
+    ("method=base", "seed=0"),
+)
+QUICK = (("method=weighted_scst,emorl,base", "seed=0"),)
+
+
+def run(runs: Path, *, quick: bool, tasks: Sequence[str]) -> None:
+    """Bring every run of the check to its end; those that are finished already are skipped.
+
+    Raises:
+        UserError: a sweep failed.
+    """
+    for task in tasks:
+        for sweep in QUICK if quick else FULL:
+            model = "model=tiny_t5" if quick else MODELS
+            overrides = [*COMMON, f"task={task}", UNSEEN[task], model, *sweep, f"runs_dir={runs}"]
+            command = [sys.executable, "-m", "emorl_bench.cli", "-m", *overrides]
+            if subprocess.run(command, check=False).returncode != 0:
+                raise UserError(f"the check's runs failed: {' '.join(command)}; the same command goes on")
