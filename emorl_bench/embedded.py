@@ -75,11 +75,12 @@ def run_check(arguments: argparse.Namespace) -> int:
     from emorl_bench.runner.provenance import provenance
 
     sweeps.run(arguments.runs, quick=arguments.quick, tasks=tuple(sweeps.UNSEEN))
-    rows = [*bases.requirements(), *policies.requirements(policies.read_summaries(arguments.runs))]
+    found = policies.read_summaries(arguments.runs)
+    rows = [*bases.requirements(), *policies.requirements(found)]
     if arguments.quick:  # one seed decides nothing between two runs or about a front
         rows = [row for row in rows if row.value == row.value]
     if arguments.out:
-        record.write(arguments.out, rows, provenance(threads=1, device="cpu"))
+        record.write(arguments.out, rows, found, provenance(threads=1, device="cpu"))
     return report(rows)
 
 
