@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from emorl_bench.runner.base_model import dtype_name, load_base, locate_model, n
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
 from emorl_bench.runner.group import device_of
+from emorl_bench.runner.provenance import assets_hash
 from emorl_bench.runner.schema import what_decides
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
@@ -49,8 +50,20 @@ def comparison_fingerprint(config: Config) -> str:
     shared = ("budget", "sampling", "reward", "preferences", "decoding")
     precision = [dtype_name(config), config["hardware"]["scorer_dtype"]]
     model = [config["model"][k] for k in ("adapter", "max_prompt_tokens")]
-    apart = [model, precision, what_decides(config)["task"]["scorers"]]
+    apart = [model, precision, what_decides(config)["task"]["scorers"], *gold_fingerprint(config)]
     return _hash(fingerprint(config), *apart, *map(config.get, shared))
+
+
+def gold_fingerprint(config: Config) -> list[str]:
+    """Of the gold scorers, which grade and never train: no part of an expert's address. Empty without any."""
+    gold = build_task(config).gold_scorers()
+    return [f"{name}={scorer.fingerprint()}, {_settings(scorer)}" for name, scorer in sorted(gold.items())]
+
+
+def _settings(scorer: Scorer) -> dict[str, Any]:
+    """The plain numbers and texts among a scorer's fields: the configuration need not show those of a gold scorer."""
+    shown = fields(scorer) if is_dataclass(scorer) else ()
+    return {f.name: v for f in shown if isinstance(v := getattr(scorer, f.name), str | int | float | tuple)}
 
 
 def settings_hash(config: Config) -> str:
@@ -108,7 +121,7 @@ class Workbench:
         ledger = Ledger(device, ranks=ranks.count)
         task = build_task(config)
         splits = _limited(task.splits(), config["budget"])
-        panel, held_out = _panels(task, config["hardware"], ledger, ranks)
+        panel, held_out, gold = _panels(task, config["hardware"], ledger, ranks)
         base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
         limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
@@ -150,23 +163,32 @@ class Workbench:
             sampling=Sampling(**config["sampling"]),
             decoding=tuple(config["decoding"]),
             seed=config["seed"],
+            gold=gold,
+            best=task.ceiling,
         )
         parts = {"train": splits.train, "select": splits.select, "report": splits.report}
         truncated = {name: sum(base.reader.cuts(e.context) for e in part) for name, part in parts.items()}
         return cls(bench, method, grader, splits.sizes(), truncated)
 
 
-def _panels(task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks) -> tuple[ScorerPanel, ScorerPanel]:
-    """The scorers that methods are given, and their held-out twins, where the configuration wants them."""
+def _panels(
+    task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks
+) -> tuple[ScorerPanel, ScorerPanel, ScorerPanel | None]:
+    """The scorers that methods are given, their held-out twins, and gold for the objectives that have a gold label."""
     device = torch.device(hardware["scorer_device"] or ledger.device)
-    sets = [s.on(device) for s in task.scorers.values()], [s.held_out().on(device) for s in task.scorers.values()]
+    gold = task.gold_scorers()
+    sets = (
+        [s.on(device) for s in task.scorers.values()],
+        [s.held_out().on(device) for s in task.scorers.values()],
+        [gold[name].on(device) for name in task.scorers if name in gold],
+    )
     ranks.once(lambda: _prepare([scorer for scorers in sets for scorer in scorers]))
     for scorer in sets[0]:
         for form, cost in scorer.costs().items() if isinstance(scorer, Priced) else ():
             ledger.charge(f"scorer/{scorer.name}/{form}", cost)
     fast = hardware["scorer_dtype"] == "bfloat16"
-    own, held_out = (ScorerPanel(scorers, ledger, ranks, bfloat16=fast) for scorers in sets)
-    return own, held_out
+    own, held_out = (ScorerPanel(scorers, ledger, ranks, bfloat16=fast) for scorers in sets[:2])
+    return own, held_out, ScorerPanel(sets[2], ledger, ranks) if sets[2] else None
 
 
 def _prepare(scorers: Sequence[Scorer]) -> None:
@@ -208,6 +230,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[s
         **grades.summary,
         "prompts": workbench.prompts,
         "truncated_prompts": workbench.truncated,
+        "assets": assets_hash(config),
         "cost": totals,
     }
 
