@@ -136,10 +136,11 @@ def test_gold_is_paid_for_by_the_evaluation() -> None:
     with_gold = graded(bank, OnePolicy(shaken(bank, 1)), [Length("even"), Length("odd")])
     texts = len({(row["prompt"], row["response"]) for row in with_gold.sample_rows})
     assert ledger.phases["evaluate"].scored_texts == without + 2 * texts
-    assert set(ledger.phases) == {"evaluate"}
+    assert {name for name, cost in ledger.phases.items() if cost.scored_texts} == {"evaluate"}
     assert ledger.totals()["scorer_calls"] == 0, "no method's cost"
-    assert plain.summary["decoding"]["greedy"]["points"][0]["objectives"] == (
-        with_gold.summary["decoding"]["greedy"]["points"][0]["objectives"]
+    assert (
+        plain.summary["decoding"]["greedy"]["points"][0]["objectives"]
+        == (with_gold.summary["decoding"]["greedy"]["points"][0]["objectives"])
     )
 
 
@@ -156,7 +157,7 @@ def test_the_ceiling_is_what_each_preference_makes_of_the_best_answers() -> None
     assert ceiling["utility"] == pytest.approx([1.0, 0.25 * 0.4 + 0.75 * 0.8, 0.7])
     assert ceiling["mean_utility"] == pytest.approx((1.0 + 0.7 + 0.7) / 3)
     assert ceiling["uniform"] == pytest.approx(0.7)
-    assert ceiling["objectives"] == pytest.approx(best_WK.tolist())
+    assert ceiling["objectives"] == best_WK.tolist()
     assert [(e, p.tolist()) for e, p in asked] == [(REPORT, PREFERENCES_WK.tolist())]
     with pytest.raises(UserError, match=r"task.ceiling: returned shape \(1, 2\)"):
         graded(bank, OnePolicy(shaken(bank, 1)), gold, best=lambda *_: best_WK[:1])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
-from emorl_bench.report.columns import Column, number
+from emorl_bench.report.columns import Column
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.read import Run
+from emorl_bench.report.reading import number
 from emorl_bench.report.tables import Table
 
 
@@ -34,5 +35,6 @@ def _columns(member: str) -> list[Column]:
         Column("select", "select (greedy)", lambda run, _: number(run.members[member]["select"], "mean_reward")),
         Column("mean_reward", "mean reward", graded("mean_reward")),
         Column("held_out_mean_reward", "held-out mean", graded("held_out_mean_reward")),
+        Column("gold_mean_reward", "gold mean", graded("gold_mean_reward")),
         Column("kl", "KL (nats/seq)", graded("kl"), 2),
     ]

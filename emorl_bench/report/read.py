@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,16 @@ class Run:
     settings: str | None = None
     kl_coefficient: float | None = None
     members: Mapping[str, Any] = field(default_factory=dict)  # policies that were graded alone, by name
+    ceiling: Mapping[str, Any] | None = None  # gold scores of the best legal answers
+    chooses: bool = False  # with the scorers, while it answers
+    ladder: Sequence[Mapping[str, Any]] = ()  # the same run graded at shares of its budget
+    change: Mapping[str, Any] = field(default_factory=dict)  # what another preference or objective costs
+    assets: str | None = None  # hash of the embedded assets it ran on
 
-    def points_WK(self, decoding: str) -> Floats:
-        """Mean scores by preference, NaN for an objective that applied to no response."""
-        points = self.decoding[decoding]["points"]
-        return np.array([[point["objectives"][name] for name in self.objectives] for point in points], dtype=np.float64)
+    def points_WK(self, decoding: str, scores: str = "objectives") -> Floats:
+        """Mean scores by preference, NaN for an objective that applied to no response or, under ``gold``, has none."""
+        found = [point.get(scores, {}) for point in self.decoding[decoding]["points"]]
+        return np.array([[one.get(name) for name in self.objectives] for one in found], dtype=np.float64)
 
     def reward_by_prompt(self, decoding: str) -> dict[str, float]:
         """Mean reward of each report prompt at the uniform preference, averaged over its samples.
@@ -71,6 +76,12 @@ class Run:
             if len(applicable_K := scores_K[~np.isnan(scores_K)]):
                 rewards[str(example)].append(float(applicable_K.mean()))
         return {example: sum(values) / len(values) for example, values in rewards.items()}
+
+    def provenance(self) -> dict[str, Any]:
+        """The session that finished it: commit, versions, machine; empty where that was not recorded."""
+        path = self.dir / "provenance.json"
+        record = _object(path.read_text(encoding="utf-8")) if path.exists() else None
+        return dict(record["sessions"][-1]) if record and record.get("sessions") else {}
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
         """The objects of a ``.jsonl`` file, in order; nothing where the run has no such file."""
@@ -132,7 +143,12 @@ def _read_run(dir: Path) -> Run | Unfinished:
         cost={key: float(value) for key, value in summary["cost"].items() if _is_number(value)},
         settings=summary.get("settings"),
         kl_coefficient=summary.get("kl_coefficient"),
-        members=summary.get("members", {}),
+        members=summary.get("members") or {},
+        ceiling=summary.get("ceiling"),
+        chooses=bool(summary.get("chooses_with_scorers")),
+        ladder=summary.get("ladder") or (),
+        change=summary.get("change") or {},
+        assets=summary.get("assets"),
     )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
@@ -85,10 +84,9 @@ class Grader:
         The uniform preference's comes first: what its answers cost is measured while nothing is remembered.
         """
         policies = [solution.policy_for(preference_K) for preference_K in self.preferences_WK]
-        deployed, first = policies[self.uniform], {}
-        for index, policy in enumerate(policies):
-            first.setdefault(id(policy), index)
-        grades, seen = Grades(), {id(deployed): self._grade_policy(deployed, first[id(deployed)], grades, ledger)}
+        deployed, grades = policies[self.uniform], Grades()
+        first = {id(policy): index for index, policy in reversed(list(enumerate(policies)))}
+        seen = {id(deployed): self._grade_policy(deployed, first[id(deployed)], grades, ledger)}
         for policy in policies:
             if id(policy) not in seen:
                 seen[id(policy)] = self._grade_policy(policy, first[id(policy)], grades)
