@@ -323,5 +323,5 @@ def test_the_written_report_counts_them(tmp_path: Path) -> None:
     assert report([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "report.md").read_text()
     assert "emorl 33.3% (fluency 24 of 24)" in text
-    assert "nan" not in text
+    assert " nan" not in text
     assert "IGD+" in text

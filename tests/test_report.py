@@ -216,7 +216,7 @@ def test_a_single_seed_has_no_interval(tmp_path: Path) -> None:
     text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
     assert "Every number stands on 1 seed (0)" in text
     assert "0.499 ±" not in text
-    assert "nan" not in text
+    assert " nan" not in text
 
 
 def test_missing_measures_are_a_dash(tmp_path: Path) -> None:

@@ -117,18 +117,19 @@ def alike_table(comparison: Comparison, decoding: str) -> Table | None:
 
 
 def bootstrap_table(comparison: Comparison, decoding: str) -> Table | None:
-    """Mean reward with a hierarchical bootstrap over seeds and report prompts, from the recorded scores."""
-    rows = []
+    """Gold mean, or else mean reward, with a hierarchical bootstrap over seeds and report prompts."""
+    gold, rows = has_gold(comparison), []
     for method, runs in sorted(comparison.methods(decoding).items()):
-        by_prompt = [scores for run in runs if (scores := run.reward_by_prompt(decoding))]
-        if not by_prompt or chooses(runs):
+        by_prompt = [scores for run in runs if (scores := run.reward_by_prompt(decoding, "gold/" * gold))]
+        if not by_prompt or (chooses(runs) and not gold):
             continue
         prompts = sorted(set.intersection(*(set(scores) for scores in by_prompt)))
         values_NP = np.array([[scores[prompt] for prompt in prompts] for scores in by_prompt])
         interval = hierarchical_bootstrap(values_NP, np.random.default_rng(0))
         bounds = f"{interval.low:.3f} to {interval.high:.3f}"
         rows.append((method, str(len(by_prompt)), str(len(prompts)), f"{interval.mean:.3f}", bounds))
-    return Table(("method", "seeds", "prompts", "mean reward", "95 % interval"), tuple(rows)) if rows else None
+    header = ("method", "seeds", "prompts", "gold mean" if gold else "mean reward", "95 % interval")
+    return Table(header, tuple(rows)) if rows else None
 
 
 def _claim(column: Column, method: str, runs: Sequence[Run], reference: Sequence[Run], decoding: str) -> Claim | None:

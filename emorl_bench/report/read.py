@@ -58,19 +58,22 @@ class Run:
         found = [point.get(scores, {}) for point in self.decoding[decoding]["points"]]
         return np.array([[one.get(name) for name in self.objectives] for one in found], dtype=np.float64)
 
-    def reward_by_prompt(self, decoding: str) -> dict[str, float]:
+    def reward_by_prompt(self, decoding: str, prefix: str = "") -> dict[str, float]:
         """Mean reward of each report prompt at the uniform preference, averaged over its samples.
 
         A policy that answers several preferences is graded once, and its rows are filed under the first of them.
+        ``prefix``: of the scores' columns, such as ``gold/``; nothing is found where a run has no such column.
         """
         path, uniform = self.dir / "scores.parquet", self.decoding[decoding]["uniform"]["objectives"]
-        if not path.exists():
+        known = pq.read_schema(path).names if path.exists() else ()
+        columns = [column for name in self.objectives if (column := f"{prefix}{name}") in known]
+        if not columns:
             return {}
         points = self.decoding[decoding]["points"]
         index = next(i for i, point in enumerate(points) if point["objectives"] == uniform)
         wanted = [("split", "=", "report"), ("decoding", "=", decoding), ("preference", "=", index)]
-        table = pq.read_table(path, columns=["example_id", *self.objectives], filters=wanted)
-        scores_BK = np.column_stack([np.array(table[name].to_pylist(), dtype=np.float64) for name in self.objectives])
+        table = pq.read_table(path, columns=["example_id", *columns], filters=wanted)
+        scores_BK = np.column_stack([np.array(table[name].to_pylist(), dtype=np.float64) for name in columns])
         rewards = defaultdict(list)
         for example, scores_K in zip(table["example_id"].to_pylist(), scores_BK, strict=True):
             if len(applicable_K := scores_K[~np.isnan(scores_K)]):

@@ -62,8 +62,8 @@ def gold_fingerprint(config: Config) -> list[str]:
 
 def _settings(scorer: Scorer) -> dict[str, Any]:
     """The plain numbers and texts among a scorer's fields: the configuration need not show those of a gold scorer."""
-    shown = fields(scorer) if is_dataclass(scorer) else ()
-    return {f.name: v for f in shown if isinstance(v := getattr(scorer, f.name), str | int | float | tuple)}
+    names = [f.name for f in fields(scorer)] if is_dataclass(scorer) else []
+    return {name: v for name in names if isinstance(v := getattr(scorer, name), str | int | float | tuple)}
 
 
 def settings_hash(config: Config) -> str:
