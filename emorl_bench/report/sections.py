@@ -125,7 +125,7 @@ def _claims(comparison: Comparison, decoding: str, reference: str) -> Iterator[s
         )
         yield alike.markdown()
     if (bootstrap := bootstrap_table(comparison, decoding)) is not None:
-        yield "**Seeds and prompts together**: hierarchical bootstrap over seeds and report prompts, uniform preference."
+        yield "**Seeds and prompts together**: uniform preference, hierarchical bootstrap over both."
         yield bootstrap.markdown()
 
 

@@ -38,11 +38,29 @@ Config = Mapping[str, Any]
 
 
 def fingerprint(config: Config) -> str:
-    """Hash of the data, the scorers and the base model: with the configuration it decides every number of a run."""
-    located = locate_model(config)
+    """Hash of the data, the scorers, gold and the base model: with the configuration it decides every number of a
+    run.
+    """
     task = build_task(config)
+    return _hash(*_trained_on(config, task), *_gold(task))
+
+
+def _trained_on(config: Config, task: Task) -> list[Any]:
     scorers = [scorer.fingerprint() for scorer in task.scorers.values()]
-    return _hash(task.splits().fingerprint, scorers, weights_hash(located), asdict(prompt_format(config, task)))
+    prompts = asdict(prompt_format(config, task))
+    return [task.splits().fingerprint, scorers, weights_hash(locate_model(config)), prompts]
+
+
+def _gold(task: Task) -> list[str]:
+    """Of the gold scorers, which grade and never train: no part of an expert's address. Empty without any."""
+    gold = sorted(task.gold_scorers().items())
+    return [f"{name}={scorer.fingerprint()}, {_settings(scorer)}" for name, scorer in gold]
+
+
+def _settings(scorer: Scorer) -> dict[str, Any]:
+    """The plain numbers and texts among a scorer's fields: the configuration need not show those of a gold scorer."""
+    names: list[str] = [f.name for f in fields(scorer)] if is_dataclass(scorer) else []
+    return {name: v for name in names if isinstance(v := getattr(scorer, name), str | int | float | tuple)}
 
 
 def comparison_fingerprint(config: Config) -> str:
@@ -50,20 +68,8 @@ def comparison_fingerprint(config: Config) -> str:
     shared = ("budget", "sampling", "reward", "preferences", "decoding")
     precision = [dtype_name(config), config["hardware"]["scorer_dtype"]]
     model = [config["model"][k] for k in ("adapter", "max_prompt_tokens")]
-    apart = [model, precision, what_decides(config)["task"]["scorers"], *gold_fingerprint(config)]
+    apart = [model, precision, what_decides(config)["task"]["scorers"]]
     return _hash(fingerprint(config), *apart, *map(config.get, shared))
-
-
-def gold_fingerprint(config: Config) -> list[str]:
-    """Of the gold scorers, which grade and never train: no part of an expert's address. Empty without any."""
-    gold = build_task(config).gold_scorers()
-    return [f"{name}={scorer.fingerprint()}, {_settings(scorer)}" for name, scorer in sorted(gold.items())]
-
-
-def _settings(scorer: Scorer) -> dict[str, Any]:
-    """The plain numbers and texts among a scorer's fields: the configuration need not show those of a gold scorer."""
-    names = [f.name for f in fields(scorer)] if is_dataclass(scorer) else []
-    return {name: v for name in names if isinstance(v := getattr(scorer, name), str | int | float | tuple)}
 
 
 def settings_hash(config: Config) -> str:
@@ -85,7 +91,7 @@ def expert_fingerprint(config: Config) -> str:
     budget = {k: v for k, v in config["budget"].items() if k != "report_prompts"}
     shared = [what_decides(config)[k] for k in ("model", "update", "sampling", "reward")]
     hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
-    return _hash(fingerprint(config), budget, *shared, *hardware)
+    return _hash(_hash(*_trained_on(config, build_task(config))), budget, *shared, *hardware)
 
 
 def build_task(config: Config) -> Task:
