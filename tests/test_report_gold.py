@@ -16,7 +16,7 @@ from emorl_bench.indicators.intervals import probability_of_improvement
 from emorl_bench.report.claims import claims
 from emorl_bench.report.cli import report
 from emorl_bench.report.comparison import Comparison, comparisons
-from emorl_bench.report.gold import over_tasks
+from emorl_bench.report.gold import is_reward, over_tasks
 from emorl_bench.report.ladder import ladders
 from emorl_bench.report.read import read_runs
 from emorl_bench.report.tables import ranked
@@ -119,6 +119,21 @@ def test_one_that_chooses_with_scorers_is_compared_by_gold_and_held_out_alone(ro
     assert "| (0.9" in lines[0]
     assert "‡ chooses among its answers with the scorers" in text
     assert rows(written)["best_of_n"]["chooses_with_scorers"] == "True"
+
+
+def test_where_the_reward_is_the_truth_choosing_by_it_is_not_compared(root: Path, tmp_path: Path) -> None:
+    for method in ("best_of_n", "base", "emorl"):
+        dir = write_run(tmp_path / "runs", method, 0, level=LEVELS[method])
+        add_gold(dir, 0.0, BEST, **({"chooses_with_scorers": True} if method == "best_of_n" else {}))
+    comparison = only(tmp_path / "runs")
+    assert is_reward(comparison)
+    assert not is_reward(comparison, "held_out")
+    assert not is_reward(only(root))
+    assert [name for name, _ in ranked(comparison, "greedy")] == ["emorl", "base", "best_of_n"]
+    tested = [c for family in claims(comparison, "greedy", "emorl") for c in family if c.method == "best_of_n"]
+    assert [claim.indicator for claim in tested] == ["held-out utility"]
+    assert "best_of_n" not in [row.method for row in over_tasks([comparison], "greedy")]
+    assert "Gold is the reward of this task" in report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
 
 
 def test_without_gold_one_that_chooses_with_scorers_has_no_rank(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def bootstrap_table(comparison: Comparison, decoding: str) -> Table | None:
     gold, rows = has_gold(comparison), []
     for method, runs in sorted(comparison.methods(decoding).items()):
         by_prompt = [scores for run in runs if (scores := run.reward_by_prompt(decoding, "gold/" * gold))]
-        if not by_prompt or (chooses(runs) and not gold):
+        if not by_prompt or (chooses(runs) and headline(comparison).by_scorers):
             continue
         prompts = sorted(set.intersection(*(set(scores) for scores in by_prompt)))
         values_NP = np.array([[scores[prompt] for prompt in prompts] for scores in by_prompt])

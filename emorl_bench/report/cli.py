@@ -61,7 +61,7 @@ def _show(console: Console, comparison: Comparison, paper: Published | None) -> 
     table = headline_table(comparison, decoding)
     note = f"{seeds_sentence(comparison).replace('*', '')} {SINGLE_POINT} one policy answers every preference."
     if chooses(comparison.runs):
-        note += f" {CHOOSES} chooses with the scorers, whose opinion, in brackets, is not compared."
+        note += f" {CHOOSES} chooses with the scorers: what is in brackets is not compared."
     if console.is_terminal:
         console.print(_rich(table, f"{comparison.title}, {decoding} decoding"))
         console.print(note, style="dim", highlight=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from emorl_bench.indicators.intervals import Interval, t_interval
 from emorl_bench.report import reading
 from emorl_bench.report.comparison import Comparison
-from emorl_bench.report.gold import GOLD, has_gold, normalised
+from emorl_bench.report.gold import GOLD, has_gold, is_reward, normalised
 from emorl_bench.report.read import Run
 from emorl_bench.report.reading import Read, deployed_by, minus
 
@@ -60,35 +60,40 @@ def headline(comparison: Comparison) -> Column:
 
 def gold_columns(comparison: Comparison, decoding: str) -> list[Column]:
     """Mean utility of the deployed policies over the preferences: in truth, and by both sets of scorers."""
+    truth, twin = is_reward(comparison), is_reward(comparison, "held_out")
+    held_out = deployed_by("held_out_")
     return [
-        Column("gold_deployed_utility", "gold utility", GOLD),
-        Column("normalised_gold", "normalised gold", normalised(comparison, decoding)),
+        Column("gold_deployed_utility", "gold utility", GOLD, by_scorers=truth),
+        Column("normalised_gold", "normalised gold", normalised(comparison, decoding), by_scorers=truth),
         Column("deployed_utility", "scorer utility", deployed_by(), by_scorers=True),
-        Column("held_out_deployed_utility", "held-out utility", deployed_by("held_out_")),
+        Column("held_out_deployed_utility", "held-out utility", held_out, by_scorers=twin),
         Column("scorer_gap", "scorer − gold", minus(deployed_by(), GOLD), by_scorers=True),
-        Column("held_out_gap", "held-out − gold", minus(deployed_by("held_out_"), GOLD)),
+        Column("held_out_gap", "held-out − gold", minus(held_out, GOLD), by_scorers=twin),
     ]
 
 
 def quality_columns(comparison: Comparison) -> list[Column]:
     """What the scorers say: at the uniform preference first, then over all preferences."""
+    twin = is_reward(comparison, "held_out")
     return [
         Column("mean_reward", "mean reward", reading.uniform("mean_reward"), by_scorers=True),
         *(Column(name, name, reading.objective(name), by_scorers=True) for name in comparison.objectives),
         Column("worst_objective", "worst objective", reading.uniform("worst"), by_scorers=True),
         Column("hypervolume", "hypervolume", reading.front("hypervolume"), by_scorers=True),
         Column("deployed_utility", "deployed utility", deployed_by(), by_scorers=True),
-        Column("held_out_mean_reward", "held-out mean", reading.held_out_mean),
+        Column("held_out_mean_reward", "held-out mean", reading.held_out_mean, by_scorers=twin),
     ]
 
 
 def gold_quality_columns(comparison: Comparison) -> list[Column]:
     """Gold at the uniform preference, and the volume of the front."""
-    return [
-        Column("gold_mean_reward", "gold mean", reading.uniform("gold_mean_reward")),
-        *(Column(f"gold_{name}", f"gold {name}", reading.objective(name, "gold")) for name in comparison.objectives),
-        Column("gold_hypervolume", "gold hypervolume", reading.front("gold_hypervolume")),
+    titled = [
+        ("gold_mean_reward", "gold mean", reading.uniform("gold_mean_reward")),
+        *((f"gold_{name}", f"gold {name}", reading.objective(name, "gold")) for name in comparison.objectives),
+        ("gold_hypervolume", "gold hypervolume", reading.front("gold_hypervolume")),
     ]
+    truth = is_reward(comparison)
+    return [Column(key, title, read, by_scorers=truth) for key, title, read in titled]
 
 
 def behaviour_columns() -> list[Column]:

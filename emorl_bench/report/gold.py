@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from emorl_bench.report.reading import Read, deployed_by
 
 BASE = "base"  # the method that trains nothing
 GOLD = deployed_by("gold_")
+TOLERANCE = 1e-6  # of means that were taken of the same numbers
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,22 @@ class Normalised:
 
 def has_gold(comparison: Comparison) -> bool:
     return any(GOLD(run, name) is not None for run in comparison.runs for name in run.decoding)
+
+
+def is_reward(comparison: Comparison, scores: str = "gold") -> bool:
+    """Whether a set of scorers says of every graded policy what the scorers that methods are given say.
+
+    True where the reward is the truth: whoever chooses with the scorers then chooses with these.
+    """
+    points = [point for run in comparison.runs for graded in run.decoding.values() for point in graded["points"]]
+    return all(_same(point.get(scores) or {}, point["objectives"]) for point in points)
+
+
+def _same(one: Mapping[str, float | None], other: Mapping[str, float | None]) -> bool:
+    if one.keys() != other.keys():
+        return False
+    pairs = [(one[name], other[name]) for name in one]
+    return all(a == b or (a is not None and b is not None and abs(a - b) < TOLERANCE) for a, b in pairs)
 
 
 def ceiling(comparison: Comparison) -> dict[str, Any] | None:
@@ -69,11 +86,16 @@ class Overall:
 
 
 def over_tasks(comparisons: Sequence[Comparison], decoding: str) -> list[Overall]:
-    """Normalised gold by method; the unit of the mean over tasks is a seed, averaged over the tasks. Best first."""
+    """Normalised gold by method; the unit of the mean over tasks is a seed, averaged over the tasks. Best first.
+
+    A method that chooses with the truth itself is left out of that task.
+    """
     by_task: list[dict[str, dict[int, float]]] = []
     for comparison in comparisons:
-        read, found = normalised(comparison, decoding), {}
+        read, found, truth = normalised(comparison, decoding), {}, is_reward(comparison)
         for method, runs in comparison.methods(decoding).items():
+            if truth and any(run.chooses for run in runs):
+                continue
             values = {run.seed: value for run in runs if (value := read(run, decoding)) is not None}
             if values:
                 found[method] = values

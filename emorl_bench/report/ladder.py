@@ -11,7 +11,7 @@ from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import ceiling, has_gold
 from emorl_bench.report.read import Run
 from emorl_bench.report.reading import deployed, number
-from emorl_bench.report.tables import Table, label, ranked
+from emorl_bench.report.tables import Table, chooses, label, ranked
 
 WHOLE = 1.0
 
@@ -53,7 +53,7 @@ def ladders(comparison: Comparison, decoding: str) -> dict[str, list[list[Rung]]
     """Each method's runs that were graded on the way, best method first; not by scorers that it chooses with."""
     judge, found = prefix(comparison), {}
     for method, runs in ranked(comparison, decoding):
-        if judge == "" and any(run.chooses for run in runs):
+        if headline(comparison).by_scorers and chooses(runs):
             continue
         if climbed := [rise for run in runs if (rise := rungs(run, decoding, judge))]:
             found[method] = climbed

@@ -18,7 +18,7 @@ from emorl_bench.report.columns import (
 )
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.frontier import frontier_table, measured_on
-from emorl_bench.report.gold import ceiling, has_gold
+from emorl_bench.report.gold import ceiling, has_gold, is_reward
 from emorl_bench.report.ladder import ladder_table, title
 from emorl_bench.report.members import members_table
 from emorl_bench.report.read import Run
@@ -86,8 +86,10 @@ def _scores(comparison: Comparison, decoding: str) -> Iterator[str]:
 
 def _gold_legend(comparison: Comparison) -> str:
     text = (
-        "Gold is the task's own judgement, which nothing was trained, validated or searched with. A gap above 0 says "
-        "that scorers pay for what gold does not."
+        "Gold is the reward of this task, the truth itself: scorers and gold cannot part."
+        if is_reward(comparison)
+        else "Gold is the task's own judgement, which nothing was trained, validated or searched with. A gap above 0 "
+        "says that scorers pay for what gold does not."
     )
     if ceiling(comparison) is None:
         return f"{text} The best legal answers of this task are not known: no ceiling, and no normalised gold."
@@ -140,10 +142,7 @@ def _legend(comparison: Comparison, decoding: str) -> str:
     if any(is_single_point(runs) for _, runs in methods):
         text += f" {SINGLE_POINT} one policy answers every preference."
     if any(chooses(runs) for _, runs in methods):
-        text += (
-            f" {CHOOSES} chooses among its answers with the scorers: what these say of it, in brackets, is not compared"
-            f"{' or ranked' * headline(comparison).by_scorers}; only gold and held-out scorers are."
-        )
+        text += f" {CHOOSES} chooses among its answers with the scorers: what is in brackets is not compared or ranked."
     skipped = [
         f"{label(name, runs)} {share:.1%}{_by_objective(runs, decoding)}"
         for name, runs in methods
