@@ -10,8 +10,8 @@ import pytest
 from committed_results import ROOT, refusals
 from synthetic_runs import add_gold, write_run
 
-from emorl_bench.assets.cache import content_key
 from emorl_bench.report.cli import report
+from emorl_bench.runner.provenance import embedded_assets
 
 SIGNED = sorted(path.parent for path in (ROOT / "results").rglob("provenance.json"))
 WHO = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.com"]
@@ -75,4 +75,4 @@ def test_a_table_that_used_no_embedded_asset_follows_none(tmp_path: Path, checko
 
 @pytest.mark.parametrize("directory", SIGNED, ids=[path.name for path in SIGNED])
 def test_what_is_committed_stands(directory: Path) -> None:
-    assert refusals(directory, content_key()) == []
+    assert refusals(directory, embedded_assets()) == []

@@ -13,13 +13,12 @@ import pytest
 import torch
 from test_conf import composed
 
-from emorl_bench.assets.cache import content_key
 from emorl_bench.core.types import Example
 from emorl_bench.report.read import read_runs
 from emorl_bench.runner import job
 from emorl_bench.runner.bench import Workbench, comparison_fingerprint, fingerprint
 from emorl_bench.runner.evaluate import Grader
-from emorl_bench.runner.provenance import assets_hash
+from emorl_bench.runner.provenance import assets_hash, embedded_assets
 from emorl_bench.scorers.rule import Rule
 from emorl_bench.tasks.reflections import Reflections
 from emorl_bench.tracking.silent import Silent
@@ -75,7 +74,7 @@ def test_gold_is_recorded_and_no_method_sees_it(with_gold: None, tmp_path: Path)
     assert {f"gold/{name}" for name in GOLD} < set(pq.read_schema(run.dir / "scores.parquet").names)
     assert run.ceiling is not None
     assert run.ceiling["mean_utility"] == 1
-    assert run.assets == content_key()
+    assert run.assets == embedded_assets()
     assert front["uniform"]["passes_per_answer"] == pytest.approx(front["uniform"]["length"])
 
 
@@ -104,8 +103,8 @@ def test_an_objective_that_only_gold_has_is_left_out(with_gold: None, tmp_path: 
 
 def test_a_run_says_on_which_assets_it_stood_and_only_if_it_did(tmp_path: Path) -> None:
     config = settings(tmp_path)
-    assert assets_hash(config) == content_key()
+    assert assets_hash(config) == embedded_assets()
     elsewhere = {**config, "model": {**config["model"], "path": "/some/model"}}
-    assert assets_hash(elsewhere) == content_key(), "its scorers are embedded"
+    assert assets_hash(elsewhere) == embedded_assets(), "its scorers are embedded"
     rule = {"scorers": {"edit_rate": {"_target_": "emorl_bench.scorers.edit_rate.EditRate"}}}
     assert assets_hash({**elsewhere, "task": rule}) is None

@@ -195,14 +195,18 @@ def test_gold_against_cost_is_drawn_from_the_ladder(tmp_path: Path) -> None:
     text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
     assert (tmp_path / "out" / "reflections_seq2seq_ladder.png").stat().st_size > 10_000
     assert "| method | seeds | 0.125 of the budget |" in text
+    add_gold(dir, 0.05, ladder=[rung(summary, 1.0, 0.0)])
+    assert list(ladders(only(tmp_path / "runs"), "greedy")) == ["emorl"], "one point is no curve"
 
 
 def test_what_change_costs(tmp_path: Path) -> None:
     change = {"first_preference": {"prompts": 1536, "flops": 2e12}, "next_preference": {"prompts": 0, "flops": 0.0}}
     write_run(tmp_path / "runs", "emorl", 0, change=change)
     write_run(tmp_path / "runs", "base", 0)
+    write_run(tmp_path / "runs", "cory", 0, change={"first": {"prompts": 7, "flops": 0}, "objective": {"prompts": 5}})
     report(tmp_path / "runs", tmp_path / "out", "emorl")
     table = rows(tmp_path / "out")
+    assert (table["cory"]["first_preference_prompts"], table["cory"]["next_objective_prompts"]) == ("7.0", "5.0")
     assert (table["emorl"]["first_preference_prompts"], table["emorl"]["first_preference_tflop"]) == ("1536.0", "2.0")
     assert table["emorl"]["next_preference_prompts"] == "0.0"
     assert table["base"]["first_preference_prompts"] == ""

@@ -39,7 +39,7 @@ def rungs(run: Run, decoding: str, judge: str) -> list[Rung]:
     whole, spent = deployed(run.decoding[decoding], judge), run.cost.get("data_points_sum")
     if found and whole is not None and spent is not None and all(rung.share < WHOLE for rung in found):
         found.append(Rung(WHOLE, spent, whole))
-    return sorted(found, key=lambda rung: rung.share)
+    return sorted(found, key=lambda rung: rung.share) if len(found) > 1 else []
 
 
 def _rung(record: Mapping[str, Any], decoding: str, judge: str) -> Rung | None:

@@ -41,6 +41,11 @@ def assets_hash(config: Mapping[str, Any]) -> str | None:
     scorers = [str(scorer.get("_target_", "")) for scorer in config["task"].get("scorers", {}).values()]
     if not model and not any(".scorers.embedded" in target for target in scorers):
         return None
+    return embedded_assets()
+
+
+def embedded_assets() -> str:
+    """The hash of all embedded assets as they are now."""
     from emorl_bench.assets.cache import content_key  # a run on other models need not read the assets' sources
 
     return content_key()
