@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emorl_bench.indicators.fronts import expected_utility, hypervolume, simplex_grid
+from emorl_bench.indicators.fronts import deployed_utility, hypervolume, simplex_grid
 
 OBJECTIVES = ("reflection", "empathy", "fluency")
 METHODS = {"emorl": 0.72, "weighted_ppo": 0.75, "param_merge": 0.68, "cory": 0.66, "base": 0.35}
@@ -50,9 +50,9 @@ def write_run(root: Path, method: str, seed: int, level: float | None = None, **
         "points": points,
         "uniform": points[uniform],
         "hypervolume": hypervolume(scores_WK),
-        "expected_utility": expected_utility(scores_WK, grid),
+        "deployed_utility": deployed_utility(scores_WK, grid),
         "held_out_hypervolume": hypervolume(scores_WK - 0.06),
-        "held_out_expected_utility": expected_utility(scores_WK - 0.06, grid),
+        "held_out_deployed_utility": deployed_utility(scores_WK - 0.06, grid),
     }
     trained = method != "base"
     summary = {
@@ -83,6 +83,46 @@ def write_run(root: Path, method: str, seed: int, level: float | None = None, **
     if method in WITH_A_KNOB:
         write_search(dir, names, level, rng)
     return dir
+
+
+def add_gold(dir: Path, gap: float, best: float = 0.9, **changes: Any) -> dict[str, Any]:
+    """Gold for a run that is written: ``gap`` below its scorers, ``best`` for the best legal answers in everything.
+
+    ``changes`` replace keys of the summary, which is returned.
+    """
+    summary = json.loads((dir / "summary.json").read_text())
+    names, grid = summary["objectives"], np.array(summary["preferences"])
+    for graded in summary["decoding"].values():
+        for found in [*graded["points"], graded["uniform"]]:
+            gold = {name: score - gap for name, score in found["objectives"].items()}
+            found |= {"gold": gold, "gold_mean_reward": found["mean_reward"] - gap}
+            found |= {"gold_utility": found["utility"] - gap, "distinct": 0.75, "truncated": 0.125}
+            found |= {"held_out_utility": found["utility"] - 0.06}
+        gold_WK = np.array([[found["gold"][name] for name in names] for found in graded["points"]])
+        graded["gold_deployed_utility"] = deployed_utility(gold_WK, grid)
+        graded["gold_hypervolume"] = hypervolume(gold_WK)
+        cost = {"passes_per_answer": 51.6, "decoded_tokens_per_answer": 17.2, "scorer_calls_per_answer": 0.0}
+        graded["uniform"] |= cost
+    utility = [best] * len(grid)
+    ceiling = {"utility": utility, "objectives": [[best] * len(names)] * len(grid)}
+    summary |= {"ceiling": ceiling | {"mean_utility": best, "uniform": best}, "assets": "a55e75"}
+    phases = {"train": 3000.0, "search": 600.0, "validate": 960.0}
+    summary["cost"] |= {f"data_points_{phase}": n for phase, n in phases.items()}
+    summary["cost"] |= {f"flops_{phase}": n * 1e9 for phase, n in phases.items()}
+    summary |= changes
+    (dir / "summary.json").write_text(json.dumps(summary))
+    return dict(summary)
+
+
+def rung(summary: dict[str, Any], share: float, lost: float) -> dict[str, Any]:
+    """What a run would have been graded as after a share of its budget: ``lost`` less in everything."""
+    decoding = json.loads(json.dumps(summary["decoding"]))
+    for graded in decoding.values():
+        for key in ("gold_deployed_utility", "deployed_utility", "held_out_deployed_utility"):
+            if key in graded:
+                graded[key] -= lost
+    spent = share * summary["cost"]["data_points_sum"]
+    return {"share": share, "data_points": spent, "flops": 1e12 * share, "seconds": 60 * share, "decoding": decoding}
 
 
 def write_scores(dir: Path, scores_WK: np.ndarray, names: tuple[str, ...], rng: np.random.Generator) -> None:

@@ -11,7 +11,7 @@ from scipy.stats import permutation_test
 from emorl_bench.indicators.fronts import (
     additive_epsilon,
     controllability,
-    expected_utility,
+    deployed_utility,
     hypervolume,
     igd_plus,
     pooled_front,
@@ -25,7 +25,7 @@ from emorl_bench.indicators.intervals import (
     smallest_p,
     t_interval,
 )
-from emorl_bench.indicators.text import diversity_2, edit_rate, levenshtein
+from emorl_bench.indicators.text import distinct_share, diversity_2, edit_rate, levenshtein
 
 
 def union_of_boxes(points: np.ndarray) -> float:
@@ -76,11 +76,20 @@ def test_simplex_grid(objectives: int, divisions: int, count: int) -> None:
     assert tuple(np.round(np.full(objectives, 1 / objectives), 12)) in rows
 
 
-def test_expected_utility_takes_the_best_point_for_each_preference() -> None:
+def test_deployed_utility_takes_the_policy_of_each_preference_and_no_better_one() -> None:
     preferences = [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]
-    assert expected_utility([[0.8, 0.2], [0.1, 0.9]], preferences) == pytest.approx((0.8 + 0.9 + 0.5) / 3)
-    assert expected_utility([0.6, 0.3], preferences) == pytest.approx((0.6 + 0.3 + 0.45) / 3)
+    points = [[0.2, 0.9], [0.8, 0.2], [0.5, 0.7]]  # the first two are the wrong way round
+    assert deployed_utility(points, preferences) == pytest.approx((0.2 + 0.2 + 0.6) / 3)
+    points[0][1] = points[2][0] = float("nan")
+    assert deployed_utility(points, preferences) == pytest.approx((0.2 + 0.2 + 0.7) / 3)
+    assert np.isnan(deployed_utility([[np.nan, 0.3]], [[1.0, 0.0]]))
     assert worst_objective([0.6, 0.3]) == 0.3
+
+
+def test_one_answer_for_all_is_not_distinct() -> None:
+    assert distinct_share(["a"] * 4) == 0.25
+    assert distinct_share(["a", "b", "a"]) == pytest.approx(2 / 3)
+    assert distinct_share([]) == 0
 
 
 def test_distances_to_the_pooled_front_by_hand() -> None:

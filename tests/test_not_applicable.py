@@ -30,7 +30,8 @@ from emorl_bench.rl.loop import train
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 from emorl_bench.rl.weighting import FixedWeights, one_hot
-from emorl_bench.runner.evaluate import Grader, indicators
+from emorl_bench.runner.evaluate import Grader
+from emorl_bench.runner.points import indicators
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import rank_correlations
 from emorl_bench.search.simplex import SimplexSubdivision
@@ -266,9 +267,8 @@ def test_fronts_leave_out_what_is_not_whole() -> None:
     points_WK = torch.tensor([[0.5, 0.4, NAN], [0.2, 0.8, NAN], [NAN, 0.9, NAN], [0.1, 0.1, NAN]], dtype=torch.float64)
     found = indicators(points_WK, preferences_WK)
     assert found["hypervolume"] == pytest.approx(0.5 * 0.4 + 0.2 * 0.4)
-    mixed = max((2 * a + b) / 3 for a, b in [(0.5, 0.4), (0.2, 0.8)])
-    assert found["expected_utility"] == pytest.approx((0.5 + 0.8 + mixed) / 3)
-    assert indicators(points_WK * NAN, preferences_WK) == {"hypervolume": None, "expected_utility": None}
+    assert found["deployed_utility"] == pytest.approx((0.5 + 0.8 + 0.1) / 3), "the third asks for nothing that applies"
+    assert indicators(points_WK * NAN, preferences_WK) == {"hypervolume": None, "deployed_utility": None}
 
 
 def test_the_report_split_is_graded_by_what_applies() -> None:
@@ -323,5 +323,5 @@ def test_the_written_report_counts_them(tmp_path: Path) -> None:
     assert report([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "report.md").read_text()
     assert "emorl 33.3% (fluency 24 of 24)" in text
-    assert "nan" not in text
+    assert " nan" not in text
     assert "IGD+" in text

@@ -44,7 +44,7 @@ def test_the_whole_report(runs_dir: Path, tmp_path: Path, capsys: pytest.Capture
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     stem = "reflections_seq2seq"
     images = [f"{stem}_{kind}.png" for kind in ("curves", "pareto", "scores", "search")]
-    assert written == sorted([*images, "report.md", "table.csv", "table.md"])
+    assert written == sorted([*images, "provenance.json", "report.md", "table.csv", "table.md"])
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Every number stands on 3 seeds (0, 1, 2) of each method" in text
     assert all(f"]({image})" in text for image in images)
@@ -216,7 +216,7 @@ def test_a_single_seed_has_no_interval(tmp_path: Path) -> None:
     text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
     assert "Every number stands on 1 seed (0)" in text
     assert "0.499 ±" not in text
-    assert "nan" not in text
+    assert " nan" not in text
 
 
 def test_missing_measures_are_a_dash(tmp_path: Path) -> None:
@@ -227,6 +227,28 @@ def test_missing_measures_are_a_dash(tmp_path: Path) -> None:
     text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
     assert "– |" in text
     assert "Scores that were not applicable: base † 3.1%" in text
+
+
+OLD = Path(__file__).parent.parent / "results/pair_small/summaries"
+
+
+def test_summaries_of_older_versions_are_read_and_newer_columns_are_dashes(tmp_path: Path) -> None:
+    """Committed runs, graded before there was gold, deployed utility or a price of answers."""
+    for path in OLD.glob("*.json"):
+        dir = tmp_path / "runs" / path.stem
+        dir.mkdir(parents=True)
+        (dir / "status.json").write_text('{"state": "done"}')
+        (dir / "summary.json").write_text(path.read_text())
+    text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
+    assert "Commit not recorded." in text
+    (answers,) = {line for line in text.splitlines() if line.startswith("| base † | 3 | – | – | – |")}
+    assert set(answers.split(" | ")[2:]) == {"–", "– |"}, "what one answer costs, and what change costs"
+    with (tmp_path / "out" / "table.csv").open() as file:
+        row = next(row for row in csv.DictReader(file) if row["method"] == "emorl" and row["decoding"] == "greedy")
+    front = [json.loads((OLD / f"emorl-s{seed}.json").read_text())["decoding"]["greedy"]["points"] for seed in range(3)]
+    utility = [np.mean([np.dot(p["preference"], list(p["objectives"].values())) for p in points]) for points in front]
+    assert float(row["deployed_utility"]) == pytest.approx(np.mean(utility))
+    assert "gold" not in text.replace("gold and held-out", "")
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "is not a directory"), (True, "has no finished run")])

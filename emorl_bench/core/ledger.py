@@ -34,9 +34,11 @@ class Cost:
     samples: int = 0
     generated_tokens: int = 0
     decoded_tokens: int = 0  # those that forward passes were spent on: outputs that share a prefix share its tokens
+    forward_passes: int = 0  # K a token where K experts are blended; nothing shared, nothing remembered
     trained_tokens: int = 0
     scorer_calls: int = 0
     scored_texts: int = 0
+    scores_wanted: int = 0  # K for each text that was to be scored, known already or not
     evaluations: int = 0  # weight vectors a search paid for
     evaluations_asked: int = 0  # weight vectors it asked about, memoised ones included
     optimiser_steps: int = 0

@@ -1,8 +1,8 @@
 """Indicators of a set of score vectors: how much a method offers to people who want different things.
 
-A front is (N, K): one row for each preference a method was asked for; higher is better throughout. Hypervolume and
-expected utility need a reference point and a set of preferences, and both are fixed in advance: an observed minimum
-would let the worst method move everybody's number.
+A front is (N, K): one row for each preference a method was asked for; higher is better throughout. Hypervolume needs
+a reference point and utility a set of preferences, and both are fixed in advance: an observed minimum would let the
+worst method move everybody's number.
 """
 
 from __future__ import annotations
@@ -43,13 +43,18 @@ def hypervolume(points_NK: ArrayLike, reference_K: ArrayLike | None = None) -> f
     return float(moocore.hypervolume(points, ref=reference, maximise=True))
 
 
-def expected_utility(points_NK: ArrayLike, preferences_WK: ArrayLike) -> float:
-    """Mean over preferences of the best weighted score on the front (Zintgraf et al., 2015).
+def deployed_utility(points_WK: ArrayLike, preferences_WK: ArrayLike) -> float:
+    """Mean over preferences of what each makes of the policy that was deployed for it; row w answers preference w.
 
-    A single point answers every preference; that is the case N = 1.
+    A score that is NaN does not apply, and the preference's other weights are scaled up. NaN where nothing applies.
+    Not the expected utility of Zintgraf et al. (2015), which takes the best point of the front: nobody who deploys a
+    policy knows which point that is on prompts to come.
     """
-    utility_WN = np.asarray(preferences_WK, dtype=np.float64) @ _front(points_NK).T
-    return float(utility_WN.max(axis=1).mean())
+    points, preferences = np.asarray(points_WK, dtype=np.float64), np.asarray(preferences_WK, dtype=np.float64)
+    weights = np.where(np.isnan(points), 0.0, preferences)
+    left, wanted = weights.sum(axis=1), preferences.sum(axis=1)
+    worth = (weights * np.nan_to_num(points)).sum(axis=1)[left > 0] * wanted[left > 0] / left[left > 0]
+    return float(worth.mean()) if worth.size else float("nan")
 
 
 def worst_objective(scores_K: ArrayLike) -> float:

@@ -25,6 +25,11 @@ def diversity_2(responses: Sequence[str]) -> float:
     return sum(map(_distinct_bigrams, responses)) / len(responses) if responses else 0.0
 
 
+def distinct_share(responses: Sequence[str]) -> float:
+    """Distinct responses / prompts, one response for each prompt: a policy that says the same to all is near 0."""
+    return len(set(responses)) / len(responses) if responses else 0.0
+
+
 def edit_rate(prompt: str, response: str) -> float:
     """Word-level Levenshtein distance over the longer length: 0 is a copy of the prompt, 1 shares nothing in place."""
     a, b = words(prompt), words(response)

@@ -70,7 +70,7 @@ class Decoder:
             adapters = [merge(adapters, weights_WM[0])]
         drawn_TO = uniforms(sampling, each, blocks, rngs)
         batch = Batch.of_policies(self._ids(flat), mix_SM, sampling.samples_per_prompt, drawn_TO)
-        return self._rollout(self._spoken(Plan(adapters, Alone(), sampling), batch), examples, sampling)
+        return self._rollout(self._spoken(Plan(adapters, Alone(), sampling), batch), examples, sampling, passes=1)
 
     def blended(
         self,
@@ -88,7 +88,7 @@ class Decoder:
         plan = Plan(adapters, mixing, sampling, self.memory.of(adapters) if shared else None)
         recalls = shared and sampling.temperature == 0
         spoken = self._recalled(plan, batch) if recalls else self._spoken(plan, batch)
-        return self._rollout(spoken, [examples] * blocks, sampling)
+        return self._rollout(spoken, [examples] * blocks, sampling, passes=len(adapters))
 
     def _ids(self, examples: Sequence[Example]) -> list[list[int]]:
         return [self.backbone.prompt_ids(e.context) for e in examples]
@@ -222,16 +222,21 @@ class Decoder:
     def readout_rows(self) -> int:
         return max(16, READOUT_BYTES // (4 * self.backbone.vocabulary))
 
-    def _rollout(self, spoken: Spoken, examples: Sequence[Sequence[Example]], sampling: Sampling) -> Rollout:
+    def _rollout(
+        self, spoken: Spoken, examples: Sequence[Sequence[Example]], sampling: Sampling, passes: int
+    ) -> Rollout:
         g, width = sampling.samples_per_prompt, int(spoken.mask.any(0).sum())
         rows = tuple(e for own in examples for e in own for _ in range(g))
         ids, mask, logprobs = (t[:, :width] for t in (spoken.ids, spoken.mask, spoken.logprobs))
         texts = self.backbone.response_texts(ids, mask)
-        self._count(spoken, examples, g)
+        self._count(spoken, examples, g, passes)
         return Rollout(rows, texts, ids, mask, logprobs, g, sampling.temperature or 1.0)
 
-    def _count(self, spoken: Spoken, examples: Sequence[Sequence[Example]], samples: int) -> None:
-        """To the learners that decode side by side, each its own; otherwise all to whoever pays now."""
+    def _count(self, spoken: Spoken, examples: Sequence[Sequence[Example]], samples: int, passes: int) -> None:
+        """To the learners that decode side by side, each its own; otherwise all to whoever pays now.
+
+        ``passes``: of the model for one token of one output.
+        """
         payers = self.ledger.costs
         tokens_W = spoken.mask.view(len(examples), -1).sum(1).tolist()
         for w, own in enumerate(examples):
@@ -239,3 +244,4 @@ class Decoder:
             cost.prompts += len({e.id for e in own})
             cost.samples += len(own) * samples
             cost.generated_tokens += tokens_W[w]
+            cost.forward_passes += passes * tokens_W[w]

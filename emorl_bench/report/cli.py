@@ -16,7 +16,7 @@ from emorl_bench.report.comparison import Comparison, comparisons
 from emorl_bench.report.document import seeds_sentence, write_report
 from emorl_bench.report.published import PUBLISHED, Published, legend, published, published_table
 from emorl_bench.report.read import read_runs
-from emorl_bench.report.tables import SINGLE_POINT, Table, headline_table
+from emorl_bench.report.tables import CHOOSES, SINGLE_POINT, Table, chooses, headline_table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +60,8 @@ def _show(console: Console, comparison: Comparison, paper: Published | None) -> 
     decoding = comparison.decodings()[0]
     table = headline_table(comparison, decoding)
     note = f"{seeds_sentence(comparison).replace('*', '')} {SINGLE_POINT} one policy answers every preference."
+    if chooses(comparison.runs):
+        note += f" {CHOOSES} chooses with the scorers: what is in brackets is not compared."
     if console.is_terminal:
         console.print(_rich(table, f"{comparison.title}, {decoding} decoding"))
         console.print(note, style="dim", highlight=False)

@@ -1,27 +1,34 @@
-"""The columns of the results table: what each one reads from a run, and how its numbers are written."""
+"""The columns of the tables: what each one reads from a run, and how its numbers are written (docs/report.md)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from emorl_bench.indicators.intervals import Interval, t_interval
+from emorl_bench.report import reading
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.gold import GOLD, has_gold, is_reward, normalised
 from emorl_bench.report.read import Run
+from emorl_bench.report.reading import Read, deployed_by, minus
 
 MIB = 2**20
+TERA = 1e12
+CHANGES = ("first_preference", "next_preference", "next_objective")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One measure. ``read`` gives None where a run does not have it."""
+    """One measure. ``read`` gives None where a run does not have it.
+
+    ``by_scorers``: an opinion of the scorers that methods are given; one that chooses with them is not compared by it.
+    """
 
     key: str  # in table.csv
     title: str  # in tables
-    read: Callable[[Run, str], float | None]
+    read: Read
     digits: int = 3
+    by_scorers: bool = False
 
     def over_seeds(self, runs: Sequence[Run], decoding: str) -> Interval | None:
         """Mean and 95 % t interval over the runs that have this measure."""
@@ -29,77 +36,122 @@ class Column:
         return t_interval(values) if values else None
 
     def text(self, interval: Interval | None) -> str:
-        if interval is None:
-            return "–"
-        mean = f"{interval.mean:,.{self.digits}f}"
-        spread = f"{interval.half_width:,.{self.digits}f}"
-        return mean if interval.n < 2 or spread == "0" else f"{mean} ± {spread}"
+        return written(interval, self.digits)
+
+    def of(self, runs: Sequence[Run], decoding: str) -> str:
+        """A cell of a table; in brackets where it may not be compared."""
+        text = self.text(self.over_seeds(runs, decoding))
+        return f"({text})" if self.by_scorers and text != "–" and any(run.chooses for run in runs) else text
+
+
+def written(interval: Interval | None, digits: int = 3) -> str:
+    """A mean and the half-width of its interval; a dash for what was not measured."""
+    if interval is None:
+        return "–"
+    mean = f"{interval.mean:,.{digits}f}"
+    spread = f"{interval.half_width:,.{digits}f}"
+    return mean if interval.n < 2 or spread == "0" else f"{mean} ± {spread}"
+
+
+def headline(comparison: Comparison) -> Column:
+    """What methods are sorted by: gold of what they deploy, else mean reward at the uniform preference."""
+    return (gold_columns(comparison, "") if has_gold(comparison) else quality_columns(comparison))[0]
+
+
+def gold_columns(comparison: Comparison, decoding: str) -> list[Column]:
+    """Mean utility of the deployed policies over the preferences: in truth, and by both sets of scorers."""
+    truth, twin = is_reward(comparison), is_reward(comparison, "held_out")
+    held_out = deployed_by("held_out_")
+    return [
+        Column("gold_deployed_utility", "gold utility", GOLD, by_scorers=truth),
+        Column("normalised_gold", "normalised gold", normalised(comparison, decoding), by_scorers=truth),
+        Column("deployed_utility", "scorer utility", deployed_by(), by_scorers=True),
+        Column("held_out_deployed_utility", "held-out utility", held_out, by_scorers=twin),
+        Column("scorer_gap", "scorer − gold", minus(deployed_by(), GOLD), by_scorers=True),
+        Column("held_out_gap", "held-out − gold", minus(held_out, GOLD), by_scorers=twin),
+    ]
 
 
 def quality_columns(comparison: Comparison) -> list[Column]:
-    """What the policies score: at the uniform preference first, then over all preferences."""
+    """What the scorers say: at the uniform preference first, then over all preferences."""
+    twin = is_reward(comparison, "held_out")
     return [
-        Column("mean_reward", "mean reward", _uniform("mean_reward")),
-        *(Column(name, name, _objective(name)) for name in comparison.objectives),
-        Column("worst_objective", "worst objective", _uniform("worst")),
-        Column("hypervolume", "hypervolume", _front("hypervolume")),
-        Column("expected_utility", "expected utility", _front("expected_utility")),
-        Column("held_out_mean_reward", "held-out mean", _held_out_mean),
+        Column("mean_reward", "mean reward", reading.uniform("mean_reward"), by_scorers=True),
+        *(Column(name, name, reading.objective(name), by_scorers=True) for name in comparison.objectives),
+        Column("worst_objective", "worst objective", reading.uniform("worst"), by_scorers=True),
+        Column("hypervolume", "hypervolume", reading.front("hypervolume"), by_scorers=True),
+        Column("deployed_utility", "deployed utility", deployed_by(), by_scorers=True),
+        Column("held_out_mean_reward", "held-out mean", reading.held_out_mean, by_scorers=twin),
     ]
+
+
+def gold_quality_columns(comparison: Comparison) -> list[Column]:
+    """Gold at the uniform preference, and the volume of the front."""
+    titled = [
+        ("gold_mean_reward", "gold mean", reading.uniform("gold_mean_reward")),
+        *((f"gold_{name}", f"gold {name}", reading.objective(name, "gold")) for name in comparison.objectives),
+        ("gold_hypervolume", "gold hypervolume", reading.front("gold_hypervolume")),
+    ]
+    truth = is_reward(comparison)
+    return [Column(key, title, read, by_scorers=truth) for key, title, read in titled]
 
 
 def behaviour_columns() -> list[Column]:
     """What the responses look like, and how far the policy went for them."""
     return [
-        Column("diversity_2", "diversity-2", _uniform("diversity_2")),
-        Column("edit_rate", "edit rate", _uniform("edit_rate")),
-        Column("length", "length", _uniform("length"), 1),
-        Column("kl", "KL (nats/seq)", _uniform("kl"), 2),
+        Column("distinct", "distinct", reading.uniform("distinct"), 2),
+        Column("truncated", "truncated", reading.uniform("truncated"), 2),
+        Column("diversity_2", "diversity-2", reading.uniform("diversity_2")),
+        Column("edit_rate", "edit rate", reading.uniform("edit_rate")),
+        Column("length", "length", reading.uniform("length"), 1),
+        Column("kl", "KL (nats/seq)", reading.uniform("kl"), 2),
     ]
 
 
 def cost_columns() -> list[Column]:
     """What it took, search included."""
     return [
-        Column("data_points_max", "data points (max)", _cost("data_points_max"), 0),
-        Column("data_points_sum", "data points (sum)", _cost("data_points_sum"), 0),
-        Column("seconds", "seconds", _cost("seconds_sum"), 0),
-        Column("search_evaluations", "search evaluations", _cost("search_evaluations"), 0),
-        Column("peak_mib", "peak memory (MiB)", _cost("peak_bytes", MIB), 0),
+        Column("data_points_max", "data points (max)", reading.cost("data_points_max"), 0),
+        Column("data_points_sum", "data points (sum)", reading.cost("data_points_sum"), 0),
+        *(
+            Column(f"data_points_{phase}", f"{phase} prompts", reading.cost(f"data_points_{phase}"), 0)
+            for phase in ("train", "search", "validate")
+        ),
+        *(
+            Column(f"flops_{phase}", f"{phase} TFLOP", reading.cost(f"flops_{phase}", TERA), 2)
+            for phase in ("train", "search", "validate")
+        ),
+        Column("seconds", "seconds", reading.cost("seconds_sum"), 0),
+        Column("search_evaluations", "search evaluations", reading.cost("search_evaluations"), 0),
+        Column("peak_mib", "peak memory (MiB)", reading.cost("peak_bytes", MIB), 0),
+    ]
+
+
+def inference_columns() -> list[Column]:
+    """What one answer costs whoever asks, at the uniform preference."""
+    return [
+        Column("passes_per_answer", "passes/answer", reading.uniform("passes_per_answer"), 1),
+        Column("decoded_tokens_per_answer", "tokens/answer", reading.uniform("decoded_tokens_per_answer"), 1),
+        Column("scorer_calls_per_answer", "scorer calls/answer", reading.uniform("scorer_calls_per_answer"), 0),
+    ]
+
+
+def change_columns() -> list[Column]:
+    """What it costs to answer another preference, or one more objective."""
+    return [
+        column
+        for what in CHANGES
+        for name in (what.replace("_", " "),)
+        for column in (
+            Column(f"{what}_prompts", f"{name}: prompts", reading.change(what, "prompts"), 0),
+            Column(f"{what}_tflop", f"{name}: TFLOP", reading.change(what, "flops", TERA), 2),
+        )
     ]
 
 
 def front_columns() -> list[Column]:
     """Fronts under scorers that nobody trained against."""
     return [
-        Column("held_out_hypervolume", "held-out hypervolume", _front("held_out_hypervolume")),
-        Column("held_out_expected_utility", "held-out expected utility", _front("held_out_expected_utility")),
+        Column("held_out_hypervolume", "held-out hypervolume", reading.front("held_out_hypervolume")),
+        Column("held_out_deployed_utility", "held-out deployed utility", deployed_by("held_out_")),
     ]
-
-
-def number(record: Mapping[str, Any], key: str) -> float | None:
-    """A finite number of a JSON object; null, NaN and absent are the same to a table."""
-    value = record.get(key)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _uniform(key: str) -> Callable[[Run, str], float | None]:
-    return lambda run, decoding: number(run.decoding[decoding]["uniform"], key)
-
-
-def _objective(name: str) -> Callable[[Run, str], float | None]:
-    return lambda run, decoding: number(run.decoding[decoding]["uniform"]["objectives"], name)
-
-
-def _front(key: str) -> Callable[[Run, str], float | None]:
-    return lambda run, decoding: number(run.decoding[decoding], key)
-
-
-def _cost(key: str, unit: float = 1.0) -> Callable[[Run, str], float | None]:
-    return lambda run, _: run.cost[key] / unit if key in run.cost else None
-
-
-def _held_out_mean(run: Run, decoding: str) -> float | None:
-    held_out = run.decoding[decoding]["uniform"].get("held_out", {})
-    scores = [score for name in held_out if (score := number(held_out, name)) is not None]
-    return sum(scores) / len(scores) if scores else None

@@ -1,34 +1,20 @@
-"""report.md: what was compared, on how many seeds, with every caveat next to the number it belongs to."""
+"""report.md and the files beside it: what was compared, on how many seeds, and where it came from."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from emorl_bench.report.claims import bootstrap_table, claims_table
-from emorl_bench.report.columns import behaviour_columns, cost_columns, number, quality_columns
+from emorl_bench.report.columns import written
 from emorl_bench.report.comparison import Comparison
-from emorl_bench.report.curves_plot import plot_curves
-from emorl_bench.report.frontier import frontier_table, measured_on
-from emorl_bench.report.frontier_plot import plot_frontier
-from emorl_bench.report.fronts_plot import plot_fronts
-from emorl_bench.report.members import members_table
+from emorl_bench.report.csv_file import write_csv
+from emorl_bench.report.figures import draw
+from emorl_bench.report.gold import over_tasks
+from emorl_bench.report.origins import FILE, origins_sentence, write_origins
 from emorl_bench.report.published import Published, legend, published_table
-from emorl_bench.report.read import Run, Unfinished
-from emorl_bench.report.scores_plot import plot_scores
-from emorl_bench.report.style import looks
-from emorl_bench.report.surface_plot import plot_search
-from emorl_bench.report.tables import (
-    SINGLE_POINT,
-    all_columns,
-    fronts_table,
-    is_single_point,
-    label,
-    ranked,
-    results_table,
-    write_csv,
-)
+from emorl_bench.report.read import Unfinished
+from emorl_bench.report.sections import decoding_section, frontier_section
+from emorl_bench.report.tables import Table, all_columns, results_table
 
 
 def write_report(
@@ -40,69 +26,30 @@ def write_report(
     paper: Published | None = None,
 ) -> Path:
     """Everything into ``out``; returns the path of report.md. ``paper``: whose published figures to set beside ours."""
-    sections = ["# Report", f"Runs read from `{root}`."]
+    sections = ["# Report", f"Runs read from `{root}`.", *_overall(comparisons)]
     tables = []
     for comparison in comparisons:
         figures = draw(comparison, out, reference)
-        sections += [f"## {comparison.title}", seeds_sentence(comparison)]
+        sections += [f"## {comparison.title}", seeds_sentence(comparison), origins_sentence(comparison)]
         first, *others = comparison.decodings()
-        sections += _decoding(comparison, first, reference)
-        sections += _frontier(comparison)
+        sections += decoding_section(comparison, first, reference)
+        sections += frontier_section(comparison)
         if paper is not None:
             sections += [legend(paper), published_table(paper, comparison, first).markdown()]
         for name, caption in figures.items():
             sections += [f"![{caption.split('.')[0]}]({name})", f"*{caption}*"]
         for decoding in others:
-            sections += _decoding(comparison, decoding, reference)
+            sections += decoding_section(comparison, decoding, reference)
         for decoding in (first, *others):
-            full = results_table(comparison, decoding, all_columns(comparison))
+            full = results_table(comparison, decoding, all_columns(comparison, decoding))
             tables.append(f"## {comparison.title} · {decoding}\n\n{full.markdown()}\n")
     sections += _unfinished(unfinished, root)
     write_csv(out / "table.csv", comparisons)
+    write_origins(out / FILE, comparisons)
     (out / "table.md").write_text("\n".join(tables), encoding="utf-8")
     path = out / "report.md"
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     return path
-
-
-def draw(comparison: Comparison, out: Path, reference: str) -> dict[str, str]:
-    """Every figure that the runs have data for; file name -> caption."""
-    style = looks(sorted({run.method for run in comparison.runs}), reference)
-    stem, decoding = comparison.stem, comparison.decodings()[0]
-    captions: dict[str, str] = {}
-    name = f"{stem}_scores.png"
-    plot_scores(comparison, decoding, style, out / name)
-    captions[name] = (
-        "Mean reward at the uniform preference. Large dots are means, small dots seeds, bars 95 % t intervals over "
-        "seeds; hollow dots are scorers that nothing was trained or selected against."
-    )
-    name = f"{stem}_curves.png"
-    if plot_curves(comparison, style, out / name):
-        captions[name] = (
-            "Training curves. Lines are means and bands the range over seeds; a learner that has stopped keeps its "
-            "last value; grey lines are the other methods. An expert taken from the bank has its "
-            "curve in the run that trained it."
-        )
-    if len(comparison.objectives) > 1:
-        name = f"{stem}_pareto.png"
-        plot_fronts(comparison, decoding, style, out / name)
-        captions[name] = (
-            f"Objectives in pairs, {decoding} decoding: one marker for each preference, mean over seeds; dots are "
-            "seeds. A line joins a method's points that are undominated in the panel, the others are faint."
-        )
-    name = f"{stem}_frontier.png"
-    if plot_frontier(comparison, reference, out / name):
-        captions[name] = (
-            "Reward against KL, one curve a method over its KL coefficients, which stand beside the points. Markers "
-            "are means, bars 95 % t intervals over seeds, dots seeds; higher and further left is better."
-        )
-    name = f"{stem}_search.png"
-    if plot_search(comparison, style, out / name):
-        captions[name] = (
-            "Search surface. Small dots are the blends evaluated, stars the best of each seed; weights are divided by "
-            "their sum."
-        )
-    return captions
 
 
 def seeds_sentence(comparison: Comparison) -> str:
@@ -119,74 +66,34 @@ def seeds_sentence(comparison: Comparison) -> str:
     return f"**The methods do not have the same seeds** ({listed}). {fingerprint}"
 
 
-def _decoding(comparison: Comparison, decoding: str, reference: str) -> Iterator[str]:
-    yield f"### {decoding.capitalize()} decoding"
-    yield results_table(comparison, decoding, quality_columns(comparison)).markdown()
-    yield _legend(comparison, decoding)
-    yield results_table(comparison, decoding, [*behaviour_columns(), *cost_columns()]).markdown()
-    yield (
-        "Data points are prompts decoded in training and search: `max` takes the longest of the learners that could "
-        "run side by side, `sum` adds them up; both include the search. Seconds are the sum."
-    )
-    if (members := members_table(comparison, decoding)) is not None:
-        yield (
-            "**Agents** of one method, each graded alone at the uniform preference; `select` is its own validation, by "
-            "which the deployed one is chosen."
-        )
-        yield members.markdown()
-    if (fronts := fronts_table(comparison, decoding)) is not None:
-        yield "**Fronts**, for methods with a weight to turn; IGD+ and ε are against the pooled front of all runs here."
-        yield fronts.markdown()
-    if (tested := claims_table(comparison, decoding, reference)) is not None:
-        yield (
-            f"**Against {reference}**, paired by seed: exact two-sided permutation test, Holm over the methods of one "
-            "indicator. With n pairs the smallest p there can be is 2/2ⁿ (0.25 at 3, 0.0625 at 5): where p equals it, "
-            "more seeds are needed before anything can be called significant."
-        )
-        yield tested.markdown()
-    else:
-        yield f"No paired tests: no seed on which both {reference} and another method finished."
-    if (bootstrap := bootstrap_table(comparison, decoding)) is not None:
-        yield "**Seeds and prompts together**: mean reward, hierarchical bootstrap over seeds and report prompts."
-        yield bootstrap.markdown()
+def overall_table(comparisons: Sequence[Comparison], decoding: str) -> Table | None:
+    """Normalised gold of every method in each task and over the tasks; None with fewer than two that have it."""
+    known = [c for c in comparisons if decoding in c.decodings() and over_tasks([c], decoding)]
+    if len(known) < 2:
+        return None
+    rows = []
+    for found in over_tasks(known, decoding):
+        seeds = "–" if found.mean is None else str(found.mean.n)
+        cells = (written(interval) for interval in (found.mean, *found.tasks))
+        rows.append((found.method, seeds, *cells))
+    return Table(("method", "seeds in all", "all tasks", *(c.title for c in known)), tuple(rows))
 
 
-def _frontier(comparison: Comparison) -> Iterator[str]:
-    if (table := frontier_table(comparison)) is not None:
+def _overall(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """The tasks together, where several have gold, a ceiling and runs of the base."""
+    tables = {decoding: overall_table(comparisons, decoding) for decoding in ("greedy", "sampled")}
+    found = {decoding: table for decoding, table in tables.items() if table is not None}
+    if found:
+        yield "## All tasks"
         yield (
-            f"**Reward against KL**, {measured_on(comparison)} decoding, for methods that were run at several "
-            "`update.kl_coefficient`, all else equal. One coefficient is one point of a method's curve: what counts is "
-            "the reward at equal KL."
+            "Normalised gold utility of the deployed policies: 0 is `base`, 1 the best legal answers. `all tasks` is "
+            "the mean over the tasks for each seed that a method has in all of them, then over seeds, ± the half-width "
+            "of a 95 % t interval; a method that was not run in all tasks has none. The order of rows is that of their "
+            "means, and no claim."
         )
+    for decoding, table in found.items():
+        yield f"### All tasks, {decoding} decoding"
         yield table.markdown()
-
-
-def _legend(comparison: Comparison, decoding: str) -> str:
-    text = (
-        "± is the half-width of a 95 % t interval over seeds (none for a single seed, or a count that does not vary). "
-        "Objectives are at the uniform preference; hypervolume is above the zero vector, expected utility the mean "
-        "over the fixed preference grid."
-    )
-    methods = ranked(comparison, decoding)
-    if any(is_single_point(runs) for _, runs in methods):
-        text += f" {SINGLE_POINT} one policy answers every preference."
-    skipped = [
-        f"{label(name, runs)} {share:.1%}{_by_objective(runs, decoding)}"
-        for name, runs in methods
-        if (share := max(number(run.decoding[decoding]["uniform"], "not_applicable") or 0.0 for run in runs)) > 0
-    ]
-    return f"{text} Scores that were not applicable: {', '.join(skipped)}; no mean has them." if skipped else text
-
-
-def _by_objective(runs: Sequence[Run], decoding: str) -> str:
-    """`` (gsm8k_accuracy 12 of 192)``: the objectives that did not apply to some responses, over all seeds."""
-    points = [run.decoding[decoding]["uniform"] for run in runs]
-    counts: Counter[str] = Counter()
-    for point in points:
-        counts.update(point.get("not_applicable_by_objective", {}))
-    responses = sum(int(point.get("responses", 0)) for point in points)
-    said = ", ".join(f"{name} {count:,} of {responses:,}" for name, count in sorted(counts.items()))
-    return f" ({said})" if said else ""
 
 
 def _unfinished(unfinished: Sequence[Unfinished], root: Path) -> list[str]:

@@ -11,12 +11,13 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 
-from emorl_bench.report.columns import Column, behaviour_columns, quality_columns
+from emorl_bench.report.columns import Column, behaviour_columns, gold_quality_columns, quality_columns
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.gold import has_gold
 from emorl_bench.report.read import Run
 from emorl_bench.report.tables import Table
 
-MEASURES = ("kl", "mean_reward", "held_out_mean_reward")
+MEASURES = ("kl", "mean_reward", "held_out_mean_reward", "gold_mean_reward")
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,16 @@ def measured_on(comparison: Comparison) -> str:
 
 
 def measures(comparison: Comparison) -> dict[str, Column]:
-    """KL, reward and held-out reward, as the other tables read them."""
-    columns = {column.key: column for column in (*quality_columns(comparison), *behaviour_columns())}
-    return {key: columns[key] for key in MEASURES}
+    """KL and reward by every set of scorers that there is, as the other tables read them."""
+    gold = gold_quality_columns(comparison) if has_gold(comparison) else []
+    columns = {column.key: column for column in (*gold, *quality_columns(comparison), *behaviour_columns())}
+    return {key: columns[key] for key in MEASURES if key in columns}
+
+
+def judged_by(comparison: Comparison) -> Column:
+    """Whose reward is set against KL: gold, else the scorers."""
+    columns = measures(comparison)
+    return columns.get("gold_mean_reward", columns["mean_reward"])
 
 
 def frontier_table(comparison: Comparison) -> Table | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emorl_bench.report.comparison import Comparison
-from emorl_bench.report.frontier import Point, frontiers, measured_on, measures, root_kl
+from emorl_bench.report.frontier import Point, frontiers, judged_by, measured_on, measures, root_kl
 from emorl_bench.report.style import Look, figure, looks
 
 
@@ -21,15 +21,14 @@ def plot_frontier(comparison: Comparison, reference: str, path: Path) -> bool:
         for family, points in curves.items():
             _draw(axes, comparison, family, points, style[family])
         axes.set_xlabel("√KL to the base (KL in nats per sequence)")
-        axes.set_ylabel(f"mean reward, {measured_on(comparison)}")
+        axes.set_ylabel(f"{judged_by(comparison).title}, {measured_on(comparison)}")
         axes.set_title(f"{comparison.title}: reward against KL")
         drawing.legend(loc="outside lower center", ncols=min(4, len(curves)))
     return True
 
 
 def _draw(axes: Any, comparison: Comparison, family: str, points: list[Point], look: Look) -> None:
-    columns, decoding = measures(comparison), measured_on(comparison)
-    kl, reward = columns["kl"], columns["mean_reward"]
+    decoding, kl, reward = measured_on(comparison), measures(comparison)["kl"], judged_by(comparison)
     means = []
     for point in points:
         x, y = kl.over_seeds(point.runs, decoding), reward.over_seeds(point.runs, decoding)

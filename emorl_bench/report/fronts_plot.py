@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.gold import ceiling, has_gold
 from emorl_bench.report.read import Run
-from emorl_bench.report.style import Look, figure, grid_columns, panels
+from emorl_bench.report.style import INK, Look, figure, grid_columns, panels
 from emorl_bench.report.tables import is_single_point
 
 Floats = NDArray[np.float64]
@@ -26,26 +27,36 @@ def front_of_pair(points_W2: Floats) -> Floats:
 
 
 def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> None:
-    """Means over seeds, faint where another preference of the method does better in the panel; dots are seeds."""
+    """Gold where there is gold, with the best legal answers; else the scorers' opinion.
+
+    Means over seeds, faint where another preference of the method does better in the panel; dots are seeds.
+    """
+    gold, best = has_gold(comparison), ceiling(comparison)
     pairs = list(combinations(range(len(comparison.objectives)), 2))
     methods = comparison.methods(decoding)
+    best_WK = None if best is None else np.array(best["objectives"], dtype=np.float64)
     columns = grid_columns(len(pairs))
     with figure(path, 0.4 + 4.1 * columns, 0.8 + 3.7 * -(-len(pairs) // columns)) as drawing:
         for axes, pair in zip(panels(drawing, len(pairs), columns), pairs, strict=True):
             for name in (name for name in looks if name in methods):
-                _draw_method(axes, methods[name], decoding, list(pair), looks[name])
-            axes.set_xlabel(comparison.objectives[pair[0]])
-            axes.set_ylabel(comparison.objectives[pair[1]])
+                _draw_method(axes, methods[name], decoding, list(pair), looks[name], "gold" if gold else "objectives")
+            if best_WK is not None:
+                front_F2 = front_of_pair(best_WK[:, list(pair)])
+                axes.plot(*front_F2.T, color=INK, linestyle="--", marker=".", linewidth=1.2, zorder=1)
+            axes.set_xlabel(f"{'gold ' * gold}{comparison.objectives[pair[0]]}")
+            axes.set_ylabel(f"{'gold ' * gold}{comparison.objectives[pair[1]]}")
         for name, look in looks.items():
             if name in methods:
                 line = "none" if is_single_point(methods[name]) else "-"
                 axes.plot([], [], linestyle=line, color=look.colour, marker=look.marker, markersize=7, label=name)
+        if best_WK is not None:
+            axes.plot([], [], color=INK, linestyle="--", marker=".", label="ceiling")
         handles, texts = axes.get_legend_handles_labels()
         drawing.legend(handles, texts, loc="outside lower center", ncols=min(6, len(texts)), handlelength=1.6)
 
 
-def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int], look: Look) -> None:
-    points_NW2 = np.array([run.points_WK(decoding) for run in runs])[:, :, pair]
+def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int], look: Look, scores: str) -> None:
+    points_NW2 = np.array([run.points_WK(decoding, scores) for run in runs])[:, :, pair]
     style = {"color": look.colour, "marker": look.marker, "edgecolor": "white", "linewidth": 0.8}
     if is_single_point(runs):  # one policy gives one point, up to sampling: drawn once, and above the fronts
         points_NW2 = points_NW2.mean(axis=1, keepdims=True)

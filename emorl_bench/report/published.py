@@ -115,7 +115,7 @@ def published(name: str) -> Published:
 
 def published_table(paper: Published, comparison: Comparison, decoding: str) -> Table:
     """One row a published figure, and beside it our own where such a method was run and has such a column."""
-    columns = {column.key: column for column in all_columns(comparison)}
+    columns = {column.key: column for column in all_columns(comparison, decoding)}
     methods = comparison.methods(decoding)
     rows = []
     for entry in paper.entries:

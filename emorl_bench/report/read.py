@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,30 +47,44 @@ class Run:
     settings: str | None = None
     kl_coefficient: float | None = None
     members: Mapping[str, Any] = field(default_factory=dict)  # policies that were graded alone, by name
+    ceiling: Mapping[str, Any] | None = None  # gold scores of the best legal answers
+    chooses: bool = False  # with the scorers, while it answers
+    ladder: Sequence[Mapping[str, Any]] = ()  # the same run graded at shares of its budget
+    change: Mapping[str, Any] = field(default_factory=dict)  # what another preference or objective costs
+    assets: str | None = None  # hash of the embedded assets it ran on
 
-    def points_WK(self, decoding: str) -> Floats:
-        """Mean scores by preference, NaN for an objective that applied to no response."""
-        points = self.decoding[decoding]["points"]
-        return np.array([[point["objectives"][name] for name in self.objectives] for point in points], dtype=np.float64)
+    def points_WK(self, decoding: str, scores: str = "objectives") -> Floats:
+        """Mean scores by preference, NaN for an objective that applied to no response or, under ``gold``, has none."""
+        found = [point.get(scores, {}) for point in self.decoding[decoding]["points"]]
+        return np.array([[one.get(name) for name in self.objectives] for one in found], dtype=np.float64)
 
-    def reward_by_prompt(self, decoding: str) -> dict[str, float]:
+    def reward_by_prompt(self, decoding: str, prefix: str = "") -> dict[str, float]:
         """Mean reward of each report prompt at the uniform preference, averaged over its samples.
 
         A policy that answers several preferences is graded once, and its rows are filed under the first of them.
+        ``prefix``: of the scores' columns, such as ``gold/``; nothing is found where a run has no such column.
         """
         path, uniform = self.dir / "scores.parquet", self.decoding[decoding]["uniform"]["objectives"]
-        if not path.exists():
+        known = pq.read_schema(path).names if path.exists() else ()
+        columns = [column for name in self.objectives if (column := f"{prefix}{name}") in known]
+        if not columns:
             return {}
         points = self.decoding[decoding]["points"]
         index = next(i for i, point in enumerate(points) if point["objectives"] == uniform)
         wanted = [("split", "=", "report"), ("decoding", "=", decoding), ("preference", "=", index)]
-        table = pq.read_table(path, columns=["example_id", *self.objectives], filters=wanted)
-        scores_BK = np.column_stack([np.array(table[name].to_pylist(), dtype=np.float64) for name in self.objectives])
+        table = pq.read_table(path, columns=["example_id", *columns], filters=wanted)
+        scores_BK = np.column_stack([np.array(table[name].to_pylist(), dtype=np.float64) for name in columns])
         rewards = defaultdict(list)
         for example, scores_K in zip(table["example_id"].to_pylist(), scores_BK, strict=True):
             if len(applicable_K := scores_K[~np.isnan(scores_K)]):
                 rewards[str(example)].append(float(applicable_K.mean()))
         return {example: sum(values) / len(values) for example, values in rewards.items()}
+
+    def provenance(self) -> dict[str, Any]:
+        """The session that finished it: commit, versions, machine; empty where that was not recorded."""
+        path = self.dir / "provenance.json"
+        record = _object(path.read_text(encoding="utf-8")) if path.exists() else None
+        return dict(record["sessions"][-1]) if record and record.get("sessions") else {}
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
         """The objects of a ``.jsonl`` file, in order; nothing where the run has no such file."""
@@ -132,7 +146,12 @@ def _read_run(dir: Path) -> Run | Unfinished:
         cost={key: float(value) for key, value in summary["cost"].items() if _is_number(value)},
         settings=summary.get("settings"),
         kl_coefficient=summary.get("kl_coefficient"),
-        members=summary.get("members", {}),
+        members=summary.get("members") or {},
+        ceiling=summary.get("ceiling"),
+        chooses=bool(summary.get("chooses_with_scorers")),
+        ladder=summary.get("ladder") or (),
+        change=summary.get("change") or {},
+        assets=summary.get("assets"),
     )
 
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 
 from emorl_bench.indicators.fronts import additive_epsilon, controllability, igd_plus, pooled_front
 from emorl_bench.report.columns import (
     Column,
     behaviour_columns,
+    change_columns,
     cost_columns,
     front_columns,
-    number,
+    gold_columns,
+    gold_quality_columns,
+    headline,
+    inference_columns,
     quality_columns,
 )
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.gold import ceiling_row, has_gold
 from emorl_bench.report.read import Floats, Run
 
 SINGLE_POINT = "†"  # marks methods whose one policy answers every preference
+CHOOSES = "‡"  # marks methods that choose among answers with the scorers
+CEILING = "ceiling"  # the row of the best legal answers
+TERMINAL = ("mean_reward", "hypervolume", "held_out_mean_reward", "data_points_max", "seconds")
+TERMINAL_GOLD = ("gold_deployed_utility", "normalised_gold", "scorer_gap", "held_out_gap", "distinct", "seconds")
 
 
 @dataclass(frozen=True)
@@ -45,24 +50,32 @@ class Table:
         )
 
 
-def all_columns(comparison: Comparison) -> list[Column]:
-    return [*quality_columns(comparison), *behaviour_columns(), *cost_columns()]
+def all_columns(comparison: Comparison, decoding: str) -> list[Column]:
+    """Every column but those of fronts alone; what is in two tables is here once."""
+    gold = [*gold_columns(comparison, decoding), *gold_quality_columns(comparison)] if has_gold(comparison) else []
+    both = [*gold, *quality_columns(comparison), *behaviour_columns()]
+    both += [*cost_columns(), *inference_columns(), *change_columns()]
+    return list({column.key: column for column in reversed(both)}.values())[::-1]
 
 
 def results_table(comparison: Comparison, decoding: str, columns: Sequence[Column]) -> Table:
-    """One row a method, best mean reward first."""
+    """One row a method, best first, below the best legal answers where they are known."""
     rows = [
-        (label(name, runs), str(len(runs)), *(column.text(column.over_seeds(runs, decoding)) for column in columns))
+        (label(name, runs), str(len(runs)), *(column.of(runs, decoding) for column in columns))
         for name, runs in ranked(comparison, decoding)
     ]
+    best = ceiling_row(comparison)
+    if any(column.key in best for column in columns):
+        cells = (f"{best[column.key]:.{column.digits}f}" if column.key in best else "" for column in columns)
+        rows.insert(0, (f"*{CEILING}*", "", *cells))
     return Table(("method", "seeds", *(column.title for column in columns)), tuple(rows))
 
 
 def headline_table(comparison: Comparison, decoding: str) -> Table:
     """The few columns that fit a terminal."""
-    keys = ("mean_reward", "hypervolume", "held_out_mean_reward", "data_points_max", "seconds")
-    chosen = [column for column in all_columns(comparison) if column.key in keys]
-    return results_table(comparison, decoding, chosen)
+    keys = TERMINAL_GOLD if has_gold(comparison) else TERMINAL
+    columns = {column.key: column for column in all_columns(comparison, decoding)}
+    return results_table(comparison, decoding, [columns[key] for key in keys])
 
 
 def fronts_table(comparison: Comparison, decoding: str) -> Table | None:
@@ -74,70 +87,49 @@ def fronts_table(comparison: Comparison, decoding: str) -> Table | None:
     if not (fronts := [front for front in fronts if front.size]):
         return None
     pooled = pooled_front(fronts)
+
+    def close(key: str, title: str, indicator: Callable[[Floats, Floats], float], digits: int = 3) -> Column:
+        return Column(key, title, _of_front(comparison, indicator), digits, by_scorers=True)
+
     columns = [
-        *(column for column in quality_columns(comparison) if column.key in ("hypervolume", "expected_utility")),
+        *(column for column in quality_columns(comparison) if column.key in ("hypervolume", "deployed_utility")),
         *front_columns(),
-        Column("igd_plus", "IGD+ (0 is best)", _of_front(comparison, lambda _, front: igd_plus(front, pooled))),
-        Column(
-            "additive_epsilon",
-            "additive ε (0 is best)",
-            _of_front(comparison, lambda _, front: additive_epsilon(front, pooled)),
-        ),
-        Column("controllability", "controllability", _of_front(comparison, controllability), 2),
+        close("igd_plus", "IGD+ (0 is best)", lambda _, front: igd_plus(front, pooled)),
+        close("additive_epsilon", "additive ε (0 is best)", lambda _, front: additive_epsilon(front, pooled)),
+        close("controllability", "controllability", controllability, 2),
     ]
     rows = [
-        (name, str(len(runs)), *(column.text(column.over_seeds(runs, decoding)) for column in columns))
+        (label(name, runs), str(len(runs)), *(column.of(runs, decoding) for column in columns))
         for name, runs in methods
     ]
     return Table(("method", "seeds", *(column.title for column in columns)), tuple(rows))
 
 
 def ranked(comparison: Comparison, decoding: str) -> list[tuple[str, list[Run]]]:
-    """Methods by their mean reward at the uniform preference, best first."""
+    """Methods by the headline, best first; one that chooses with the scorers is not ranked by them, and comes last."""
+    column = headline(comparison)
 
-    def reward(runs: Sequence[Run]) -> float:
-        values = [number(run.decoding[decoding]["uniform"], "mean_reward") for run in runs]
-        return float(np.mean([-np.inf if value is None else value for value in values]))
+    def key(item: tuple[str, list[Run]]) -> tuple[bool, float, str]:
+        interval = column.over_seeds(item[1], decoding)
+        unranked = interval is None or (column.by_scorers and chooses(item[1]))
+        return unranked, 0.0 if interval is None else -interval.mean, item[0]
 
-    return sorted(comparison.methods(decoding).items(), key=lambda item: (-reward(item[1]), item[0]))
+    return sorted(comparison.methods(decoding).items(), key=key)
 
 
 def label(method: str, runs: Sequence[Run]) -> str:
-    return f"{method} {SINGLE_POINT}" if is_single_point(runs) else method
+    marks = [mark for mark, holds in ((SINGLE_POINT, is_single_point(runs)), (CHOOSES, chooses(runs))) if holds]
+    return " ".join([method, *marks])
+
+
+def chooses(runs: Sequence[Run]) -> bool:
+    """With the scorers, while it answers."""
+    return any(run.chooses for run in runs)
 
 
 def is_single_point(runs: Sequence[Run]) -> bool:
     """A search may settle on one blend for every preference in one seed; it is still a method with a weight to turn."""
     return all(run.single_point for run in runs)
-
-
-def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
-    """Full precision, one row for each comparison, decoding and method; ``_low`` and ``_high`` bound 95 %."""
-    rows = []
-    for comparison in comparisons:
-        for decoding in comparison.decodings():
-            for name, runs in ranked(comparison, decoding):
-                row: dict[str, object] = {
-                    "task": comparison.task,
-                    "model": comparison.model,
-                    "fingerprint": runs[0].fingerprint,
-                    "decoding": decoding,
-                    "method": name,
-                    "kl_coefficient": "" if runs[0].kl_coefficient is None else runs[0].kl_coefficient,
-                    "single_point": is_single_point(runs),
-                    "seeds": len(runs),
-                }
-                for column in [*all_columns(comparison), *front_columns()]:
-                    if (interval := column.over_seeds(runs, decoding)) is not None:
-                        row[column.key] = interval.mean
-                        if interval.n > 1:
-                            row |= {f"{column.key}_low": interval.low, f"{column.key}_high": interval.high}
-                rows.append(row)
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, header, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _of_front(

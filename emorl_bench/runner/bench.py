@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from emorl_bench.runner.base_model import dtype_name, load_base, locate_model, n
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
 from emorl_bench.runner.group import device_of
+from emorl_bench.runner.provenance import assets_hash
 from emorl_bench.runner.schema import what_decides
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
@@ -37,11 +38,29 @@ Config = Mapping[str, Any]
 
 
 def fingerprint(config: Config) -> str:
-    """Hash of the data, the scorers and the base model: with the configuration it decides every number of a run."""
-    located = locate_model(config)
+    """Hash of the data, the scorers, gold and the base model: with the configuration it decides every number of a
+    run.
+    """
     task = build_task(config)
+    return _hash(*_trained_on(config, task), *_gold(task))
+
+
+def _trained_on(config: Config, task: Task) -> list[Any]:
     scorers = [scorer.fingerprint() for scorer in task.scorers.values()]
-    return _hash(task.splits().fingerprint, scorers, weights_hash(located), asdict(prompt_format(config, task)))
+    prompts = asdict(prompt_format(config, task))
+    return [task.splits().fingerprint, scorers, weights_hash(locate_model(config)), prompts]
+
+
+def _gold(task: Task) -> list[str]:
+    """Of the gold scorers, which grade and never train: no part of an expert's address. Empty without any."""
+    gold = sorted(task.gold_scorers().items())
+    return [f"{name}={scorer.fingerprint()}, {_settings(scorer)}" for name, scorer in gold]
+
+
+def _settings(scorer: Scorer) -> dict[str, Any]:
+    """The plain numbers and texts among a scorer's fields: the configuration need not show those of a gold scorer."""
+    names: list[str] = [f.name for f in fields(scorer)] if is_dataclass(scorer) else []
+    return {name: v for name in names if isinstance(v := getattr(scorer, name), str | int | float | tuple)}
 
 
 def comparison_fingerprint(config: Config) -> str:
@@ -72,7 +91,7 @@ def expert_fingerprint(config: Config) -> str:
     budget = {k: v for k, v in config["budget"].items() if k != "report_prompts"}
     shared = [what_decides(config)[k] for k in ("model", "update", "sampling", "reward")]
     hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
-    return _hash(fingerprint(config), budget, *shared, *hardware)
+    return _hash(_hash(*_trained_on(config, build_task(config))), budget, *shared, *hardware)
 
 
 def build_task(config: Config) -> Task:
@@ -108,7 +127,7 @@ class Workbench:
         ledger = Ledger(device, ranks=ranks.count)
         task = build_task(config)
         splits = _limited(task.splits(), config["budget"])
-        panel, held_out = _panels(task, config["hardware"], ledger, ranks)
+        panel, held_out, gold = _panels(task, config["hardware"], ledger, ranks)
         base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
         limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
@@ -150,23 +169,32 @@ class Workbench:
             sampling=Sampling(**config["sampling"]),
             decoding=tuple(config["decoding"]),
             seed=config["seed"],
+            gold=gold,
+            best=task.ceiling,
         )
         parts = {"train": splits.train, "select": splits.select, "report": splits.report}
         truncated = {name: sum(base.reader.cuts(e.context) for e in part) for name, part in parts.items()}
         return cls(bench, method, grader, splits.sizes(), truncated)
 
 
-def _panels(task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks) -> tuple[ScorerPanel, ScorerPanel]:
-    """The scorers that methods are given, and their held-out twins, where the configuration wants them."""
+def _panels(
+    task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks
+) -> tuple[ScorerPanel, ScorerPanel, ScorerPanel | None]:
+    """The scorers that methods are given, their held-out twins, and gold for the objectives that have a gold label."""
     device = torch.device(hardware["scorer_device"] or ledger.device)
-    sets = [s.on(device) for s in task.scorers.values()], [s.held_out().on(device) for s in task.scorers.values()]
+    gold = task.gold_scorers()
+    sets = (
+        [s.on(device) for s in task.scorers.values()],
+        [s.held_out().on(device) for s in task.scorers.values()],
+        [gold[name].on(device) for name in task.scorers if name in gold],
+    )
     ranks.once(lambda: _prepare([scorer for scorers in sets for scorer in scorers]))
     for scorer in sets[0]:
         for form, cost in scorer.costs().items() if isinstance(scorer, Priced) else ():
             ledger.charge(f"scorer/{scorer.name}/{form}", cost)
     fast = hardware["scorer_dtype"] == "bfloat16"
-    own, held_out = (ScorerPanel(scorers, ledger, ranks, bfloat16=fast) for scorers in sets)
-    return own, held_out
+    own, held_out = (ScorerPanel(scorers, ledger, ranks, bfloat16=fast) for scorers in sets[:2])
+    return own, held_out, ScorerPanel(sets[2], ledger, ranks) if sets[2] else None
 
 
 def _prepare(scorers: Sequence[Scorer]) -> None:
@@ -208,6 +236,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[s
         **grades.summary,
         "prompts": workbench.prompts,
         "truncated_prompts": workbench.truncated,
+        "assets": assets_hash(config),
         "cost": totals,
     }
 

@@ -35,6 +35,22 @@ def provenance(threads: int, device: str, ranks: int = 1) -> dict[str, Any]:
     }
 
 
+def assets_hash(config: Mapping[str, Any]) -> str | None:
+    """Of the embedded assets, if the run's model or one of its scorers is one; None where neither is."""
+    model = str(config["model"]["path"]).startswith("embedded:")
+    scorers = [str(scorer.get("_target_", "")) for scorer in config["task"].get("scorers", {}).values()]
+    if not model and not any(".scorers.embedded" in target for target in scorers):
+        return None
+    return embedded_assets()
+
+
+def embedded_assets() -> str:
+    """The hash of all embedded assets as they are now."""
+    from emorl_bench.assets.cache import content_key  # a run on other models need not read the assets' sources
+
+    return content_key()
+
+
 def with_model(record: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
     """The record, its last session completed by the base model's source: directory, package or commit of the hub."""
     *earlier, last = record["sessions"] or [{}]

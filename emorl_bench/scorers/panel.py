@@ -46,6 +46,7 @@ class ScorerPanel:
         """
         keys = [(e.prompt, e.answer, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
         new = [key for key in dict.fromkeys(keys) if key not in self._known]
+        self.ledger.current.scores_wanted += len(self.scorers) * len(keys)
         if new:
             mine = [new[i] for i in self.ranks.share(len(new))]
             scores_BK = self.ranks.gather(self.ranks.together(lambda: self._ask_all(mine)))

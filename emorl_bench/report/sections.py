@@ -1,0 +1,162 @@
+"""The parts of report.md about one comparison, with every caveat next to the number it belongs to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from emorl_bench.report.claims import alike_table, bootstrap_table, claims_table
+from emorl_bench.report.columns import (
+    behaviour_columns,
+    change_columns,
+    cost_columns,
+    gold_columns,
+    gold_quality_columns,
+    headline,
+    inference_columns,
+    quality_columns,
+)
+from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.frontier import frontier_table, measured_on
+from emorl_bench.report.gold import ceiling, has_gold, is_reward
+from emorl_bench.report.ladder import ladder_table, title
+from emorl_bench.report.members import members_table
+from emorl_bench.report.read import Run
+from emorl_bench.report.reading import number
+from emorl_bench.report.tables import (
+    CHOOSES,
+    SINGLE_POINT,
+    chooses,
+    fronts_table,
+    is_single_point,
+    label,
+    ranked,
+    results_table,
+)
+
+
+def decoding_section(comparison: Comparison, decoding: str, reference: str) -> Iterator[str]:
+    yield f"### {decoding.capitalize()} decoding"
+    yield from _scores(comparison, decoding)
+    yield from _costs(comparison, decoding)
+    if (climbed := ladder_table(comparison, decoding)) is not None:
+        yield f"**{title(comparison).capitalize()} against cost**: the same runs graded at shares of their budget."
+        yield climbed.markdown()
+    if (members := members_table(comparison, decoding)) is not None:
+        yield (
+            "**Agents** of one method, each graded alone at the uniform preference; `select` is its own validation, by "
+            "which the deployed one is chosen."
+        )
+        yield members.markdown()
+    if (fronts := fronts_table(comparison, decoding)) is not None:
+        yield (
+            "**Fronts** under the scorers, for methods with a weight to turn; IGD+ and ε are against the pooled front "
+            "of all runs here."
+        )
+        yield fronts.markdown()
+    yield from _claims(comparison, decoding, reference)
+
+
+def frontier_section(comparison: Comparison) -> Iterator[str]:
+    if (table := frontier_table(comparison)) is not None:
+        yield (
+            f"**Reward against KL**, {measured_on(comparison)} decoding, for methods that were run at several "
+            "`update.kl_coefficient`, all else equal. One coefficient is one point of a method's curve: what counts is "
+            "the reward at equal KL."
+        )
+        yield table.markdown()
+
+
+def _scores(comparison: Comparison, decoding: str) -> Iterator[str]:
+    if not has_gold(comparison):
+        yield results_table(comparison, decoding, quality_columns(comparison)).markdown()
+        yield _legend(comparison, decoding)
+        yield results_table(comparison, decoding, behaviour_columns()).markdown()
+        return
+    answers = [column for column in behaviour_columns() if column.key in ("distinct", "truncated")]
+    yield "**Mean utility of the deployed policies** over the preferences: gold, by which rows are sorted, and scorers."
+    yield results_table(comparison, decoding, [*gold_columns(comparison, decoding), *answers]).markdown()
+    yield _gold_legend(comparison)
+    yield "**At the uniform preference**, gold and scorers; hypervolume is of the whole front."
+    uniform = [column for column in quality_columns(comparison) if column.key != "deployed_utility"]
+    yield results_table(comparison, decoding, [*gold_quality_columns(comparison), *uniform]).markdown()
+    yield _legend(comparison, decoding)
+    yield results_table(comparison, decoding, behaviour_columns()).markdown()
+
+
+def _gold_legend(comparison: Comparison) -> str:
+    text = (
+        "Gold is the reward of this task, the truth itself: scorers and gold cannot part."
+        if is_reward(comparison)
+        else "Gold is the task's own judgement, which nothing was trained, validated or searched with. A gap above 0 "
+        "says that scorers pay for what gold does not."
+    )
+    if ceiling(comparison) is None:
+        return f"{text} The best legal answers of this task are not known: no ceiling, and no normalised gold."
+    return f"{text} The ceiling is the best legal answer to each prompt. Normalised: 0 is `base`, 1 the ceiling."
+
+
+def _costs(comparison: Comparison, decoding: str) -> Iterator[str]:
+    yield "**Cost** of training, search and validation."
+    yield results_table(comparison, decoding, cost_columns()).markdown()
+    yield (
+        "Data points are prompts decoded. `sum` is what counts against the budget; `max` takes the longest of the "
+        "learners that could run side by side instead of all, and the search. Seconds are the sum."
+    )
+    yield "**Cost of one answer**, at the uniform preference, **and of change**: further preferences and objectives."
+    yield results_table(comparison, decoding, [*inference_columns(), *change_columns()]).markdown()
+
+
+def _claims(comparison: Comparison, decoding: str, reference: str) -> Iterator[str]:
+    if (tested := claims_table(comparison, decoding, reference)) is not None:
+        yield (
+            f"**Against {reference}**, paired by seed: exact two-sided permutation test, Holm over the methods of one "
+            "indicator. A method is called higher or lower only where p (Holm) is at most 0.05 and the 95 % interval "
+            "leaves out 0; where it says undecided, these runs do not show a difference, and do not show that there is "
+            "none. With n pairs the smallest p there can be is 2/2ⁿ (0.25 at 3, 0.0625 at 5): where p equals it, more "
+            "seeds are needed before anything can be called different. P(improvement) is how often a run of the method "
+            f"beats one of {reference}, over all pairs of seeds, with a 95 % bootstrap interval over seeds."
+        )
+        yield tested.markdown()
+    else:
+        yield f"No paired tests: no seed on which both {reference} and another method finished."
+    if (alike := alike_table(comparison, decoding)) is not None:
+        yield (
+            "**Noise floor (A/A)**: two methods whose gradients are equal up to a constant, which the optimiser "
+            "ignores. What parts them is rounding, so a difference of this size between two others shows nothing."
+        )
+        yield alike.markdown()
+    if (bootstrap := bootstrap_table(comparison, decoding)) is not None:
+        yield "**Seeds and prompts together**: uniform preference, hierarchical bootstrap over both."
+        yield bootstrap.markdown()
+
+
+def _legend(comparison: Comparison, decoding: str) -> str:
+    text = (
+        "± is the half-width of a 95 % t interval over seeds (none for a single seed, or a count that does not vary). "
+        "Objectives are at the uniform preference; hypervolume is above the zero vector, deployed utility the mean "
+        "over the fixed preferences of the utility of the policy that is deployed for each. "
+        f"Rows are sorted by {headline(comparison).title}."
+    )
+    methods = ranked(comparison, decoding)
+    if any(is_single_point(runs) for _, runs in methods):
+        text += f" {SINGLE_POINT} one policy answers every preference."
+    if any(chooses(runs) for _, runs in methods):
+        text += f" {CHOOSES} chooses among its answers with the scorers: what is in brackets is not compared or ranked."
+    skipped = [
+        f"{label(name, runs)} {share:.1%}{_by_objective(runs, decoding)}"
+        for name, runs in methods
+        if (share := max(number(run.decoding[decoding]["uniform"], "not_applicable") or 0.0 for run in runs)) > 0
+    ]
+    return f"{text} Scores that were not applicable: {', '.join(skipped)}; no mean has them." if skipped else text
+
+
+def _by_objective(runs: Sequence[Run], decoding: str) -> str:
+    """`` (gsm8k_accuracy 12 of 192)``: the objectives that did not apply to some responses, over all seeds."""
+    points = [run.decoding[decoding]["uniform"] for run in runs]
+    counts: Counter[str] = Counter()
+    for point in points:
+        counts.update(point.get("not_applicable_by_objective", {}))
+    responses = sum(int(point.get("responses", 0)) for point in points)
+    said = ", ".join(f"{name} {count:,} of {responses:,}" for name, count in sorted(counts.items()))
+    return f" ({said})" if said else ""
