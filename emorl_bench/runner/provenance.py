@@ -46,7 +46,7 @@ def assets_hash(config: Mapping[str, Any]) -> str | None:
 
 def embedded_assets() -> str:
     """The hash of all embedded assets as they are now."""
-    from emorl_bench.assets.cache import content_key  # a run on other models need not read the assets' sources
+    from emorl_bench.assets.shipped import content_key
 
     return content_key()
 
