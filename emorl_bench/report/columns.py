@@ -118,7 +118,7 @@ def cost_columns() -> list[Column]:
             for phase in ("train", "search", "validate")
         ),
         *(
-            Column(f"flops_{phase}", f"{phase} TFLOP", reading.cost(f"flops_{phase}", TERA), 2)
+            Column(f"flops_{phase}", f"{phase} TFLOP", reading.cost(f"flops_{phase}", TERA), 3)
             for phase in ("train", "search", "validate")
         ),
         Column("seconds", "seconds", reading.cost("seconds_sum"), 0),
@@ -144,7 +144,7 @@ def change_columns() -> list[Column]:
         for name in (what.replace("_", " "),)
         for column in (
             Column(f"{what}_prompts", f"{name}: prompts", reading.change(what, "prompts"), 0),
-            Column(f"{what}_tflop", f"{name}: TFLOP", reading.change(what, "flops", TERA), 2),
+            Column(f"{what}_tflop", f"{name}: TFLOP", reading.change(what, "flops", TERA), 3),
         )
     ]
 
