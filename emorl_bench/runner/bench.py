@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,15 @@ def fingerprint(config: Config) -> str:
 
 
 def comparison_fingerprint(config: Config) -> str:
-    """What must be equal for two runs to share a table: everything but the method, its update rule and the seed."""
-    shared = ("budget", "sampling", "reward", "preferences", "decoding")
+    """What must be equal for two runs to share a table: everything but the method, its update rule and the seed.
+
+    A ladder changes no number of a whole run, and what an expert may spend is part of a method.
+    """
+    shared = ("sampling", "reward", "preferences", "decoding")
+    budget = {k: v for k, v in config["budget"].items() if k not in ("ladder", "expert_prompts")}
     precision = [dtype_name(config), config["hardware"]["scorer_dtype"]]
     model = [config["model"][k] for k in ("adapter", "max_prompt_tokens")]
-    apart = [model, precision, what_decides(config)["task"]["scorers"]]
+    apart = [model, precision, what_decides(config)["task"]["scorers"], budget]
     return _hash(fingerprint(config), *apart, *map(config.get, shared))
 
 
@@ -58,7 +62,7 @@ def settings_hash(config: Config) -> str:
     (a search may follow that of the run) and the KL coefficient, along which a method has a frontier.
     """
     update = {k: v for k, v in config["update"].items() if k != "kl_coefficient"}
-    return _hash(_without_seeds(config["method"]), update)
+    return _hash(_without_seeds(config["method"]), update, config["budget"]["expert_prompts"])
 
 
 def _without_seeds(settings: Any) -> Any:
@@ -67,12 +71,21 @@ def _without_seeds(settings: Any) -> Any:
     return {k: _without_seeds(v) for k, v in settings.items() if k != "seed"}
 
 
-def expert_fingerprint(config: Config) -> str:
-    """What a single-objective expert depends on, whichever method asks for it; the seed is named beside it."""
-    budget = {k: v for k, v in config["budget"].items() if k != "report_prompts"}
+def expert_fingerprint(config: Config, task: Task) -> str:
+    """What every single-objective expert depends on, whichever method asks for it. Its scorer (`scorer_fingerprints`),
+    its seed and the amount that it may spend are named beside it; no other objective is.
+    """
+    data = [task.splits().fingerprint, weights_hash(locate_model(config)), asdict(prompt_format(config, task))]
+    schedule = {k: v for k, v in config["budget"]["training"].items() if k != "checkpoint_every"}
     shared = [what_decides(config)[k] for k in ("model", "update", "sampling", "reward")]
     hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
-    return _hash(fingerprint(config), budget, *shared, *hardware)
+    return _hash(*data, config["budget"]["select_prompts"], schedule, *shared, *hardware)
+
+
+def scorer_fingerprints(config: Config, task: Task) -> dict[str, str]:
+    """Of each objective, its scorer's settings and what these do not show, such as weights."""
+    settings = what_decides(config)["task"]["scorers"]
+    return {name: _hash(settings[name], scorer.fingerprint()) for name, scorer in task.scorers.items()}
 
 
 def build_task(config: Config) -> Task:
@@ -105,13 +118,14 @@ class Workbench:
         cls, config: Config, dir: Path, tracker: Tracker, *, frozen: bool = False, ranks: Ranks = ALONE
     ) -> Workbench:
         device = device_of(ranks, config["hardware"]["device"])
-        ledger = Ledger(device, ranks=ranks.count)
+        ledger = Ledger(device, ranks=ranks.count, limit=None if frozen else config["budget"]["prompts"])
         task = build_task(config)
         splits = _limited(task.splits(), config["budget"])
         panel, held_out = _panels(task, config["hardware"], ledger, ranks)
         base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
-        limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
+        limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
+        preferences_WK = simplex_grid(len(panel.objectives), config["preferences"]["divisions"])
         training = Training(**config["budget"]["training"])
         update: UpdateRule = instantiate(dict(config["update"]), _convert_="object")
         method: Method = instantiate(dict(config["method"]), _convert_="object")
@@ -131,16 +145,18 @@ class Workbench:
             seed=config["seed"],
             dir=dir,
             experts_dir=Path(config["runs_dir"]).expanduser().resolve() / ".experts",
-            fingerprint=expert_fingerprint(config),
+            fingerprint=expert_fingerprint(config, task),
             joint_experts=config["hardware"]["joint_experts"],
             frozen=frozen,
             ranks=ranks,
+            score_only=panel.score_only,
+            scorer_fingerprints=scorer_fingerprints(config, task),
+            preferences=tuple(map(tuple, preferences_WK.tolist())),
         )
         reference = bank.new_policy("reference").reference()
         if panel.bfloat16:
             probe = reference.generate(splits.train[:PROBE_PROMPTS], bench.sampling, stream(bench.seed, "probe"))
             check_bfloat16(replace(panel, bfloat16=False), panel, probe)
-        preferences_WK = simplex_grid(len(panel.objectives), config["preferences"]["divisions"])
         grader = Grader(
             report=splits.report,
             panel=panel,

@@ -31,39 +31,53 @@ class ScorerPanel:
     ledger: Ledger
     ranks: Ranks = ALONE
     bfloat16: bool = False  # matrix products of the scorers; see `precision`
-    _known: dict[Text, tuple[float, ...]] = field(default_factory=dict, init=False)  # -> K scores
+    _known: dict[str, dict[Text, float]] = field(default_factory=dict, init=False)  # scorer -> text -> score
 
     @property
     def objectives(self) -> tuple[str, ...]:
         return tuple(scorer.name for scorer in self.scorers)
 
-    @torch.no_grad()
     def score(self, rollout: Rollout) -> Tensor:
         """(B, K) float32 on the CPU, NaN where an objective does not apply.
 
         Raises:
             UserError: a scorer returned a wrong shape, a NaN or a value out of its bounds.
         """
-        keys = [(e.prompt, e.answer, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
-        new = [key for key in dict.fromkeys(keys) if key not in self._known]
-        if new:
-            mine = [new[i] for i in self.ranks.share(len(new))]
-            scores_BK = self.ranks.gather(self.ranks.together(lambda: self._ask_all(mine)))
-            self._known |= {key: tuple(row) for key, row in zip(new, scores_BK.tolist(), strict=True)}
-            cost = self.ledger.current
-            cost.scorer_calls += len(self.scorers)
-            cost.scored_texts += len(self.scorers) * len(new)
-        return torch.tensor([self._known[key] for key in keys], dtype=torch.float32)
+        return self._scores(rollout, self.scorers)
 
-    def _ask_all(self, texts: Sequence[Text]) -> Tensor:
-        """(B, K) scores of some texts; asked from short to long, so that batches have little padding."""
+    def score_only(self, objective: str, rollout: Rollout) -> Tensor:
+        """(B,) of one objective; the others are neither asked nor charged."""
+        return self._scores(rollout, [scorer for scorer in self.scorers if scorer.name == objective])[:, 0]
+
+    @torch.no_grad()
+    def _scores(self, rollout: Rollout, scorers: Sequence[Scorer]) -> Tensor:
+        keys = [(e.prompt, e.answer, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
+        known = [self._known.setdefault(scorer.name, {}) for scorer in scorers]
+        unknown = [[key for key in dict.fromkeys(keys) if key not in scores] for scores in known]
+        self._learn([(scorer, texts) for scorer, texts in zip(scorers, unknown, strict=True) if texts])
+        return torch.tensor([[scores[key] for scores in known] for key in keys], dtype=torch.float32)
+
+    def _learn(self, questions: Sequence[tuple[Scorer, Sequence[Text]]]) -> None:
+        """Ask scorers for the texts that each does not know yet, and charge it."""
+        if not questions:
+            return
+        mine = [(scorer, [texts[i] for i in self.ranks.share(len(texts))]) for scorer, texts in questions]
+        answers = self.ranks.together(lambda: [self._ask_sorted(scorer, texts) for scorer, texts in mine])
+        cost = self.ledger.current
+        for (scorer, texts), mine_B in zip(questions, answers, strict=True):
+            self._known[scorer.name] |= zip(texts, self.ranks.gather(mine_B).tolist(), strict=True)
+            cost.scorer_calls += 1
+            cost.scored_texts += len(texts)
+
+    def _ask_sorted(self, scorer: Scorer, texts: Sequence[Text]) -> Tensor:
+        """(B,) scores of some texts; asked from short to long, so that batches have little padding."""
         if not texts:
-            return torch.empty(0, len(self.scorers))
+            return torch.empty(0)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][2]))
         examples = [Example("", texts[i][0], answer=texts[i][1]) for i in order]
         responses = [texts[i][2] for i in order]
-        sorted_BK = torch.stack([self._ask(scorer, examples, responses) for scorer in self.scorers], dim=1)
-        return torch.empty_like(sorted_BK).index_copy_(0, torch.tensor(order), sorted_BK)
+        sorted_B = self._ask(scorer, examples, responses)
+        return torch.empty_like(sorted_B).index_copy_(0, torch.tensor(order), sorted_B)
 
     def _ask(self, scorer: Scorer, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         with self.ledger.metered(f"score/{scorer.name}") as call:
