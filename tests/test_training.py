@@ -137,8 +137,10 @@ def test_experts_are_trained_once_and_charged_to_everyone(bench):
     second = bench("t5", score=None)  # whoever trains needs scores: the second bench must not
     again = [e.adapter() for e in expert_bank(second)]
     assert all(torch.equal(a[k], b[k]) for a, b in zip(adapters, again, strict=True) for k in a)
-    assert second.ledger.totals()["data_points_sum"] == first.ledger.totals()["data_points_sum"] == 2 * 2 * 6
-    assert second.ledger.totals()["data_points_max"] == 2 * 6
+    spent, again = first.ledger.totals(), second.ledger.totals()
+    assert again["data_points_train"] == spent["data_points_train"] == 2 * 2 * 6
+    assert again["data_points_validate"] == spent["data_points_validate"] == 2 * 2 * 8
+    assert again["data_points_max"] == 2 * 6 + 2 * 8
     assert [r for r in second.tracker.rows if "eval/odd/utility" in r] == [
         r for r in first.tracker.rows if "eval/odd/utility" in r
     ]

@@ -19,13 +19,17 @@ from emorl_bench.core.protocols import Bench, Method, Priced, Scorer, Task, Trac
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
+from emorl_bench.ensemble.evaluations import FILE as SEARCH_FILE
+from emorl_bench.ensemble.evaluations import paid_by_preference
 from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.decode import Decoder
 from emorl_bench.runner.base_model import dtype_name, load_base, locate_model, note_model, prompt_format, weights_hash
+from emorl_bench.runner.change import change
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
 from emorl_bench.runner.group import device_of
+from emorl_bench.runner.ladder import Ladder, Repeating, row_of
 from emorl_bench.runner.schema import what_decides
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
@@ -191,18 +195,20 @@ def _prepare(scorers: Sequence[Scorer]) -> None:
         scorer.prepare()
 
 
-def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[str, Any]:
+def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict[str, Any]:
     """Fit the configured method, grade it, write its tables and its cost; returns what goes into ``summary.json``."""
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
     line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
     log.info(line, workbench.prompts)
     note_model(config, directory, workbench.truncated)
+    shares, method, grader = config["budget"]["ladder"], workbench.method, workbench.grader
+    bench, rungs = Ladder(shares, workbench.bench, method, grader, directory, tracker).climb()
     directory.note(phase="fit")
-    solution = workbench.method.fit(workbench.bench)
+    solution = method.fit(bench)
     directory.note(phase="evaluate")
     with ledger.phase("evaluate"):
-        grades = workbench.grader.grade(solution, ledger)
+        grades = grader.grade(solution, ledger)
     directory.note(phase="record")
     tracker.table("scores", grades.score_rows)
     tracker.table("samples", grades.sample_rows)
@@ -211,6 +217,8 @@ def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[s
     ledger.settle()
     directory.write_json("cost.json", ledger.as_dict())
     totals = ledger.totals()
+    rungs.append(row_of(1.0, bench.budget, totals, grades.summary["decoding"]))
+    paid, one_policy = paid_by_preference(bench.dir / SEARCH_FILE), grades.summary["single_point"]
     steps = {"data_points": totals["data_points_sum"], "tokens": totals["generated_tokens"]}
     costs = {f"cost/{phase}/{name}": n for phase, cost in ledger.as_dict().items() for name, n in cost.items()}
     tracker.log(grades.metrics | costs | steps, step=int(totals["optimiser_steps"]))
@@ -225,6 +233,9 @@ def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[s
         "prompts": workbench.prompts,
         "truncated_prompts": workbench.truncated,
         "cost": totals,
+        "change": change(ledger.phases, bench.objectives, paid, one_policy=one_policy),
+        "converged_at": dict(ledger.converged_at),
+        "ladder": rungs,
     }
 
 

@@ -23,7 +23,7 @@ from emorl_bench.runner.job import resolve
 from emorl_bench.tracking.silent import Silent
 
 LEARNED = 0.85  # what an expert must reach on its own objective
-BUDGET = ("budget=short", "budget.prompts=2304")  # 48 steps an expert: a quarter of what the default budget gives
+BUDGET = ("budget=short", "budget.prompts=2688")  # 48 steps an expert and 4 validations, nothing kept for a search
 
 
 def expert_checks(model: str) -> list[Check]:
