@@ -37,7 +37,7 @@ MODELS = ("tiny_t5", "tiny_gpt2")
 PROGRAMS = Path(sys.executable).parent
 SMALL = [
     "budget=smoke",
-    "budget.prompts=640",
+    "budget.prompts=800",
     "budget.training.batch_prompts=16",
     "budget.training.validate_every=5",
     "budget.select_prompts=8",
@@ -88,17 +88,17 @@ def test_every_method_improves_on_the_base(runs: Path, model: str, method: str) 
     gain = mine["decoding"]["sampled"]["uniform"]["mean_reward"] - base["decoding"]["sampled"]["uniform"]["mean_reward"]
     assert gain > 0.02
     assert mine["decoding"]["sampled"]["uniform"]["kl"] > 0.1
-    assert 640 >= mine["cost"]["data_points_sum"] >= mine["cost"]["data_points_max"] > 0
+    assert 800 >= mine["cost"]["data_points_sum"] >= mine["cost"]["data_points_max"] > 0
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_same_experts_are_charged_to_whoever_uses_them(runs: Path, model: str) -> None:
     costs = {m: summary(runs, model, m)["cost"] for m in ("emorl", "param_merge", "single_objective")}
-    assert {cost["optimiser_steps"] for cost in costs.values()} == {3 * 8}
-    assert {cost["data_points_train_max"] for cost in costs.values()} == {8 * 16}
+    assert {cost["optimiser_steps"] for cost in costs.values()} == {3 * 10}
+    assert {cost["data_points_train_max"] for cost in costs.values()} == {10 * 16}
     assert {cost["data_points_validate"] for cost in costs.values()} == {3 * 3 * 8}
     bank = sorted(path.name for path in runs.glob(".experts/*/*"))
-    amounts = ["prompts160", "prompts213"]  # beside a search, and without one: param_merge_uniform
+    amounts = ["prompts200", "prompts266"]  # beside a search, and without one: param_merge_uniform
     assert bank == sorted(amounts * (len(bank) // 2))
 
 
