@@ -56,9 +56,9 @@ class Evaluations:
             self.bench.ledger.charge("search", Cost(**rows[-1]["cost"]))
 
     def _recorded(self) -> list[dict[str, Any]]:
-        """What an earlier session has evaluated; a last line that a kill has torn is dropped."""
-        path = self.bench.dir / FILE
-        if rows := read_rows(path):
+        """What an earlier session has evaluated; what a kill has torn is dropped."""
+        path, rows = self.bench.dir / FILE, read_rows(self.bench.dir / FILE)
+        if path.exists():
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
@@ -129,7 +129,7 @@ class Evaluations:
             utility_W = utilities(scores_WK, preference_K).tolist()
             for key, scores, utility in zip(keys, scores_WK.tolist(), utility_W, strict=True):
                 row = {"preference": preference_K.tolist(), "weights": key, "part": part, "utility": utility}
-                paid = {"prompts": len(self.prompts[part]) if any(key) else 0, "cost": asdict(cost)}
+                paid = {"prompts": len(self.prompts[part]) if any(key) else 0, "of": len(keys), "cost": asdict(cost)}
                 file.write(json.dumps(row | {"scores": or_none(scores)} | paid) + "\n")
 
 
@@ -145,9 +145,16 @@ def paid_by_preference(path: Path) -> dict[tuple[float, ...], int]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a record; a last line that a kill has torn is none."""
-    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    return [json.loads(line) for line in whole.splitlines()]
+    """The rows of whole questions; a last one that a kill has torn is none, for its cost is that of all its rows."""
+    text = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    rows = [json.loads(line) for line in text.splitlines()]
+    whole: list[dict[str, Any]] = []
+    while len(whole) < len(rows):
+        size = rows[len(whole)].get("of", 1)
+        if len(whole) + size > len(rows):
+            break
+        whole += rows[len(whole) : len(whole) + size]
+    return whole
 
 
 def utilities(scores_WK: Tensor, preference_K: Tensor) -> Tensor:
