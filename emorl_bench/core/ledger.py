@@ -29,7 +29,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.totals import is_counted, totals
+from emorl_bench.core.totals import is_counted, part_of_phase, totals
 
 
 @dataclass
@@ -163,6 +163,11 @@ class Ledger:
     def spent(self) -> int:
         """Prompts that count against a method's budget: trained on, validated on and searched with."""
         return sum(cost.prompts for name, cost in self.phases.items() if is_counted(name))
+
+    @property
+    def training(self) -> bool:
+        """Whether what happens now is charged to the training or validation of some learner."""
+        return any(part_of_phase(name) in ("train", "validate") for name in self._open[-1])
 
     @property
     def left(self) -> int | None:

@@ -53,16 +53,22 @@ class Ladder:
                 self.directory.write_json(f"{name}/{RECORD}", row)
             rows.append(row)
             earlier = self.directory.path / name
-        self.bench.ledger.restart(self.bench.budget.prompts)
+        self._restart(self.bench.budget.prompts)
         if rows:
             self.tracker.again()
         return replace(self.bench, earlier=earlier), rows
+
+    def _restart(self, prompts: int | None) -> None:
+        """Every rung has a bill of its own, and scorers that remember nothing of the rung below."""
+        self.bench.ledger.restart(prompts)
+        self.grader.panel.forget()
+        self.grader.held_out.forget()
 
     def _rung(self, share: float, name: str, earlier: Path | None) -> dict[str, Any]:
         budget, place = self.bench.budget.scaled(share), self.directory.path / name
         self.directory.ranks.once(lambda: place.mkdir(parents=True, exist_ok=True))
         ledger = self.bench.ledger
-        ledger.restart(budget.prompts)
+        self._restart(budget.prompts)
         self.tracker.again()
         bench = replace(self.bench, budget=budget, dir=place, earlier=earlier, lower=True)
         solution = self.method.fit(bench)

@@ -1,5 +1,9 @@
 """The K scorers of a task as one: asked once for each distinct (prompt, response), metered, and checked.
 
+Searches and grades remember what was asked before. A training asks anew for every rollout: the last bit of a net's
+score depends on the texts beside it in a batch, so with a memory a training that was taken up, by whoever, would have
+other scores than one that never stopped.
+
 The new texts are divided among the ranks of a run, and every rank gets all scores. A scorer that returns nonsense stops
 the run, on every rank, with its name and the text that caused it. One that says ``None`` does not apply to the row: the
 score is a NaN, which `core.applicable` keeps out of every mean; a NaN that a scorer returns itself stays an error.
@@ -52,22 +56,29 @@ class ScorerPanel:
     @torch.no_grad()
     def _scores(self, rollout: Rollout, scorers: Sequence[Scorer]) -> Tensor:
         keys = [(e.prompt, e.answer, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
-        known = [self._known.setdefault(scorer.name, {}) for scorer in scorers]
+        if self.ledger.training:
+            known: list[dict[Text, float]] = [{} for _ in scorers]
+        else:
+            known = [self._known.setdefault(scorer.name, {}) for scorer in scorers]
         unknown = [[key for key in dict.fromkeys(keys) if key not in scores] for scores in known]
-        self._learn([(scorer, texts) for scorer, texts in zip(scorers, unknown, strict=True) if texts])
+        if any(unknown):
+            asked = [triple for triple in zip(scorers, unknown, known, strict=True) if triple[1]]
+            for (_, texts, scores), said in zip(asked, self._said([triple[:2] for triple in asked]), strict=True):
+                scores |= zip(texts, said, strict=True)
         return torch.tensor([[scores[key] for scores in known] for key in keys], dtype=torch.float32)
 
-    def _learn(self, questions: Sequence[tuple[Scorer, Sequence[Text]]]) -> None:
-        """Ask scorers for the texts that each does not know yet, and charge it."""
-        if not questions:
-            return
+    def forget(self) -> None:
+        """Ask again for every text."""
+        self._known.clear()
+
+    def _said(self, questions: Sequence[tuple[Scorer, Sequence[Text]]]) -> list[list[float]]:
+        """What scorers say of some texts each, charged."""
         mine = [(scorer, [texts[i] for i in self.ranks.share(len(texts))]) for scorer, texts in questions]
         answers = self.ranks.together(lambda: [self._ask_sorted(scorer, texts) for scorer, texts in mine])
         cost = self.ledger.current
-        for (scorer, texts), mine_B in zip(questions, answers, strict=True):
-            self._known[scorer.name] |= zip(texts, self.ranks.gather(mine_B).tolist(), strict=True)
-            cost.scorer_calls += 1
-            cost.scored_texts += len(texts)
+        cost.scorer_calls += len(questions)
+        cost.scored_texts += sum(len(texts) for _, texts in questions)
+        return [self.ranks.gather(mine_B).tolist() for mine_B in answers]
 
     def _ask_sorted(self, scorer: Scorer, texts: Sequence[Text]) -> Tensor:
         """(B,) scores of some texts; asked from short to long, so that batches have little padding."""
