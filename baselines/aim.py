@@ -1,8 +1,9 @@
 """AIM (2502.02421) of the experts that EMORL blends: a merge that spares the channels the base model uses most.
 
 `emorl_bench.ensemble.aim` has the rule. Against the paper: calibrated on training prompts and the base model's own
-sampled answers, where it takes general text; the prompts and tokens are charged as those of a learner. Merging weights
-are searched with the very search that EMORL uses; ``search=null`` merges uniformly.
+sampled answers, where it takes general text; the prompts and tokens are charged as those of a learner, and taken from
+what is reserved for the search. Merging weights are searched with the very search that EMORL uses; ``search=null``
+merges uniformly.
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ class AimMerge:
     calibration_prompts: int = 32
     merge: Merge = field(default_factory=Parameters)
     search: SearchStrategy | FrontStrategy | None = None
+    search_share: float = 0.25  # of the budget's prompts, where there is a search
 
     def fit(self, bench: Bench) -> Solution:
         rule = Aim({}, self.omega, self.merge)  # before anything is trained: it refuses bad values
         if self.calibration_prompts < 1:
             raise UserError(f"method.calibration_prompts={self.calibration_prompts}: give 1 or more")
-        experts = expert_bank(bench)
+        share = 0.0 if self.search is None else self.search_share
+        whole = bench.budget.prompts
+        reserve = share if whole is None else min(0.99, max(share, self.calibration_prompts / whole))
+        experts = expert_bank(bench, reserve=reserve)
         rule = replace(rule, salience=self._calibrated(bench, experts))
-        return searched_or_uniform(bench, experts, rule, self.search)
+        return searched_or_uniform(bench, experts, rule, self.search, share)
 
     def _calibrated(self, bench: Bench, experts: Sequence[Policy]) -> dict[str, Tensor]:
         """On training prompts only. A phase of its own: it needs no expert, so it could run beside their training."""

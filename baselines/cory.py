@@ -143,7 +143,7 @@ def filled(template: str, prompt: str, response: str) -> str:
 def validation(run: TrainingRun, name: str) -> Metrics:
     """What an agent scored on the select split when it was best, which is how it ends."""
     step, own = run.progress.best[name][1], f"eval/{name}/"
-    row = next(row for row in run.progress.history if row["step"] == step)
+    row = next((row for row in run.progress.history if row["step"] == step), {})  # none where nothing was paid for
     return {key.removeprefix(own): value for key, value in row.items() if key.startswith(own)} | {"step": step}
 
 

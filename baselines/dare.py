@@ -20,7 +20,9 @@ class DareMerge:
 
     drop: float = 0.5
     search: SearchStrategy | FrontStrategy | None = None
+    search_share: float = 0.25  # of the budget's prompts, where there is a search
 
     def fit(self, bench: Bench) -> Solution:
         rule = Dare(self.drop, bench.seed)  # before anything is trained: it refuses bad values
-        return searched_or_uniform(bench, expert_bank(bench), rule, self.search)
+        share = 0.0 if self.search is None else self.search_share
+        return searched_or_uniform(bench, expert_bank(bench, reserve=share), rule, self.search, share)

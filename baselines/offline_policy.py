@@ -71,9 +71,9 @@ class OfflinePolicy:
         def source(step: int) -> tuple[Rollout, Tensor]:
             rng = stream(bench.seed, "policy", "rollout", step)
             rollout, scores_BK = recorded.deal(policy, bench.training.batch_prompts, bench.sampling, rng)
-            bench.ledger.current.prompts += (
-                len(rollout.examples) // rollout.group_size
-            )  # data points, though not decoded
+            dealt = len(rollout.examples) // rollout.group_size
+            bench.ledger.ask(dealt)
+            bench.ledger.current.prompts += dealt  # data points, though not decoded
             bench.ledger.current.samples += len(rollout.examples)
             return rollout, scores_BK
 

@@ -20,6 +20,8 @@ class ParamMerge:
     """``search``: how merging weights are found for each preference; ``None`` merges uniformly."""
 
     search: SearchStrategy | FrontStrategy | None = None
+    search_share: float = 0.25  # of the budget's prompts, where there is a search
 
     def fit(self, bench: Bench) -> Solution:
-        return searched_or_uniform(bench, expert_bank(bench), Parameters(), self.search)
+        share = 0.0 if self.search is None else self.search_share
+        return searched_or_uniform(bench, expert_bank(bench, reserve=share), Parameters(), self.search, share)

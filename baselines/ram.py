@@ -23,7 +23,9 @@ class RamMerge:
     rescale: float = 0.2
     ceiling: float = 1.0
     search: SearchStrategy | FrontStrategy | None = None
+    search_share: float = 0.25  # of the budget's prompts, where there is a search
 
     def fit(self, bench: Bench) -> Solution:
         rule = Ram(self.density, self.threshold, self.rescale, self.ceiling)  # refuses bad values before training
-        return searched_or_uniform(bench, expert_bank(bench), rule, self.search)
+        share = 0.0 if self.search is None else self.search_share
+        return searched_or_uniform(bench, expert_bank(bench, reserve=share), rule, self.search, share)

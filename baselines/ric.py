@@ -139,7 +139,11 @@ class RewardsInContext:
 
 @dataclass
 class Stages(PreferenceRun):
-    """One training in two stages. Only online can it converge, so the offline share of the budget is always spent."""
+    """One training in two stages. Only online can it converge, so the offline share of the budget is always spent.
+    When it goes online depends on the budget, so it goes on from no smaller one.
+    """
+
+    prefix = False
 
     solution: Conditioned = field(kw_only=True)
     offline: float = field(kw_only=True)
@@ -177,9 +181,7 @@ class Stages(PreferenceRun):
             self.collected.resume(self.step)
 
     def prompts(self) -> list[Example]:
-        """The step's, or as many of them as the budget still pays for."""
-        examples, limit = prompts(self.bench, self.step), self.budget.prompts
-        return examples if limit is None else examples[: limit - self.cost.prompts]
+        return prompts(self.bench, self.step)
 
     def batch(self, i: int) -> list[Answer]:
         """As many answers as a step collects, drawn from all that are kept: half of them from either stage."""

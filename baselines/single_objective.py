@@ -19,15 +19,19 @@ from emorl_bench.search.simplex import SimplexSubdivision
 
 @dataclass(frozen=True)
 class SingleObjective:
-    """``objective``: the name of one objective of the task, or ``None`` for the best expert of all."""
+    """``objective``: the name of one objective of the task, or ``None`` for the best expert of all.
+    ``search_share``: of the budget's prompts, to find out which is the best.
+    """
 
     objective: str | None = None
+    search_share: float = 0.25
 
     def fit(self, bench: Bench) -> Solution:
         if self.objective is None:
             # A simplex that is never subdivided has only its corners: the experts.
-            return SearchedFront(bench, expert_bank(bench), Parameters(), SimplexSubdivision(levels=0))
+            experts = expert_bank(bench, reserve=self.search_share)
+            return SearchedFront(bench, experts, Parameters(), SimplexSubdivision(levels=0), self.search_share)
         if self.objective not in bench.objectives:
             hint = did_you_mean(self.objective, bench.objectives)
             raise UserError(f"method.objective='{self.objective}': no such objective{hint}")
-        return OnePolicy(expert(bench, self.objective))
+        return OnePolicy(expert(bench, self.objective, reserve=self.search_share))

@@ -21,7 +21,9 @@ class TiesMerge:
     density: float = 0.2
     scale: float = 1.0
     search: SearchStrategy | FrontStrategy | None = None
+    search_share: float = 0.25  # of the budget's prompts, where there is a search
 
     def fit(self, bench: Bench) -> Solution:
         rule = Ties(self.density, self.scale)  # before anything is trained: it refuses bad values
-        return searched_or_uniform(bench, expert_bank(bench), rule, self.search)
+        share = 0.0 if self.search is None else self.search_share
+        return searched_or_uniform(bench, expert_bank(bench, reserve=share), rule, self.search, share)

@@ -64,7 +64,7 @@ def random_bench(setting: Setting, directory: Path, *, steps: int = 1, samples: 
         update=Scst(),
         reward="linear",
         training=training,
-        budget=Budget(prompts=count * steps * len(prompts)),
+        budget=Budget(samples=count * steps * len(prompts) * samples),
         sampling=Sampling(setting.new_tokens, samples_per_prompt=samples),
         tracker=Silent(),
         ledger=ledger,

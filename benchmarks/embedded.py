@@ -24,7 +24,7 @@ from emorl_bench.runner.job import resolve
 from emorl_bench.tracking.silent import Silent
 
 MODEL, PROMPTS, NEW_TOKENS, LONGEST = "tiny_t5", 16, 64, 128
-EXPERT_STEPS, BATCH = 48, 16
+EXPERT_STEPS, BATCH, SAMPLES = 48, 16, 4
 
 
 def embedded_bench(directory: Path, overrides: Sequence[str]) -> Bench:
@@ -43,7 +43,7 @@ def trained_experts() -> tuple[Bench, list[Policy]]:
     """Three trained experts and their bench, kept beside the assets: training them takes a minute, once."""
     directory = cache_root() / "benchmarks"
     directory.mkdir(parents=True, exist_ok=True)
-    bench = embedded_bench(directory, [f"budget.prompts={3 * EXPERT_STEPS * BATCH}"])
+    bench = embedded_bench(directory, ["budget.prompts=null", f"budget.samples={3 * EXPERT_STEPS * BATCH * SAMPLES}"])
     return bench, expert_bank(bench)
 
 

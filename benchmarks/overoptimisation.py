@@ -33,7 +33,7 @@ from emorl_bench.scorers.proxy import Proxy
 from emorl_bench.tracking.atomic import write_json, write_text
 
 PROBE = 512  # texts that scoring is timed on
-QUICK = ("task.scorers.proxy.pairs=24", "task.scorers.proxy.epochs=1", "budget.prompts=16", "method.keep=[0,2]")
+QUICK = ("task.scorers.proxy.pairs=24", "task.scorers.proxy.epochs=1", "budget.prompts=48", "method.keep=[0,2]")
 
 
 @dataclass(frozen=True)

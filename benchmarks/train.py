@@ -72,7 +72,8 @@ class ExpertTraining:
         rarely = STEPS + 1
         schedule = [f"budget.training.{every}_every={rarely}" for every in ("validate", "checkpoint")]
         machine = [f"hardware.device={given.device.type}", f"hardware.dtype={str(given.dtype).removeprefix('torch.')}"]
-        size = [f"budget.prompts={3 * STEPS * self.batch}", "budget.select_prompts=2"]
+        samples = 3 * STEPS * self.batch * SAMPLES
+        size = ["budget.prompts=null", f"budget.samples={samples}", "budget.select_prompts=2"]
         rows = [f"budget.training.batch_prompts={self.batch}", f"budget.training.samples_per_prompt={SAMPLES}"]
         return embedded_bench(directory, [*size, *rows, *schedule, *machine])
 

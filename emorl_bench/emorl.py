@@ -18,11 +18,12 @@ from emorl_bench.rl.experts import expert_bank
 @dataclass(frozen=True)
 class Emorl:
     """``aggregator``: where experts are averaged. ``search``: how the weights are found, for each preference or for the
-    whole front at once.
+    whole front at once. ``search_share``: of the budget's prompts, for the search of all preferences.
     """
 
     aggregator: Aggregator
     search: SearchStrategy | FrontStrategy
+    search_share: float = 0.25
 
     def fit(self, bench: Bench) -> Solution:
         if len(bench.objectives) < 2:
@@ -32,4 +33,5 @@ class Emorl:
             )
         if isinstance(self.aggregator, Demanding):
             self.aggregator.check(bench.new_policy("check"))
-        return SearchedFront(bench, expert_bank(bench), self.aggregator, self.search)
+        experts = expert_bank(bench, reserve=self.search_share)
+        return SearchedFront(bench, experts, self.aggregator, self.search, self.search_share)

@@ -113,6 +113,8 @@ class MemoryTracker:
 
     def table(self, name: str, rows: Any) -> None: ...
 
+    def again(self) -> None: ...
+
     def close(self, status: str) -> None: ...
 
 
@@ -131,7 +133,7 @@ def make_bench(tmp_path: Path, architecture: str = "t5", *, steps: int = 4, **ch
         "update": Scst(learning_rate=2e-2),
         "reward": "linear",
         "training": training,
-        "budget": Budget(prompts=6 * steps),
+        "budget": Budget(samples=6 * 4 * steps),  # of training alone: validations and searches are free
         "sampling": Sampling(8, samples_per_prompt=4),
         "tracker": MemoryTracker(),
         "ledger": ledger,

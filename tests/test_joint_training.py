@@ -19,7 +19,7 @@ from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.bank import can_stack, generate_together
 from emorl_bench.rl import lockstep
 from emorl_bench.rl.agro import Agro
-from emorl_bench.rl.experts import expert_bank, expert_dir
+from emorl_bench.rl.experts import expert_bank, expert_budget, expert_dir
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.micro_batches import micro_batches, reference_logprobs
@@ -218,7 +218,7 @@ def test_whoever_has_converged_leaves_the_batch(tmp_path):
             return torch.full((len(responses),), 0.5)
 
     def made(place, **changes):
-        training = Training(batch_prompts=6, samples_per_prompt=4, validate_every=1, window=3, variation=1e-6)
+        training = Training(6, 4, validate_every=1, window=3, variation=1e-6, stop_when_converged=True)
         scorers = [WordShare("even", 0), Flat("flat", 0), WordShare("odd", 1)]
         return three_experts(tmp_path / place, scorers=scorers, training=training, steps=4, update=RULES[0], **changes)
 
@@ -255,14 +255,14 @@ def test_experts_left_at_different_steps_meet_again(tmp_path):
 def test_the_others_are_trained_while_one_is_in_other_hands(tmp_path, capsys):
     expected = adapters(three_experts(tmp_path / "whole"))
     made = three_experts(tmp_path / "held")
-    directory = expert_dir(made, "third1")
+    directory = expert_dir(made, "third1", expert_budget(made))
     directory.mkdir(parents=True)
     held, trained_meanwhile = threading.Event(), []
 
     def holder():
         with FileLock(directory / "lock"):
             held.set()
-            others = [expert_dir(made, f"third{k}") / f"third{k}" for k in (0, 2)]
+            others = [expert_dir(made, f"third{k}", expert_budget(made)) / f"third{k}" for k in (0, 2)]
             deadline = time.monotonic() + 30
             while not all(path.exists() for path in others) and time.monotonic() < deadline:
                 time.sleep(0.05)

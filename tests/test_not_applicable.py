@@ -23,7 +23,8 @@ from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.ensemble.front import FILE, SearchedFront, utilities
+from emorl_bench.ensemble.evaluations import FILE, utilities
+from emorl_bench.ensemble.front import SearchedFront
 from emorl_bench.report.cli import main as report
 from emorl_bench.rl.advantages import group_advantages, silenced
 from emorl_bench.rl.loop import train

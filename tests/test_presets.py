@@ -140,24 +140,30 @@ def executed(data_dir: Path, *overrides: str) -> tuple[dict[str, Any], dict[str,
 
 
 def test_a_study_under_our_parity_rules_runs(data_dir: Path) -> None:
-    summary, cost = executed(data_dir, "experiment=emorl_pair", "budget.prompts=96", "preferences.divisions=1")
+    summary, cost = executed(data_dir, "experiment=emorl_pair", "budget.prompts=224", "preferences.divisions=1")
     assert summary["objectives"] == list(RULES)
     assert summary["prompts"] == {"train": 28, "select": 4, "report": 4, "removed": 0}
     assert {name: cost[f"train/{name}"]["prompts"] for name in RULES} == dict.fromkeys(RULES, 32)
     assert {name: cost[f"train/{name}"]["samples"] for name in RULES} == dict.fromkeys(RULES, 128)
     assert len(summary["preferences"]) == 4
+    assert [rung["share"] for rung in summary["ladder"]] == [0.125, 0.25, 0.5, 1.0]
+    assert all(rung["data_points"] <= rung["prompts"] == 224 * rung["share"] for rung in summary["ladder"])
+    assert summary["ladder"][-1]["decoding"] == summary["decoding"]
+    assert summary["converged_at"] == dict.fromkeys(RULES)
+    assert summary["change"]["objective"]["prompts"] < summary["change"]["first"]["prompts"]
 
 
 def test_the_paper_s_ledger_is_the_longest_expert_and_one_search_in_prompts(data_dir: Path) -> None:
-    summary, cost = executed(data_dir, "experiment=paper_faithful_emorl", "budget.prompts=96")
+    summary, cost = executed(data_dir, "experiment=paper_faithful_emorl", "budget.samples=288")
     assert summary["preferences"] == [[1 / 3] * 3]
     search, totals = cost["search"], summary["cost"]
     assert search["evaluations_asked"] == 135
     assert search["prompts"] == 4 * search["evaluations"]
     trained = [cost[f"train/{name}"] for name in RULES]
     assert [t["samples"] for t in trained] == [3 * t["prompts"] for t in trained]
-    assert totals["data_points_max"] == max(t["prompts"] for t in trained) + search["prompts"]
-    assert totals["data_points_sum"] == sum(t["prompts"] for t in trained) + search["prompts"]
+    assert totals["data_points_train_max"] == max(t["prompts"] for t in trained)
+    assert totals["data_points_train"] == sum(t["prompts"] for t in trained)
+    assert totals["data_points_search"] == search["prompts"]
 
 
 # the release's departures, as keys ----------------------------------------------------------------

@@ -23,7 +23,7 @@ from emorl_bench.core.types import Budget, Sampling, Training
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.policies.backbone import fingerprint
-from emorl_bench.rl.experts import expert, expert_bank, expert_dir
+from emorl_bench.rl.experts import expert, expert_bank, expert_budget, expert_dir
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
@@ -119,11 +119,16 @@ def test_best_checkpoint_is_what_the_policy_ends_with(bench):
     assert final == pytest.approx(max(utilities))
 
 
-def test_convergence_ends_training_before_the_budget(bench):
-    steady = Training(batch_prompts=6, samples_per_prompt=4, validate_every=1, window=3, variation=0.5)
-    made = bench("gpt2", steps=50, training=steady, update=Scst(learning_rate=1e-5))
+@pytest.mark.parametrize("stops", [True, False])
+def test_convergence_is_recorded_and_ends_training_only_where_it_is_told_to(bench, stops):
+    steady = Training(6, 4, validate_every=1, window=3, variation=0.5, stop_when_converged=stops)
+    made = bench("gpt2", steps=5, training=steady, update=Scst(learning_rate=1e-5))
     train(made, made.new_policy("p"), one_hot(0, 2, "linear"), name="p", budget=made.budget)
-    assert made.ledger.phases["train/p"].prompts == 2 * 6  # validated before the first step as well
+    assert made.ledger.converged_at == {"p": 2 * 6}  # validated before the first step as well
+    assert made.ledger.phases["train/p"].prompts == (2 if stops else 5) * 6
+    again = bench("gpt2", steps=5, training=steady, update=Scst(learning_rate=1e-5), score=None)
+    train(again, again.new_policy("p"), one_hot(0, 2, "linear"), name="p", budget=again.budget)
+    assert again.ledger.converged_at == {"p": 2 * 6}
 
 
 def test_experts_are_trained_once_and_charged_to_everyone(bench):
@@ -132,8 +137,10 @@ def test_experts_are_trained_once_and_charged_to_everyone(bench):
     second = bench("t5", score=None)  # whoever trains needs scores: the second bench must not
     again = [e.adapter() for e in expert_bank(second)]
     assert all(torch.equal(a[k], b[k]) for a, b in zip(adapters, again, strict=True) for k in a)
-    assert second.ledger.totals()["data_points_sum"] == first.ledger.totals()["data_points_sum"] == 2 * 2 * 6
-    assert second.ledger.totals()["data_points_max"] == 2 * 6
+    spent, again = first.ledger.totals(), second.ledger.totals()
+    assert again["data_points_train"] == spent["data_points_train"] == 2 * 2 * 6
+    assert again["data_points_validate"] == spent["data_points_validate"] == 2 * 2 * 8
+    assert again["data_points_max"] == 2 * 6 + 2 * 8
     assert [r for r in second.tracker.rows if "eval/odd/utility" in r] == [
         r for r in first.tracker.rows if "eval/odd/utility" in r
     ]
@@ -148,7 +155,7 @@ def test_whoever_comes_second_waits_for_the_expert(bench, capsys):
     held = threading.Event()
 
     def trainer():
-        with FileLock(expert_dir(made, "even") / "lock"):
+        with FileLock(expert_dir(made, "even", expert_budget(made)) / "lock"):
             held.set()
             time.sleep(0.5)
 
@@ -231,7 +238,7 @@ def test_a_frozen_bench_trains_nothing(bench):
 def test_a_damaged_checkpoint_is_named(bench):
     made = bench("t5")
     WeightedPolicy().fit(made)
-    path = made.dir / "checkpoints" / "policy" / "state.safetensors"
+    path = made.dir / "checkpoints" / "policy" / "end.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="damaged"):
         WeightedPolicy().fit(bench("t5"))

@@ -2,9 +2,12 @@
 
 Phases are ``setup``, ``train/<learner>``, ``validate/<learner>``, ``search`` and ``evaluate``. Learners of one method
 could run side by side on several machines, so training is reported both as the maximum over learners (the accounting of
-EMORL's paper) and as the sum. Data points are the prompts trained on and searched with; prompts that learners are
-validated on are counted apart, as the paper leaves them out. ``scorer/<name>/<form>`` is what a scorer's forms have
-cost whoever trained them (`core.protocols.Priced`): outside every method's budget, and in no total.
+EMORL's paper) and as the sum. ``scorer/<name>/<form>`` is what a scorer's forms have cost whoever trained them
+(`core.protocols.Priced`): outside every method's budget, and in no total.
+
+The ledger is also the meter of a method's budget: it knows how many prompts training, validation and search may spend
+together (``limit``), and refuses more wherever they would be decoded (`Ledger.ask`). It goes by its own counts, so an
+expert that an earlier run has trained counts like one that was trained here.
 
 Learners that work side by side in one process (`Ledger.together`) each count their own prompts, samples, tokens and
 steps, exactly as if they were alone; the seconds, FLOPs and decoded rows of what they do at once are divided evenly
@@ -24,6 +27,9 @@ from dataclasses import asdict, dataclass, field, fields
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.totals import is_counted, part_of_phase, totals
 
 
 @dataclass
@@ -62,6 +68,8 @@ class Ledger:
     ranks: int = 1  # processes that divide every metered call evenly
     flops_every: int = 64  # of so many metered calls one is counted operation by operation; 0: none
     phases: dict[str, Cost] = field(default_factory=dict)
+    limit: int | None = None  # prompts that training, validation and search may spend together
+    converged_at: dict[str, int | None] = field(default_factory=dict)  # learner -> data points at which it would stop
     _open: list[tuple[str, ...]] = field(default_factory=lambda: [("setup",)])
     _mark: float = field(default_factory=time.perf_counter)  # up to when wall time has been charged
     _calls: dict[str, int] = field(default_factory=dict)
@@ -150,33 +158,45 @@ class Ledger:
         return {name: Cost(**cost) for name, cost in phases.items()}  # type: ignore[arg-type]
 
     def totals(self) -> dict[str, float]:
-        """The accounting of a table row: over learners once as maximum and once as sum, search counted in both."""
-        learners = [name.removeprefix("train/") for name in self.phases if name.startswith("train/")]
-        train = [self.phases[f"train/{name}"] for name in learners]
-        validate = [self.phases.get(f"validate/{name}", Cost()) for name in learners]
-        search = self.phases.get("search", Cost())
-        seconds = [t.wall_seconds + v.wall_seconds for t, v in zip(train, validate, strict=True)]
-        spent = [*train, *validate, search]
-        totals: dict[str, float] = {
-            "data_points_max": max((c.prompts for c in train), default=0) + search.prompts,
-            "data_points_sum": sum(c.prompts for c in train) + search.prompts,
-            "validation_prompts": sum(c.prompts for c in validate),
-            "seconds_max": max(seconds, default=0.0) + search.wall_seconds,
-            "seconds_sum": sum(seconds) + search.wall_seconds,
-            "search_evaluations": search.evaluations,
-            "search_evaluations_asked": search.evaluations_asked,
-            "peak_bytes": max((c.peak_bytes for c in self.phases.values()), default=0),
-        }
-        summed = (
-            "samples",
-            "generated_tokens",
-            "decoded_tokens",
-            "trained_tokens",
-            "scorer_calls",
-            "optimiser_steps",
-            "flops",
+        """The accounting of a table row (`core.totals`)."""
+        return totals(self.phases)
+
+    @property
+    def spent(self) -> int:
+        """Prompts that count against a method's budget: trained on, validated on and searched with."""
+        return sum(cost.prompts for name, cost in self.phases.items() if is_counted(name))
+
+    @property
+    def training(self) -> bool:
+        """Whether what happens now is charged to the training or validation of some learner."""
+        return any(part_of_phase(name) in ("train", "validate") for name in self._open[-1])
+
+    @property
+    def left(self) -> int | None:
+        """Prompts that the method may still spend; ``None`` is no limit."""
+        return None if self.limit is None else max(0, self.limit - self.spent)
+
+    def ask(self, prompts: int) -> None:
+        """Whoever is about to spend prompts asks first. Outside the counted phases everything is free.
+
+        Raises:
+            UserError: the method has not so many left. Training loops and searches end before they come to this.
+        """
+        names = self._open[-1]
+        if self.limit is None or not any(map(is_counted, names)) or self.spent + prompts <= self.limit:
+            return
+        raise UserError(
+            f"budget.prompts={self.limit}: {self.spent} are spent and '{names[0]}' asks for {prompts} more; a method "
+            "divides its budget with Budget.share, trains with rl.loop, and searches with ensemble.front"
         )
-        return totals | {name: sum(getattr(c, name) for c in spent) for name in summed}
+
+    def restart(self, limit: int | None) -> None:
+        """Forget what a method has cost, and give the next ``limit`` prompts; setup and scorers stay charged."""
+        self.settle()
+        self.limit = limit
+        self.converged_at.clear()
+        for name in [name for name in self.phases if name != "setup" and not name.startswith("scorer/")]:
+            del self.phases[name]
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -244,10 +244,25 @@ class Bench:
     seed: int
     dir: Path  # this run's checkpoints
     experts_dir: Path  # content-addressed experts, shared between runs
-    fingerprint: str  # hash of everything outside the method that an expert depends on
+    fingerprint: str  # hash of what all experts depend on: data, base model, update, schedule; no objective
     joint_experts: bool = True  # experts learn side by side; off only to compare, the numbers are the same
     frozen: bool = False  # true when only what was trained already may be used (`emorl-generate`)
     ranks: Ranks = ALONE  # the processes that share this run; methods need not know
+    score_only: Callable[[str, Rollout], Tensor] | None = None  # -> (B,) of one objective, the others not asked
+    scorer_fingerprints: Mapping[str, str] = field(default_factory=dict)  # by objective
+    preferences: tuple[tuple[float, ...], ...] = ()  # those that the method will be asked for, in order
+    earlier: Path | None = None  # ``dir`` of the rung below (`runner.ladder`): what training may go on from
+    lower: bool = False  # a rung below the whole budget: it may be too small for any training
+
+    def only(self, objective: str) -> Bench:
+        """The same with one objective: the others neither score nor show up in its records."""
+        alone, k = self.score_only, self.objectives.index(objective)
+
+        def score(rollout: Rollout) -> Tensor:
+            scores_B = self.score(rollout)[:, k] if alone is None else alone(objective, rollout)
+            return scores_B[:, None]
+
+        return replace(self, objectives=(objective,), score=score)
 
 
 class Method(Protocol):

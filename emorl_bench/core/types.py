@@ -10,8 +10,9 @@ Dimension key, used as a suffix on tensor names (``scores_BK`` is rows x objecti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -102,7 +103,11 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one method may spend on training in total; ``None`` is no limit, and whichever limit is met first ends it.
+    """What one method may spend in total; ``None`` is no limit, and whichever limit is met first ends it.
+
+    ``prompts`` covers everything before the report: prompts trained on, validated on and searched with. It is never
+    exceeded (`core.ledger.Ledger.ask`). The other limits are of training alone, and end it with the step that reaches
+    them. ``expert_prompts`` is what each single-objective expert may spend; ``None`` is an even share.
 
     A method with several learners divides it evenly (`share`), so the sum over a method's learners is the same for
     every method of a comparison.
@@ -112,21 +117,44 @@ class Budget:
     samples: int | None = None
     generated_tokens: int | None = None
     seconds: float | None = None
+    expert_prompts: int | None = None
 
     def share(self, parts: int) -> Budget:
+        """An even part of it; a learner's own part names no experts."""
+
         def divide(limit: int | None) -> int | None:
             return None if limit is None else max(1, limit // parts)
 
         seconds = None if self.seconds is None else self.seconds / parts
         return Budget(divide(self.prompts), divide(self.samples), divide(self.generated_tokens), seconds)
 
+    def scaled(self, share: float) -> Budget:
+        """All limits times ``share``, whole numbers rounded down: a rung of a ladder."""
+
+        def part(limit: int | None) -> int | None:
+            return None if limit is None else part_of(limit, share)
+
+        seconds = None if self.seconds is None else self.seconds * share
+        whole = (part(self.prompts), part(self.samples), part(self.generated_tokens))
+        return Budget(*whole, seconds, part(self.expert_prompts))
+
+    def reserving(self, share: float) -> Budget:
+        """What is left for training where a share of the prompts is kept for a search."""
+        return self if self.prompts is None else replace(self, prompts=self.prompts - part_of(self.prompts, share))
+
+
+def part_of(whole: int, share: float) -> int:
+    """``share`` of a whole number, rounded down but for what is floating-point error."""
+    return math.floor(whole * share + 1e-6)
+
 
 @dataclass(frozen=True, slots=True)
 class Training:
     """The training schedule, the same for every learner of every method.
 
-    Convergence (EMORL 2505.02579, released code): stop when std/mean of the last ``window`` validation rewards falls
-    below ``variation``. Validation happens every ``validate_every`` steps on the select split.
+    Validation happens every ``validate_every`` steps on the select split. Convergence (EMORL 2505.02579, released
+    code): std/mean of the last ``window`` validation rewards falls below ``variation``. Where a training would have
+    stopped by this rule is recorded; it stops there only with ``stop_when_converged``.
     """
 
     batch_prompts: int = 16
@@ -134,4 +162,5 @@ class Training:
     validate_every: int = 8
     window: int = 20
     variation: float = 0.015
+    stop_when_converged: bool = False
     checkpoint_every: int = 8

@@ -1,24 +1,21 @@
 """From experts to an answer for every preference: candidates are decoded on the select split, scored, and remembered.
 
-What a blend scores does not depend on who asks, so all preferences share one memory: a candidate is paid for once. A
-strategy that says so has its leaders graded again on select prompts that it has not seen (`core.confirm`).
+What a blend scores does not depend on who asks, so all preferences share one memory: a candidate is paid for once. They
+also share one pot of prompts, and take turns: each search asks one question before any asks its next, so that none
+starves. A search whose next question the pot does not pay for asks as much of it as it can, and is over; its preference
+is then answered with the best of all that anybody has asked about. A strategy that says so has its leaders graded again
+on select prompts that it has not seen (`core.confirm`).
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import mean_scores, or_none, weighted_mean
-from emorl_bench.core.confirm import HALVES, Confirming, Part, directions, key_of, leaders, pooled
-from emorl_bench.core.errors import UserError
-from emorl_bench.core.ledger import Cost
+from emorl_bench.core.confirm import HALVES, Confirming, Part, directions, leaders, pooled
 from emorl_bench.core.protocols import (
     Aggregator,
     Bench,
@@ -30,62 +27,88 @@ from emorl_bench.core.protocols import (
     Solution,
     WeightSearch,
 )
-from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
-from emorl_bench.core.types import Example
-
-FILE = "search.jsonl"
+from emorl_bench.ensemble.evaluations import Evaluations, utilities
 
 
 @dataclass
 class SearchedFront:
     """A `Solution` that searches the blend of its experts on select prompts, greedily decoded: for each preference, or
-    once for all of them where the strategy searches the whole front.
+    once for all of them where the strategy searches the whole front. ``share``: of the budget's prompts, for all
+    searches together; ``None`` is all that training has left.
     """
 
     bench: Bench
     experts: Sequence[Policy]
     aggregator: Aggregator
     strategy: SearchStrategy | FrontStrategy
+    share: float | None = None
     _found: dict[tuple[float, ...], Tensor] = field(default_factory=dict)  # preference -> weights
     _blends: dict[tuple[float, ...], Generator] = field(default_factory=dict)  # weights -> the one generator of them
-    _front: Explored | None = None  # the search of all preferences, once it is over
+    _front: Exploration | None = None  # the search of all preferences, once it is over
 
     def __post_init__(self) -> None:
         self.confirm = self.strategy.confirm if isinstance(self.strategy, Confirming) else None
-        self.evaluations = Evaluations(self.bench, self.experts, self.aggregator, halved=self.confirm is not None)
+        halved = self.confirm is not None
+        self.part: Part = "explored" if halved else "all"
+        self.evaluations = Evaluations(self.bench, self.experts, self.aggregator, halved=halved, share=self.share)
 
     def policy_for(self, preference_K: Tensor) -> Generator:
         key = tuple(preference_K.tolist())
         if key not in self._found:
-            self._found[key] = self._search(preference_K.double())
+            graded = self.bench.preferences
+            if self.bench.frozen and key not in graded:
+                self.evaluations.pot = None  # whoever talks to a finished run is no part of a comparison
+            self._search(graded if key in graded else [key])
         weights_M = self._found[key]
         return self._blends.setdefault(tuple(weights_M.tolist()), self.aggregator.blend(self.experts, weights_M[None]))
 
-    def _search(self, preference_K: Tensor) -> Tensor:
-        if not isinstance(self.strategy, FrontStrategy):
-            one = ForOne(self.strategy.start(len(self.experts)), preference_K)
-            return self._answer(self._explored(one, preference_K), preference_K)
-        if self._front is None:  # recorded under the uniform preference, which is the one that a report draws
-            uniform_K = torch.full_like(preference_K, 1 / len(preference_K))
-            self._front = self._explored(self.strategy.start_front(len(self.experts)), uniform_K)
-        return self._answer(self._front, preference_K)
+    def _search(self, preferences: Sequence[tuple[float, ...]]) -> None:
+        wanted = [torch.tensor(preference, dtype=torch.float64) for preference in preferences]
+        explored = self._explore(wanted)
+        for done, (key, preference_K, own) in enumerate(zip(preferences, wanted, explored, strict=True)):
+            self._found[key] = self._answer(own, preference_K, len(preferences) - done)
 
-    def _explored(self, search: FrontSearch, preference_K: Tensor) -> Explored:
-        part: Part = "all" if self.confirm is None else "explored"
-        told: list[tuple[Tensor, Tensor]] = []
-        while len(weights_WM := search.ask()):
-            told.append((weights_WM, self.evaluations.scores(weights_WM, preference_K, part)))
-            search.tell(*told[-1])
-        weights, scores = zip(*told, strict=True)
-        return Explored(search, torch.cat(weights), torch.cat(scores))
+    def _explore(self, preferences: Sequence[Tensor]) -> list[Exploration]:
+        """One search for each, in turns; or the one search of the front, under the preference that a report draws."""
+        if isinstance(self.strategy, FrontStrategy):
+            if self._front is None:
+                uniform_K = torch.full_like(preferences[0], 1 / len(preferences[0]))
+                self._front = Exploration(self.strategy.start_front(len(self.experts)), uniform_K, front=True)
+                self._in_turn([self._front], len(preferences))
+            return [self._front] * len(preferences)
+        started = [(self.strategy.start(len(self.experts)), preference_K) for preference_K in preferences]
+        searches = [Exploration(ForOne(search, preference_K), preference_K) for search, preference_K in started]
+        self._in_turn(searches, len(preferences))
+        return searches
 
-    def _answer(self, explored: Explored, preference_K: Tensor) -> Tensor:
-        best_M = explored.search.best(preference_K)
-        if self.confirm is None:
+    def _in_turn(self, searches: Sequence[Exploration], preferences: int) -> None:
+        keep = self._kept_back(preferences)
+        while going := [search for search in searches if not search.over]:
+            for search in going:
+                left = self.evaluations.left
+                search.turn(self.evaluations, self.part, None if left is None else left - keep)
+
+    def _kept_back(self, preferences: int) -> int:
+        """Prompts to grade leaders with: for all of them, but at most half of what there is."""
+        left = self.evaluations.left
+        if self.confirm is None or left is None:
+            return 0
+        return min(left // 2, preferences * self.confirm * len(self.evaluations.prompts["fresh"]))
+
+    def _answer(self, explored: Exploration, preference_K: Tensor, still: int) -> Tensor:
+        """``still``: preferences that have no answer yet, this one included; they divide what is left."""
+        best_M = explored.best(self.evaluations, self.part, preference_K)
+        if self.confirm is None or not explored.told:
             return directions(best_M[None])[0]
-        utility_W = utilities(explored.scores_WK, preference_K)
-        leaders_CM = leaders(best_M, explored.weights_WM, utility_W, self.confirm)
+        weights, scores = zip(*explored.told, strict=True)
+        utility_W = utilities(torch.cat(scores), preference_K)
+        leaders_CM = leaders(best_M, torch.cat(weights), utility_W, self.confirm)
+        left = self.evaluations.left
+        paid = self.evaluations.affordable(leaders_CM, HALVES, None if left is None else left // still)
+        if paid < min(2, len(leaders_CM)):
+            return directions(best_M[None])[0]
+        leaders_CM = leaders_CM[:paid]
         both = [self.evaluations.scores(leaders_CM, preference_K, half) for half in HALVES]
         prompts = [len(self.evaluations.prompts[half]) for half in HALVES]
         scores_CK = pooled(both[0], both[1], (prompts[0], prompts[1]))
@@ -109,85 +132,41 @@ class ForOne:
         return self.search.best()
 
 
-@dataclass(frozen=True)
-class Explored:
-    """A search that is over, and all that it was told."""
+@dataclass
+class Exploration:
+    """A search on its way, and all that it was told. ``cut``: the last question it asked, where that was not paid."""
 
     search: FrontSearch
-    weights_WM: Tensor
-    scores_WK: Tensor
+    preference_K: Tensor  # that it is recorded under
+    front: bool = False  # whether it knows every preference's answer from any that it was told
+    told: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    over: bool = False
+    cut: Tensor | None = None
+    answers: bool = False  # whether the search was told enough to recommend something
 
+    def turn(self, evaluations: Evaluations, part: Part, most: int | None) -> None:
+        """Ask the next question, or as much of it as ``most`` prompts pay for, and then no more."""
+        weights_WM = self.search.ask()
+        paid = evaluations.affordable(weights_WM, [part], most)
+        self.over = paid < len(weights_WM) or not len(weights_WM)
+        if paid:
+            asked_WM = weights_WM[:paid]
+            self.told.append((asked_WM, evaluations.scores(asked_WM, self.preference_K, part)))
+        if paid < len(weights_WM):
+            self.cut = weights_WM
+        elif paid:
+            self.search.tell(*self.told[-1])
+            self.answers = True
 
-@dataclass
-class Evaluations:
-    """Mean scores of blends on the select split, or on a half of it, by direction of their weights; written to
-    ``search.jsonl``. ``halved``: every second prompt is kept back, as fresh ones.
-    """
-
-    bench: Bench
-    experts: Sequence[Policy]
-    aggregator: Aggregator
-    halved: bool = False
-    memory: dict[tuple[Part, tuple[float, ...]], Tensor] = field(default_factory=dict)  # of a direction: (K,) float64
-
-    def __post_init__(self) -> None:
-        select = self.bench.select
-        if self.halved and len(select) < 2:
-            raise UserError("method.search.confirm: needs 2 select prompts or more; raise budget.select_prompts")
-        self.prompts: dict[Part, Sequence[Example]] = (
-            {"explored": select[1::2], "fresh": select[::2]} if self.halved else {"all": select}
-        )
-        rows = self.bench.ranks.once(self._recorded)
-        for row in rows:
-            scores = [math.nan if score is None else score for score in row["scores"]]
-            self.memory[row.get("part", "all"), tuple(row["weights"])] = torch.tensor(scores, dtype=torch.float64)
-        if rows:
-            self.bench.ledger.charge("search", Cost(**rows[-1]["cost"]))
-
-    def _recorded(self) -> list[dict[str, Any]]:
-        """What an earlier session has evaluated; a last line that a kill has torn is dropped."""
-        path = self.bench.dir / FILE
-        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-        if whole:
-            path.write_text(whole + "\n")
-        return [json.loads(line) for line in whole.splitlines()]
-
-    def scores(self, weights_WM: Tensor, preference_K: Tensor, part: Part = "all") -> Tensor:
-        """(W, K) float64, NaN where an objective applies to no select prompt of the part.
-
-        The origin blends nothing: it scores 0 and costs nothing.
-        """
-        keys = [key_of(weights_M) for weights_M in directions(weights_WM)]
-        with self.bench.ledger.phase("search") as cost:
-            missing = [key for key in dict.fromkeys(keys) if (part, key) not in self.memory and any(key)]
-            cost.evaluations_asked += len(keys)
-            cost.evaluations += len(missing)
-            if missing:
-                scores_WK = self._decode(torch.tensor(missing, dtype=torch.float64), self.prompts[part])
-                self.memory |= {(part, key): scores_K for key, scores_K in zip(missing, scores_WK, strict=True)}
-            origin_K = torch.zeros(len(self.bench.objectives), dtype=torch.float64)
-            scores_WK = torch.stack([self.memory.get((part, key), origin_K) for key in keys])
-            self.bench.ledger.settle()
-            self._record(part, keys, scores_WK, preference_K, cost)
-        return scores_WK
-
-    def _decode(self, weights_WM: Tensor, prompts: Sequence[Example]) -> Tensor:
-        greedy = replace(self.bench.sampling, temperature=0.0, samples_per_prompt=1)
-        blend = self.aggregator.blend(self.experts, weights_WM)
-        rollout = blend.generate(prompts, greedy, stream(self.bench.seed, "search"))
-        scores_WPK = self.bench.score(rollout).double().reshape(len(weights_WM), -1, len(self.bench.objectives))
-        return mean_scores(scores_WPK, dim=1)
-
-    def _record(
-        self, part: Part, keys: Sequence[tuple[float, ...]], scores_WK: Tensor, preference_K: Tensor, cost: Cost
-    ) -> None:
-        if self.bench.frozen or not self.bench.ranks.first:
-            return
-        with (self.bench.dir / FILE).open("a") as file:
-            utility_W = utilities(scores_WK, preference_K).tolist()
-            for key, scores, utility in zip(keys, scores_WK.tolist(), utility_W, strict=True):
-                row = {"preference": preference_K.tolist(), "weights": key, "part": part, "utility": utility}
-                file.write(json.dumps(row | {"scores": or_none(scores), "cost": asdict(cost)}) + "\n")
+    def best(self, evaluations: Evaluations, part: Part, preference_K: Tensor) -> Tensor:
+        """(M,): what the search recommends; where it was cut short the best known, or the nearest that it asked for."""
+        if self.cut is None or (self.front and self.answers):
+            return self.search.best(preference_K)
+        weights_WM, scores_WK = evaluations.known(part)
+        if len(weights_WM):
+            return weights_WM[int(utilities(scores_WK, preference_K).argmax())]
+        off_WM = directions(self.cut) - preference_K if self.cut.shape[1] == len(preference_K) else self.cut
+        return self.cut[int((off_WM**2).sum(1).argmin())]
 
 
 def searched_or_uniform(
@@ -195,14 +174,10 @@ def searched_or_uniform(
     experts: Sequence[Policy],
     aggregator: Aggregator,
     strategy: SearchStrategy | FrontStrategy | None,
+    share: float | None = None,
 ) -> Solution:
     """The blend of each preference, found by search; without a search the uniform one for all."""
     if strategy is not None:
-        return SearchedFront(bench, experts, aggregator, strategy)
+        return SearchedFront(bench, experts, aggregator, strategy, share)
     uniform_WM = torch.full((1, len(experts)), 1 / len(experts), dtype=torch.float64)
     return OnePolicy(aggregator.blend(experts, uniform_WM))
-
-
-def utilities(scores_WK: Tensor, preference_K: Tensor) -> Tensor:
-    """(W,) what a preference makes of mean scores; as little as the origin's 0 where nothing it asks for applies."""
-    return weighted_mean(scores_WK, preference_K).nan_to_num(0.0)

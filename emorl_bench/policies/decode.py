@@ -60,6 +60,7 @@ class Decoder:
         Policy w is the sum of the M adapters under ``weights_WM[w]``, or without weights adapter w itself (the base
         where there is none). ``rngs`` has one generator for each policy, or one for all.
         """
+        self._ask(examples)
         blocks, each = len(examples), len(examples[0])
         flat = [e for own in examples for e in own]
         mix_SM = None
@@ -82,6 +83,7 @@ class Decoder:
         rng: torch.Generator,
     ) -> Rollout:
         """M adapters in lockstep on one prefix for each of W weight vectors, their hidden states mixed."""
+        self._ask([examples] * len(weights_WM))
         blocks, g, shared = len(weights_WM), sampling.samples_per_prompt, not isinstance(mixing, InnerMixing)
         drawn_TO = uniforms(sampling, len(examples), blocks, [rng])
         batch = Batch.of_blends(self._ids(examples), weights_WM, g, drawn_TO, shared=shared)
@@ -89,6 +91,10 @@ class Decoder:
         recalls = shared and sampling.temperature == 0
         spoken = self._recalled(plan, batch) if recalls else self._spoken(plan, batch)
         return self._rollout(spoken, [examples] * blocks, sampling, passes=len(adapters))
+
+    def _ask(self, examples: Sequence[Sequence[Example]]) -> None:
+        """Before anything is decoded: whether the method's budget pays for it."""
+        self.ledger.ask(sum(map(prompts_of, examples)))
 
     def _ids(self, examples: Sequence[Example]) -> list[list[int]]:
         return [self.backbone.prompt_ids(e.context) for e in examples]
@@ -241,7 +247,12 @@ class Decoder:
         tokens_W = spoken.mask.view(len(examples), -1).sum(1).tolist()
         for w, own in enumerate(examples):
             cost = payers[w] if len(payers) == len(examples) else payers[0]
-            cost.prompts += len({e.id for e in own})
+            cost.prompts += prompts_of(own)
             cost.samples += len(own) * samples
             cost.generated_tokens += tokens_W[w]
             cost.forward_passes += passes * tokens_W[w]
+
+
+def prompts_of(examples: Sequence[Example]) -> int:
+    """Data points: distinct prompts, however often each is shown."""
+    return len({example.id for example in examples})

@@ -1,5 +1,9 @@
 """One file holds all that an interrupted training needs: tensors in safetensors, progress as JSON in its metadata.
 
+``state.safetensors`` is the training as it goes on, ``end.safetensors`` what its budget made of it: they differ where
+the end called for a validation that is not due in a longer training. A larger budget goes on from the first, in a
+directory of its own, and so has the numbers of a training that never stopped.
+
 Random streams are named by step (`core.seeds`), so no generator state is stored: going on from step n is the same
 whether or not the process died in between.
 """
@@ -8,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,6 +25,7 @@ from emorl_bench.core.protocols import Policy, Resumable
 from emorl_bench.core.ranks import Ranks
 
 FILE = "state.safetensors"
+END = "end.safetensors"
 
 
 @dataclass
@@ -29,6 +34,7 @@ class Progress:
 
     step: int = 0
     ended: str | None = None  # "converged", or the name of the limit that was reached
+    converged_at: int | None = None  # prompts trained on when the validations had settled by the published rule
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # phase -> counters
@@ -36,11 +42,14 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """The state of some policies and their learners in ``dir``."""
+    """The state of some policies and their learners in ``dir``; ``earlier``: where to go on from, if nothing is there,
+    in order.
+    """
 
     dir: Path
     policies: Mapping[str, Policy]
     learners: Mapping[str, Resumable]
+    earlier: Sequence[Path] = ()
     best: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # policy -> its best adapter so far
 
     @property
@@ -62,10 +71,11 @@ class Checkpoint:
         for name, learner in self.learners.items():
             tensors |= {f"learner/{name}/{k}": v for k, v in learner.state_dict().items()}
         self.dir.mkdir(parents=True, exist_ok=True)
-        temporary = self.dir / f".{FILE}.{os.getpid()}"
+        file = FILE if progress.ended is None else END
+        temporary = self.dir / f".{file}.{os.getpid()}"
         ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         save_file(ready, temporary, metadata={"progress": json.dumps(asdict(progress)), "base": self._base})
-        os.replace(temporary, self.dir / FILE)
+        os.replace(temporary, self.dir / file)
 
     def load(self) -> Progress:
         """Restore policies and learners in place; a fresh `Progress` where nothing was saved.
@@ -79,14 +89,16 @@ class Checkpoint:
         progress, tensors = saved
         for name, policy in self.policies.items():
             policy.load_adapter(_below(tensors, f"policy/{name}/"))
-            self.best[name] = _below(tensors, f"best/{name}/")
+            if best := _below(tensors, f"best/{name}/"):
+                self.best[name] = best
         for name, learner in self.learners.items():
             learner.load_state_dict(_below(tensors, f"learner/{name}/"))
         return progress
 
     def _read(self) -> tuple[Progress, dict[str, Tensor]] | None:
-        path = self.dir / FILE
-        if not path.exists():
+        places = [self.dir / END, self.dir / FILE, *(place / FILE for place in self.earlier)]
+        path = next((place for place in places if place.exists()), None)
+        if path is None:
             return None
         try:
             with safe_open(path, framework="pt") as file:

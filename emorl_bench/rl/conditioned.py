@@ -4,7 +4,7 @@ Each step draws a few, and each of them has an even part of the step's prompts: 
 there is one update, by any on-policy rule. How it is validated: `rl.preferences`.
 
 The K experts below the network are trained first. They and the network divide the budget evenly, as K + 1 learners, so
-they are not the experts of methods that train nothing else; conditioned methods share them.
+they are not the experts of methods that spend more on each, or less; conditioned methods share them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.preferences import PreferenceRun, drawn
-from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.run import TrainingRun, too_little
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 NetworkFor = Callable[[int, int, torch.Generator], nn.Module]
@@ -80,7 +80,9 @@ class ConditionedFront:
 
 
 class ConditionedRun(PreferenceRun):
-    """The training of one conditioned policy."""
+    """The training of one conditioned policy. Other budgets have other experts below it, so it goes on from none."""
+
+    prefix = False
 
     def __init__(self, bench: Bench, policy: ConditionedPolicy, settings: Conditioning, budget: Budget) -> None:
         name, uniform = policy.name, fixed_weights(None, bench.objectives, bench.reward)
@@ -116,9 +118,13 @@ def fit_conditioned(bench: Bench, name: str, settings: Conditioning, network_for
     """
     settings.check(bench)
     learners = len(bench.objectives) + 1
-    experts = expert_bank(bench, learners)
+    share = bench.budget.share(learners)
+    step, validation = min(bench.training.batch_prompts, len(bench.train)), learners * len(bench.select)
+    if share.prompts is not None and step + 2 * validation > share.prompts and not bench.lower:
+        raise too_little(name, share, step, validation)
+    experts = expert_bank(bench, learners=learners)
     layers = len(on_one_base(experts)[1][0].factors)
     network = network_for(layers, len(experts), stream(bench.seed, name))
-    run = ConditionedRun(bench, ConditionedPolicy.of(name, experts, network), settings, bench.budget.share(learners))
+    run = ConditionedRun(bench, ConditionedPolicy.of(name, experts, network), settings, share)
     side_by_side(bench, [run], run.round)
     return ConditionedFront(run.conditioned)

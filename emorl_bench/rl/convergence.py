@@ -1,4 +1,4 @@
-"""When a learner stops: its validation reward has settled, or its budget is spent."""
+"""When a learner would have settled by the published rule, and which limit of its budget it has reached."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ def has_converged(utilities: Sequence[float], training: Training) -> bool:
 
 
 def spent(cost: Cost, budget: Budget) -> str | None:
-    """Which limit has been reached, if any."""
+    """Which limit of training alone has been reached, if any; prompts are never exceeded (`TrainingRun.fits`)."""
     limits = (
-        ("prompts", cost.prompts, budget.prompts),
         ("samples", cost.samples, budget.samples),
         ("generated_tokens", cost.generated_tokens, budget.generated_tokens),
         ("seconds", cost.wall_seconds, budget.seconds),
@@ -29,10 +28,10 @@ def spent(cost: Cost, budget: Budget) -> str | None:
     return next((name for name, used, limit in limits if limit is not None and used >= limit), None)
 
 
-def fraction_spent(cost: Cost, budget: Budget) -> float:
-    """How much of the budget is used, by the limit that is nearest."""
+def fraction_spent(prompts: int, cost: Cost, budget: Budget) -> float:
+    """How much of the budget is used, by the limit that is nearest; ``prompts``: validations' included."""
     used = [
-        (cost.prompts, budget.prompts),
+        (prompts, budget.prompts),
         (cost.samples, budget.samples),
         (cost.generated_tokens, budget.generated_tokens),
         (cost.wall_seconds, budget.seconds),

@@ -1,4 +1,4 @@
-"""The training loop every gradient-based method shares: rounds, validation, checkpoints, convergence, budget, resume.
+"""The training loop every gradient-based method shares: rounds, validation, checkpoints, budget, convergence, resume.
 
 It drives one `TrainingRun` or several side by side, each with its own end. What a round does is the method's:
 `sample_score_update` is the plain one; CORY's has two agents.
@@ -30,17 +30,24 @@ Round = Callable[[Sequence[TrainingRun], int], Sequence[Metrics]]
 def train(
     bench: Bench, policy: Policy, weighting: Weighting, *, name: str, budget: Budget, dir: Path | None = None
 ) -> Policy:
-    """Train one policy on one weighting until it converges or its budget is spent; it ends at its best validation."""
+    """Train one policy on one weighting until its budget is spent; it ends at its best validation."""
     side_by_side(bench, [solo(bench, policy, weighting, name=name, budget=budget, dir=dir)], sample_score_update(bench))
     return policy
 
 
 def solo(
-    bench: Bench, policy: Policy, weighting: Weighting, *, name: str, budget: Budget, dir: Path | None = None
+    bench: Bench,
+    policy: Policy,
+    weighting: Weighting,
+    *,
+    name: str,
+    budget: Budget,
+    dir: Path | None = None,
+    earlier: Sequence[Path] = (),
 ) -> TrainingRun:
     """The training of one policy by the configured rule."""
     learner = bench.update.learner(policy, bench.ledger)
-    return TrainingRun(bench, name, {name: policy}, {name: learner}, weighting, budget, dir)
+    return TrainingRun(bench, name, {name: policy}, {name: learner}, weighting, budget, dir, earlier)
 
 
 def sample_score_update(bench: Bench) -> Round:
@@ -54,13 +61,14 @@ def sample_score_update(bench: Bench) -> Round:
         scores, rewards, told = [], [], []
         for i, (run, rollout) in enumerate(zip(runs, rollouts, strict=True)):
             with bench.ledger.alone(i):
-                scores.append(bench.score(rollout))
+                scores.append(run.bench.score(rollout))
                 rewards.append(run.weighting.reward(scores[-1]))
             told.append(reward_for(run.learners[run.name], run.weighting, scores[-1], rewards[-1], rollout.group_size))
         learners = [run.learners[run.name] for run in runs]
         rngs = [stream(bench.seed, run.name, "update", step) for run in runs]
         updates = lockstep(learners, rollouts, told, rngs)
-        seen = [describe(bench, *parts) for parts in zip(rollouts, scores, rewards, strict=True)]
+        parts = zip(runs, rollouts, scores, rewards, strict=True)
+        seen = [describe(run.bench, rollout, scores_BK, told_B) for run, rollout, scores_BK, told_B in parts]
         return [shown | dict(metrics) for shown, metrics in zip(seen, updates, strict=True)]
 
     return round
@@ -76,6 +84,8 @@ def side_by_side(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> Non
         run.restore()
     if not (unfinished := [run for run in runs if run.progress.ended is None]):
         return
+    for run in unfinished:
+        run.check()
     total = sum(run.budget.prompts or 1 for run in unfinished)
     with Steps(
         f"train {', '.join(run.name for run in unfinished)}", total, "prompts", quiet=not bench.ranks.first
@@ -95,12 +105,14 @@ def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequen
     """One step of some runs that stand at the same one, or the end of those that are due to end."""
     training = bench.training
     with bench.ledger.together([run.phase for run in group]):
-        _validate(bench, [run for run in group if not run.progress.history])
-        for run in group:
-            run.progress.ended = run.limit()
-        ended = [run for run in group if run.progress.ended is not None]
-        _validate(bench, [run for run in ended if not run.validated])
+        _validate(bench, [run for run in group if not run.progress.history and run.fits])
+        limits = {run.name: run.limit() for run in group}
+        ended = [run for run in group if limits[run.name] is not None]
         for run in ended:
+            run.save()  # as a larger budget goes on from: without the validation that only an end calls for
+        _validate(bench, [run for run in ended if run.progress.history and not run.validated])
+        for run in ended:
+            run.progress.ended = limits[run.name]
             run.finish()
     going = [run for run in group if run.progress.ended is None]
     if not going:
@@ -132,7 +144,7 @@ def _validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
         rollouts = _answers(bench, [asked for *_, asked in graded], greedy, rngs)
         for i, ((run, name, _), rollout) in enumerate(zip(graded, rollouts, strict=True)):
             with bench.ledger.alone(i):
-                scores[run.name][name] = mean_scores(bench.score(rollout))
+                scores[run.name][name] = mean_scores(run.bench.score(rollout))
     for run in runs:
         run.observe(scores[run.name])
 

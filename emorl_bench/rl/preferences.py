@@ -40,6 +40,10 @@ class PreferenceRun(TrainingRun, ABC):
         return {f"{self.name}/{'-'.join(f'{w:.2f}' for w in point.weights)}": point for point in points}
 
     @property
+    def validation_prompts(self) -> int:
+        return len(self.grid) * len(self.bench.select)
+
+    @property
     def graded(self) -> Mapping[str, Generator]:
         return {name: self.answering(torch.tensor(point.weights)) for name, point in self.grid.items()}
 

@@ -1,12 +1,18 @@
-"""One training: the policies that it moves, the shape of its reward, its budget, and how far it has come on disk."""
+"""One training: the policies that it moves, the shape of its reward, its budget, and how far it has come on disk.
+
+A training ends when its next step, with the validation that must follow it, no longer fits into its prompts. So the one
+with the smaller budget is a prefix of the other, and a larger budget goes on from where a smaller one ended
+(`rl.checkpoint`).
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +31,10 @@ class TrainingRun:
     """Policies that share one reward and end together: usually one, CORY's two agents, one expert.
 
     Each is validated alone and put back to its own best checkpoint at the end. `rl.loop.side_by_side` drives it.
+    ``earlier``: directories of the same training with smaller budgets, the nearest first.
     """
+
+    prefix: ClassVar[bool] = True  # what a step does depends on no budget, so a smaller one is a prefix
 
     bench: Bench
     name: str
@@ -34,11 +43,14 @@ class TrainingRun:
     weighting: Weighting
     budget: Budget
     dir: Path | None = None
+    earlier: Sequence[Path] = ()
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        directory = self.dir or self.bench.dir / "checkpoints" / self.name
-        self.checkpoint = Checkpoint(directory, self.policies, self.learners)
+        place, below = Path("checkpoints", self.name), self.bench.earlier
+        if self.dir is None and below is not None and self.prefix:
+            self.earlier = [below / place]
+        self.checkpoint = Checkpoint(self.dir or self.bench.dir / place, self.policies, self.learners, self.earlier)
 
     @property
     def phase(self) -> str:
@@ -47,6 +59,37 @@ class TrainingRun:
     @property
     def cost(self) -> Cost:
         return self.bench.ledger.phases.setdefault(self.phase, Cost())
+
+    @property
+    def spent_prompts(self) -> int:
+        """What it has spent of its prompts: those trained on and those validated on."""
+        validated = self.bench.ledger.phases.get(f"validate/{self.name}", Cost())
+        return self.cost.prompts + validated.prompts
+
+    @property
+    def step_prompts(self) -> int:
+        """What a step spends: each policy answers a batch."""
+        return len(self.policies) * min(self.bench.training.batch_prompts, len(self.bench.train))
+
+    @property
+    def validation_prompts(self) -> int:
+        """What a validation spends: each policy answers the select split."""
+        return len(self.policies) * len(self.bench.select)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the budget pays for another step and the validation after it; before the first, for two of these."""
+        due = self.step_prompts + (1 if self.progress.history else 2) * self.validation_prompts
+        return self.budget.prompts is None or self.spent_prompts + due <= self.budget.prompts
+
+    def check(self) -> None:
+        """Refuse a budget that pays for no step at all.
+
+        Raises:
+            UserError: so little is left to this learner.
+        """
+        if self.step == 0 and self.progress.ended is None and not self.fits and not self.bench.lower:
+            raise too_little(self.name, self.budget, self.step_prompts, self.validation_prompts)
 
     @property
     def step(self) -> int:
@@ -59,7 +102,7 @@ class TrainingRun:
 
     @property
     def fraction(self) -> float:
-        return fraction_spent(self.cost, self.budget)
+        return fraction_spent(self.spent_prompts, self.cost, self.budget)
 
     def restore(self) -> None:
         """Take up what an earlier process has left, and charge its cost.
@@ -74,18 +117,25 @@ class TrainingRun:
             if self.progress.ended is None:
                 self._replay(row)
             self._log(row)
+        self.bench.ledger.converged_at[self.name] = self.progress.converged_at
         if self.progress.ended is not None:
             self._deploy_best()
         elif self.bench.frozen:
             raise UserError(f"'{self.name}' was never trained to its end: run the same emorl-bench command first")
 
     def limit(self) -> str | None:
-        """What ends this training now: that it has converged, or the limit that is spent."""
+        """What ends this training now: the limit that is spent, or that it has converged, where that ends it."""
         self.bench.ledger.settle()
+        stops = self.bench.training.stop_when_converged and self.converged
+        ended = "converged" if stops else spent(self.cost, self.budget) if self.fits else "prompts"
+        return self.bench.ranks.agree(ended)  # ranks' clocks differ
+
+    @property
+    def converged(self) -> bool:
+        """Whether its validations have settled by the published rule, whether or not that ends it."""
         key = f"eval/{self.name}/utility"
         utilities = [row[key] for row in self.progress.history if key in row and row["step"] >= self.settles_from]
-        ended = "converged" if has_converged(utilities, self.bench.training) else spent(self.cost, self.budget)
-        return self.bench.ranks.agree(ended)  # ranks' clocks differ
+        return has_converged(utilities, self.bench.training)
 
     @property
     def settles_from(self) -> float:
@@ -135,6 +185,8 @@ class TrainingRun:
         row[f"eval/{self.name}/utility"] = mean_scores(every_W).item()
         row |= {f"eval/{self.name}/{key}": value for key, value in self._weights().items()}
         self.progress.history.append(stated(row) | self._axes())
+        if self.progress.converged_at is None and self.converged:
+            self.progress.converged_at = self.bench.ledger.converged_at[self.name] = self.cost.prompts
         self._log(self.progress.history[-1])
 
     def _weights(self) -> dict[str, float]:
@@ -164,7 +216,10 @@ class TrainingRun:
         self.checkpoint.save(self.progress)
 
     def finish(self) -> None:
-        """Every policy ends at its best validation, and is written in PEFT's form."""
+        """Every policy ends at its best validation, or where none was paid for as it is, written in PEFT's form."""
+        for name, policy in self.policies.items():
+            self.progress.best.setdefault(name, (-math.inf, self.step))
+            self.checkpoint.best.setdefault(name, policy.adapter())
         self.save()
         self._deploy_best()
         for name, policy in self.policies.items():
@@ -181,3 +236,11 @@ class TrainingRun:
     def _log(self, row: Mapping[str, float]) -> None:
         metrics = {k: v for k, v in row.items() if k != "step"}
         self.bench.tracker.log(metrics, step=int(row["step"]))
+
+
+def too_little(name: str, budget: Budget, step: int, validation: int) -> UserError:
+    """What to say of a learner whose prompts do not pay for a step and the validations before and after it."""
+    return UserError(
+        f"budget.prompts: '{name}' may spend {budget.prompts} of them, but one step and two validations take "
+        f"{step} + 2 x {validation}; raise budget.prompts or lower budget.select_prompts"
+    )

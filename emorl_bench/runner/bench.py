@@ -19,13 +19,17 @@ from emorl_bench.core.protocols import Bench, Method, Priced, Scorer, Task, Trac
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
+from emorl_bench.ensemble.evaluations import FILE as SEARCH_FILE
+from emorl_bench.ensemble.evaluations import paid_by_preference
 from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.decode import Decoder
 from emorl_bench.runner.base_model import dtype_name, load_base, locate_model, note_model, prompt_format, weights_hash
+from emorl_bench.runner.change import change
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
 from emorl_bench.runner.group import device_of
+from emorl_bench.runner.ladder import Ladder, Repeating, row_of
 from emorl_bench.runner.provenance import assets_hash
 from emorl_bench.runner.schema import what_decides
 from emorl_bench.scorers.panel import ScorerPanel
@@ -64,11 +68,15 @@ def _settings(scorer: Scorer) -> dict[str, Any]:
 
 
 def comparison_fingerprint(config: Config) -> str:
-    """What must be equal for two runs to share a table: everything but the method, its update rule and the seed."""
-    shared = ("budget", "sampling", "reward", "preferences", "decoding")
+    """What must be equal for two runs to share a table: everything but the method, its update rule and the seed.
+
+    A ladder changes no number of a whole run, and what an expert may spend is part of a method.
+    """
+    shared = ("sampling", "reward", "preferences", "decoding")
+    budget = {k: v for k, v in config["budget"].items() if k not in ("ladder", "expert_prompts")}
     precision = [dtype_name(config), config["hardware"]["scorer_dtype"]]
     model = [config["model"][k] for k in ("adapter", "max_prompt_tokens")]
-    apart = [model, precision, what_decides(config)["task"]["scorers"]]
+    apart = [model, precision, what_decides(config)["task"]["scorers"], budget]
     return _hash(fingerprint(config), *apart, *map(config.get, shared))
 
 
@@ -77,7 +85,7 @@ def settings_hash(config: Config) -> str:
     (a search may follow that of the run) and the KL coefficient, along which a method has a frontier.
     """
     update = {k: v for k, v in config["update"].items() if k != "kl_coefficient"}
-    return _hash(_without_seeds(config["method"]), update)
+    return _hash(_without_seeds(config["method"]), update, config["budget"]["expert_prompts"])
 
 
 def _without_seeds(settings: Any) -> Any:
@@ -86,12 +94,21 @@ def _without_seeds(settings: Any) -> Any:
     return {k: _without_seeds(v) for k, v in settings.items() if k != "seed"}
 
 
-def expert_fingerprint(config: Config) -> str:
-    """What a single-objective expert depends on, whichever method asks for it; the seed is named beside it."""
-    budget = {k: v for k, v in config["budget"].items() if k != "report_prompts"}
+def expert_fingerprint(config: Config, task: Task) -> str:
+    """What every single-objective expert depends on, whichever method asks for it. Its scorer (`scorer_fingerprints`),
+    its seed and the amount that it may spend are named beside it; no other objective is.
+    """
+    data = [task.splits().fingerprint, weights_hash(locate_model(config)), asdict(prompt_format(config, task))]
+    schedule = {k: v for k, v in config["budget"]["training"].items() if k != "checkpoint_every"}
     shared = [what_decides(config)[k] for k in ("model", "update", "sampling", "reward")]
     hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
-    return _hash(_hash(*_trained_on(config, build_task(config))), budget, *shared, *hardware)
+    return _hash(*data, config["budget"]["select_prompts"], schedule, *shared, *hardware)
+
+
+def scorer_fingerprints(config: Config, task: Task) -> dict[str, str]:
+    """Of each objective, its scorer's settings and what these do not show, such as weights."""
+    settings = what_decides(config)["task"]["scorers"]
+    return {name: _hash(settings[name], scorer.fingerprint()) for name, scorer in task.scorers.items()}
 
 
 def build_task(config: Config) -> Task:
@@ -124,13 +141,14 @@ class Workbench:
         cls, config: Config, dir: Path, tracker: Tracker, *, frozen: bool = False, ranks: Ranks = ALONE
     ) -> Workbench:
         device = device_of(ranks, config["hardware"]["device"])
-        ledger = Ledger(device, ranks=ranks.count)
+        ledger = Ledger(device, ranks=ranks.count, limit=None if frozen else config["budget"]["prompts"])
         task = build_task(config)
         splits = _limited(task.splits(), config["budget"])
         panel, held_out, gold = _panels(task, config["hardware"], ledger, ranks)
         base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
-        limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
+        limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
+        preferences_WK = simplex_grid(len(panel.objectives), config["preferences"]["divisions"])
         training = Training(**config["budget"]["training"])
         update: UpdateRule = instantiate(dict(config["update"]), _convert_="object")
         method: Method = instantiate(dict(config["method"]), _convert_="object")
@@ -150,16 +168,18 @@ class Workbench:
             seed=config["seed"],
             dir=dir,
             experts_dir=Path(config["runs_dir"]).expanduser().resolve() / ".experts",
-            fingerprint=expert_fingerprint(config),
+            fingerprint=expert_fingerprint(config, task),
             joint_experts=config["hardware"]["joint_experts"],
             frozen=frozen,
             ranks=ranks,
+            score_only=panel.score_only,
+            scorer_fingerprints=scorer_fingerprints(config, task),
+            preferences=tuple(map(tuple, preferences_WK.tolist())),
         )
         reference = bank.new_policy("reference").reference()
         if panel.bfloat16:
             probe = reference.generate(splits.train[:PROBE_PROMPTS], bench.sampling, stream(bench.seed, "probe"))
             check_bfloat16(replace(panel, bfloat16=False), panel, probe)
-        preferences_WK = simplex_grid(len(panel.objectives), config["preferences"]["divisions"])
         grader = Grader(
             report=splits.report,
             panel=panel,
@@ -203,18 +223,20 @@ def _prepare(scorers: Sequence[Scorer]) -> None:
         scorer.prepare()
 
 
-def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[str, Any]:
+def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict[str, Any]:
     """Fit the configured method, grade it, write its tables and its cost; returns what goes into ``summary.json``."""
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
     line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
     log.info(line, workbench.prompts)
     note_model(config, directory, workbench.truncated)
+    shares, method, grader = config["budget"]["ladder"], workbench.method, workbench.grader
+    bench, rungs = Ladder(shares, workbench.bench, method, grader, directory, tracker).climb()
     directory.note(phase="fit")
-    solution = workbench.method.fit(workbench.bench)
+    solution = method.fit(bench)
     directory.note(phase="evaluate")
     with ledger.phase("evaluate"):
-        grades = workbench.grader.grade(solution, ledger)
+        grades = grader.grade(solution, ledger)
     directory.note(phase="record")
     tracker.table("scores", grades.score_rows)
     tracker.table("samples", grades.sample_rows)
@@ -223,6 +245,8 @@ def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[s
     ledger.settle()
     directory.write_json("cost.json", ledger.as_dict())
     totals = ledger.totals()
+    rungs.append(row_of(1.0, bench.budget, totals, grades.summary["decoding"]))
+    paid, one_policy = paid_by_preference(bench.dir / SEARCH_FILE), grades.summary["single_point"]
     steps = {"data_points": totals["data_points_sum"], "tokens": totals["generated_tokens"]}
     costs = {f"cost/{phase}/{name}": n for phase, cost in ledger.as_dict().items() for name, n in cost.items()}
     tracker.log(grades.metrics | costs | steps, step=int(totals["optimiser_steps"]))
@@ -238,6 +262,9 @@ def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[s
         "truncated_prompts": workbench.truncated,
         "assets": assets_hash(config),
         "cost": totals,
+        "change": change(ledger.phases, bench.objectives, paid, one_policy=one_policy),
+        "converged_at": dict(ledger.converged_at),
+        "ladder": rungs,
     }
 
 

@@ -39,7 +39,7 @@ _not_negative: Rule = (lambda v: v >= 0, "give 0 or more")
 RULES: dict[str, Rule] = {
     "seed": (lambda v: 0 <= v < 2**31, "give a whole number from 0 to 2147483647"),
     **{f"budget.{k}": _limit for k in ("prompts", "samples", "generated_tokens", "seconds")},
-    **{f"budget.{k}": _limit for k in ("select_prompts", "report_prompts")},
+    **{f"budget.{k}": _limit for k in ("select_prompts", "report_prompts", "expert_prompts")},
     **{f"budget.training.{k}": _positive for k in ("batch_prompts", "samples_per_prompt", "validate_every")},
     "budget.training.checkpoint_every": _positive,
     "budget.training.window": (lambda v: v >= 2, "give 2 or more: a spread needs two values"),
@@ -67,6 +67,7 @@ def check(config: Mapping[str, Any]) -> None:
         if not holds(value := _at(config, key)):
             raise UserError(f"{key}={value}: {remedy}")
     _check_decoding(config["decoding"])
+    _check_budget(config["budget"])
     _check_weights(config["method"], "method")
     check_model(config["model"])
     _check_attention(config["model"], config["hardware"])
@@ -132,6 +133,19 @@ def check_data(task: Mapping[str, Any]) -> None:
         )
     if not Path(data_dir).expanduser().is_dir():
         raise UserError(f"task.data_dir={data_dir}: there is no such directory")
+
+
+def _check_budget(budget: Mapping[str, Any]) -> None:
+    limits = ("prompts", "samples", "generated_tokens", "seconds")
+    if all(budget[limit] is None for limit in limits) and not budget["training"]["stop_when_converged"]:
+        raise UserError(
+            "budget.prompts=null: nothing would end training; give a limit, or say "
+            "budget.training.stop_when_converged=true"
+        )
+    ladder = budget["ladder"]
+    rises = all(low < high for low, high in zip([0.0, *ladder], ladder, strict=False))
+    if not ladder or not rises or ladder[-1] != 1:
+        raise UserError(f"budget.ladder={ladder}: give shares of the budget that rise to 1, such as [0.25,0.5,1.0]")
 
 
 def _check_weights(node: Any, where: str) -> None:

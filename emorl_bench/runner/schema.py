@@ -63,6 +63,7 @@ class TrainingConfig:
     validate_every: int = MISSING
     window: int = MISSING
     variation: float = MISSING
+    stop_when_converged: bool = MISSING
     checkpoint_every: int = MISSING
 
 
@@ -72,6 +73,8 @@ class BudgetConfig:
     samples: int | None = None
     generated_tokens: int | None = None
     seconds: float | None = None
+    expert_prompts: int | None = None  # of each expert; null: an even share
+    ladder: list[float] = MISSING  # shares of the budget at which a run is graded, the last one 1
     select_prompts: int | None = None
     report_prompts: int | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)

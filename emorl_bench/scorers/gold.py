@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.assets.world.grades import OBJECTIVES, golds
+from emorl_bench.assets.world.grades import OBJECTIVES, golds, world_key
 from emorl_bench.core.types import Example
 from emorl_bench.scorers.rule import Rule
 
@@ -33,6 +33,10 @@ class Gold(Rule):
         grades_BK = torch.tensor(golds([example.prompt for example in examples], responses), dtype=torch.float32)
         grades_BK = grades_BK.reshape(-1, len(OBJECTIVES))
         return grades_BK.mean(1) if self.objective is None else grades_BK[:, OBJECTIVES.index(self.objective)]
+
+    def fingerprint(self) -> str:
+        """Of the code that judges: a changed rule is another truth."""
+        return f"gold-{world_key()}"
 
 
 def gold_scorers() -> dict[str, Gold]:

@@ -1,5 +1,9 @@
 """The K scorers of a task as one: asked once for each distinct (prompt, response), metered, and checked.
 
+Searches and grades remember what was asked before. A training asks anew for every rollout: the last bit of a net's
+score depends on the texts beside it in a batch, so with a memory a training that was taken up, by whoever, would have
+other scores than one that never stopped.
+
 The new texts are divided among the ranks of a run, and every rank gets all scores. A scorer that returns nonsense stops
 the run, on every rank, with its name and the text that caused it. One that says ``None`` does not apply to the row: the
 score is a NaN, which `core.applicable` keeps out of every mean; a NaN that a scorer returns itself stays an error.
@@ -31,40 +35,61 @@ class ScorerPanel:
     ledger: Ledger
     ranks: Ranks = ALONE
     bfloat16: bool = False  # matrix products of the scorers; see `precision`
-    _known: dict[Text, tuple[float, ...]] = field(default_factory=dict, init=False)  # -> K scores
+    _known: dict[str, dict[Text, float]] = field(default_factory=dict, init=False)  # scorer -> text -> score
 
     @property
     def objectives(self) -> tuple[str, ...]:
         return tuple(scorer.name for scorer in self.scorers)
 
-    @torch.no_grad()
     def score(self, rollout: Rollout) -> Tensor:
         """(B, K) float32 on the CPU, NaN where an objective does not apply.
 
         Raises:
             UserError: a scorer returned a wrong shape, a NaN or a value out of its bounds.
         """
-        keys = [(e.prompt, e.answer, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
-        new = [key for key in dict.fromkeys(keys) if key not in self._known]
-        self.ledger.current.scores_wanted += len(self.scorers) * len(keys)
-        if new:
-            mine = [new[i] for i in self.ranks.share(len(new))]
-            scores_BK = self.ranks.gather(self.ranks.together(lambda: self._ask_all(mine)))
-            self._known |= {key: tuple(row) for key, row in zip(new, scores_BK.tolist(), strict=True)}
-            cost = self.ledger.current
-            cost.scorer_calls += len(self.scorers)
-            cost.scored_texts += len(self.scorers) * len(new)
-        return torch.tensor([self._known[key] for key in keys], dtype=torch.float32)
+        self.ledger.current.scores_wanted += len(self.scorers) * len(rollout.examples)
+        return self._scores(rollout, self.scorers)
 
-    def _ask_all(self, texts: Sequence[Text]) -> Tensor:
-        """(B, K) scores of some texts; asked from short to long, so that batches have little padding."""
+    def score_only(self, objective: str, rollout: Rollout) -> Tensor:
+        """(B,) of one objective; the others are neither asked nor charged."""
+        return self._scores(rollout, [scorer for scorer in self.scorers if scorer.name == objective])[:, 0]
+
+    @torch.no_grad()
+    def _scores(self, rollout: Rollout, scorers: Sequence[Scorer]) -> Tensor:
+        keys = [(e.prompt, e.answer, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
+        if self.ledger.training:
+            known: list[dict[Text, float]] = [{} for _ in scorers]
+        else:
+            known = [self._known.setdefault(scorer.name, {}) for scorer in scorers]
+        unknown = [[key for key in dict.fromkeys(keys) if key not in scores] for scores in known]
+        if any(unknown):
+            asked = [triple for triple in zip(scorers, unknown, known, strict=True) if triple[1]]
+            for (_, texts, scores), said in zip(asked, self._said([triple[:2] for triple in asked]), strict=True):
+                scores |= zip(texts, said, strict=True)
+        return torch.tensor([[scores[key] for scores in known] for key in keys], dtype=torch.float32)
+
+    def forget(self) -> None:
+        """Ask again for every text."""
+        self._known.clear()
+
+    def _said(self, questions: Sequence[tuple[Scorer, Sequence[Text]]]) -> list[list[float]]:
+        """What scorers say of some texts each, charged."""
+        mine = [(scorer, [texts[i] for i in self.ranks.share(len(texts))]) for scorer, texts in questions]
+        answers = self.ranks.together(lambda: [self._ask_sorted(scorer, texts) for scorer, texts in mine])
+        cost = self.ledger.current
+        cost.scorer_calls += len(questions)
+        cost.scored_texts += sum(len(texts) for _, texts in questions)
+        return [self.ranks.gather(mine_B).tolist() for mine_B in answers]
+
+    def _ask_sorted(self, scorer: Scorer, texts: Sequence[Text]) -> Tensor:
+        """(B,) scores of some texts; asked from short to long, so that batches have little padding."""
         if not texts:
-            return torch.empty(0, len(self.scorers))
+            return torch.empty(0)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][2]))
         examples = [Example("", texts[i][0], answer=texts[i][1]) for i in order]
         responses = [texts[i][2] for i in order]
-        sorted_BK = torch.stack([self._ask(scorer, examples, responses) for scorer in self.scorers], dim=1)
-        return torch.empty_like(sorted_BK).index_copy_(0, torch.tensor(order), sorted_BK)
+        sorted_B = self._ask(scorer, examples, responses)
+        return torch.empty_like(sorted_B).index_copy_(0, torch.tensor(order), sorted_B)
 
     def _ask(self, scorer: Scorer, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         with self.ledger.metered(f"score/{scorer.name}") as call:

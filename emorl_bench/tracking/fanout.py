@@ -43,6 +43,9 @@ class Fanout:
         row = self._shown = max(self._shown + 1, self.record.rows)
         self._guard(lambda: self._view.log(metrics, step=step, row=row) if self._view else None)
 
+    def again(self) -> None:
+        self.record.again()
+
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self.record.table(name, rows)
         self._guard(lambda: self._view.table(name, rows) if self._view else None)

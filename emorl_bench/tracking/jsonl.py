@@ -45,6 +45,10 @@ class Jsonl:
             file.write(json.dumps(row) + "\n")
         self._on_log()
 
+    def again(self) -> None:
+        """A new session begins in this process: what learners say from now on replaces what they said before."""
+        self._earlier = {source for row in self._rows for source in sources(row)}
+
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if name in TEXT_TABLES:
             lines = (json.dumps(dict(row), ensure_ascii=False) for row in rows)

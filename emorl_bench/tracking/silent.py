@@ -12,6 +12,9 @@ class Silent:
     def log(self, metrics: Metrics, *, step: int) -> None:
         """Not kept."""
 
+    def again(self) -> None:
+        """There is nothing to replace."""
+
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Not kept."""
 

@@ -12,7 +12,10 @@ that is best for none of them (docs/arena.md).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 
 from emorl_bench.assets.world.judge import Reading, read
 
@@ -57,3 +60,10 @@ def reflection_of(details: int, kinds: set[str]) -> float:
 def brevity(words: int) -> float:
     over = min(1.0, max(0.0, (words - FREE_WORDS) / (MOST_WORDS - FREE_WORDS)))
     return 1 - over**2
+
+
+@lru_cache(maxsize=1)
+def world_key() -> str:
+    """A hash of the world's code: its grammar, its judge and these grades."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:16]

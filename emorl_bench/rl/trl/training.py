@@ -148,6 +148,7 @@ class TrlLearner:
 
         trainer = self.trainer
         self.scorers.examples = prompts(self.bench, step)
+        self.bench.ledger.ask(len(self.scorers.examples))
         self.logs.rows.clear()
         set_peft_model_state_dict(trainer.model, self.policy.adapter())
         trainer.train_dataset = dataset([example.context for example in self.scorers.examples])
