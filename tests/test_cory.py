@@ -284,6 +284,6 @@ def test_the_kl_coefficient_is_no_setting_of_a_method() -> None:
     def found(*overrides: str) -> set[str]:
         return {settings_hash(plain(composed("method=cory", override))) for override in overrides}
 
-    same = found("seed=7", "update.kl_coefficient=0.3")
+    same = found("seed=7", "update.kl_coefficient=0.3", "kl_coefficient=0.3")
     assert len(same) == 1
     assert len(same | found("method.swap_every=3", "update.epochs=3")) == 3

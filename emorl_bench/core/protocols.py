@@ -245,6 +245,7 @@ class Bench:
     dir: Path  # this run's checkpoints
     experts_dir: Path  # content-addressed experts, shared between runs
     fingerprint: str  # hash of everything outside the method that an expert depends on
+    preferences_WK: Tensor | None = None  # what it is graded at, float64; None where nobody has said
     joint_experts: bool = True  # experts learn side by side; off only to compare, the numbers are the same
     frozen: bool = False  # true when only what was trained already may be used (`emorl-generate`)
     ranks: Ranks = ALONE  # the processes that share this run; methods need not know

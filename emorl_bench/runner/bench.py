@@ -18,6 +18,7 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench, Method, Priced, Scorer, Task, Tracker, UpdateRule
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
+from emorl_bench.core.solutions import Choosing
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.bank import AdapterBank
@@ -57,14 +58,13 @@ def settings_hash(config: Config) -> str:
     """What must be equal for two runs to be seeds of one method: its own settings and its update rule's, but for seeds
     (a search may follow that of the run) and the KL coefficient, along which a method has a frontier.
     """
-    update = {k: v for k, v in config["update"].items() if k != "kl_coefficient"}
-    return _hash(_without_seeds(config["method"]), update)
+    return _hash(*(_without_axes(config[part]) for part in ("method", "update")))
 
 
-def _without_seeds(settings: Any) -> Any:
+def _without_axes(settings: Any) -> Any:
     if not isinstance(settings, Mapping):
         return settings
-    return {k: _without_seeds(v) for k, v in settings.items() if k != "seed"}
+    return {k: _without_axes(v) for k, v in settings.items() if k not in ("seed", "kl_coefficient")}
 
 
 def expert_fingerprint(config: Config) -> str:
@@ -115,6 +115,7 @@ class Workbench:
         training = Training(**config["budget"]["training"])
         update: UpdateRule = instantiate(dict(config["update"]), _convert_="object")
         method: Method = instantiate(dict(config["method"]), _convert_="object")
+        preferences_WK = torch.from_numpy(simplex_grid(len(panel.objectives), config["preferences"]["divisions"]))
         bench = Bench(
             train=splits.train,
             select=splits.select,
@@ -132,6 +133,7 @@ class Workbench:
             dir=dir,
             experts_dir=Path(config["runs_dir"]).expanduser().resolve() / ".experts",
             fingerprint=expert_fingerprint(config),
+            preferences_WK=preferences_WK,
             joint_experts=config["hardware"]["joint_experts"],
             frozen=frozen,
             ranks=ranks,
@@ -140,13 +142,12 @@ class Workbench:
         if panel.bfloat16:
             probe = reference.generate(splits.train[:PROBE_PROMPTS], bench.sampling, stream(bench.seed, "probe"))
             check_bfloat16(replace(panel, bfloat16=False), panel, probe)
-        preferences_WK = simplex_grid(len(panel.objectives), config["preferences"]["divisions"])
         grader = Grader(
             report=splits.report,
             panel=panel,
             held_out=held_out,
             reference=reference,
-            preferences_WK=torch.from_numpy(preferences_WK),
+            preferences_WK=preferences_WK,
             sampling=Sampling(**config["sampling"]),
             decoding=tuple(config["decoding"]),
             seed=config["seed"],
@@ -205,6 +206,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Tracker) -> dict[s
         "names": {k: config["names"][k] for k in ("task", "model", "method")},
         "seed": config["seed"],
         "objectives": list(workbench.bench.objectives),
+        "chooses_with_scorers": isinstance(solution, Choosing) and solution.chooses_with_scorers,
         **grades.summary,
         "prompts": workbench.prompts,
         "truncated_prompts": workbench.truncated,
