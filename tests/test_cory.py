@@ -164,7 +164,7 @@ def test_observations_that_are_cut_are_counted(bench: Callable[..., Bench], tmp_
 def test_a_template_is_filled_in_one_pass() -> None:
     assert filled("{prompt} {x} {response}", "a {response}", "{prompt}") == "a {response} {x} {prompt}"
     for wrong in ("agian", "{prompt}", "{response}", "{prompt} {respons}", ""):
-        with pytest.raises(UserError, match=r"method\.template=.*give again, reference, a text with"):
+        with pytest.raises(UserError, match=r"method\.template=.*give again, sentence, reference, a text with"):
             checked(wrong)
 
 
