@@ -54,7 +54,8 @@ def test_a_method_brings_its_update_rule_and_the_command_line_outranks_it() -> N
 
 @pytest.mark.parametrize("rule", [path.stem for path in (conf_dir() / "update").glob("*.yaml")])
 def test_every_rule_has_the_one_kl_coefficient_and_the_command_line_outranks_it(rule: str) -> None:
-    if rule == "likelihood":  # it samples nothing to be told a reward for
+    if rule in ("likelihood", "ppo_released"):  # no reward to take anything off; another unit of it
+        assert "kl_coefficient" not in composed(f"update={rule}")["update"] or rule == "ppo_released"
         return
     assert composed(f"update={rule}")["update"].kl_coefficient == composed().kl_coefficient > 0
     assert composed(f"update={rule}", "kl_coefficient=0.3")["update"].kl_coefficient == 0.3
@@ -63,7 +64,7 @@ def test_every_rule_has_the_one_kl_coefficient_and_the_command_line_outranks_it(
 
 def test_a_rule_inside_a_method_has_it_too() -> None:
     for method in ("pareto_set", "weight_ensembling_moe"):
-        assert composed(f"method={method}", "kl_coefficient=0.3")["method"].update.kl_coefficient == 0.3
+        assert composed(f"method={method}", "kl_coefficient=0.3")["method"]["update"].kl_coefficient == 0.3
 
 
 def test_the_way_a_coefficient_is_said_makes_no_other_run() -> None:
@@ -96,7 +97,8 @@ def test_the_sweep_of_all_methods_has_all() -> None:
 
     sweep = OmegaConf.load(SWEEPS / "all_methods.yaml").hydra.sweeper.params
     known = {path.stem for path in (conf_dir() / "method").glob("*.yaml")}
-    elsewhere = {"cory_reference", "cory_no_transfer", "cory_no_swap", "cory_individual", "snapshots"}
+    elsewhere = {"cory_reference", "cory_no_transfer", "cory_no_swap", "cory_individual"}
+    elsewhere |= {"cory_released", "ppo_released", "snapshots"}
     assert sorted(sweep.method.split(",")) == sorted(known - elsewhere)  # variants, and an instrument of one study
     assert sweep.seed == "0,1,2"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +11,22 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_bank, shaken, word_prompts
+from test_conf import composed
 from test_jacobian import TabularPolicy
 from torch import Tensor
 
+from baselines.cory import Cory
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.protocols import Bench
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.policies.bank import AdapterPolicy
 from emorl_bench.rl.kl import vocabulary_kl
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.reward_scale import RunningMoments
+from emorl_bench.runner.compose import plain
+from emorl_bench.runner.targets import check_targets
 
 SAMPLED = Sampling(4, temperature=1.0, samples_per_prompt=4)
 RULE = Ppo(learning_rate=1e-2, epochs=1)
@@ -160,3 +166,24 @@ def test_a_minibatch_whose_ratio_has_run_away_teaches_nothing() -> None:
 def test_a_limit_below_the_ratio_of_an_unmoved_policy_is_refused() -> None:
     with pytest.raises(UserError, match=r"update\.ratio_limit=1\.0: give more than 1"):
         replace(RULE, ratio_limit=1.0).learner(TabularPolicy(torch.zeros(1, 2)), Ledger())
+
+
+# the release's form -----------------------------------------------------------------------------------
+def test_the_released_form_is_the_plain_one_with_the_release_s_keys() -> None:
+    sets = {"epochs": 4, "kl": "full", "kl_coefficient": 0.4, "kl_target": 6.0, "reward_scale": "normalised"}
+    for released, own in (("cory_released", "cory"), ("ppo_released", "weighted_ppo")):
+        theirs, ours = (plain(composed(f"method={name}")) for name in (released, own))
+        check_targets(theirs)
+        assert theirs["update"] == ours["update"] | sets
+        assert theirs["method"] == ours["method"] | ({"template": "sentence"} if "cory" in released else {})
+
+
+def test_agents_learn_in_the_released_form(bench: Callable[..., Bench]) -> None:
+    rule = Ppo(2e-2, value_learning_rate=2e-2, epochs=4, kl="full", kl_coefficient=0.05, reward_scale="normalised")
+    made = bench("gpt2", steps=16, update=replace(rule, kl_target=6.0))
+    before = made.score(made.new_policy("base").generate(word_prompts(24), SAMPLED, stream(9))).mean(0)[0]
+    solution = Cory([0.9, 0.1], template="sentence").fit(made)
+    after = made.score(solution.policy_for(torch.ones(2)).generate(word_prompts(24), SAMPLED, stream(9))).mean(0)[0]
+    assert after > before + 0.1
+    rows = [row for row in made.tracker.rows if "train/cory/first/kl_coefficient" in row]  # type: ignore[attr-defined]
+    assert len({row["train/cory/first/kl_coefficient"] for row in rows}) > 1  # it adapts

@@ -9,8 +9,8 @@ vocabulary (``kl``), running scales of the reward (``reward_scale``), the adapti
 minibatches that are skipped where the ratio has run away (``ratio_limit``). There a skipped minibatch has the loss 0,
 and Adam moves on by its momentum; here nothing moves. Whitening divides by the number of tokens, there by one less.
 
-The exact KL of a token is the same whichever token was drawn. As a reward it therefore tells only where an answer should
-not go, never which token to draw there, and is no unbiased gradient of the KL; that of the sampled token is.
+The exact KL of a token is the same whichever token was drawn. As a reward it therefore tells only where an answer
+should not go, never which token to draw there, and is no unbiased gradient of the KL; that of the sampled token is.
 """
 
 from __future__ import annotations
