@@ -6,7 +6,7 @@ methods have the same draws of a key they share. Nothing is chosen by the report
 
     python -m benchmarks.tune                                    # all methods, both tasks; hours
     python -m benchmarks.tune --methods grpo,cory --trials 4 --jobs 2
-    python -m benchmarks.tune --methods grpo --trials 2 --seeds 100 --cells reflections/tiny_t5 budget=smoke
+    python -m benchmarks.tune --methods grpo --trials 2 --seeds 100 budget=smoke budget.prompts=96   # does it run?
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def test_tuned_methods_name_the_table() -> None:
 @pytest.mark.slow
 def test_the_program_in_micro_size(tmp_path: Path) -> None:
     arguments = ["--methods", "grpo", "--trials", "2", "--seeds", "100", "--cells", "reflections/tiny_t5"]
-    arguments += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "budget=smoke"]
+    arguments += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "budget=smoke", "budget.prompts=96"]
     assert tune.main(arguments) == 0
     rows = list(csv.DictReader((tmp_path / "out" / "trials.csv").open()))
     assert [row["trial"] for row in rows] == ["0", "1"]
