@@ -3,7 +3,8 @@
 The rival that needs no training at all (``policy=base``), or only that of one weighted policy (``policy=weighted``). It
 answers every preference, by choosing, at n times the decoding and K scorer calls for each candidate, all metered where
 they happen; candidates are drawn once for all preferences. It is graded by the scorers it chooses with: only the
-held-out ones can tell how much of the gain is real.
+held-out ones, and gold where a task has it, can tell how much of the gain is real. It says so of itself
+(``chooses_with_scorers``), and the record of a run does.
 
 KL: choosing costs ``ln n - (n - 1) / n`` nats against what was drawn from, exactly where no two candidates tie and at
 most that much otherwise (2401.01879). An answer's log-probabilities hold this constant, so that the KL to the base that
@@ -54,7 +55,10 @@ class BestOfN:
 
 @dataclass(frozen=True)
 class ChosenFront:
+    """A `Solution`, and one that says that the scorers choose its answers (`core.solutions.Choosing`)."""
+
     candidates: Candidates
+    chooses_with_scorers: bool = True
 
     def policy_for(self, preference_K: Tensor) -> Generator:
         return Chosen(self.candidates, preference_K)

@@ -2,9 +2,23 @@
 
 Two adapters of one base model. Each is updated on its own rollout with the sum of both rewards; the KL penalty of the
 observer is conditioned on its own, longer input. The paper's three ablations are settings: ``template=None`` (no
-knowledge transfer), ``swap_every=None`` (no role swap), ``share_reward=False`` (individual rewards). Against the
-release: roles are swapped, not weights, so no optimiser state is lost; the agents are validated and deployed alone,
-reading the plain prompt.
+knowledge transfer), ``swap_every=None`` (no role swap), ``share_reward=False`` (individual rewards).
+
+Against the release (its IMDB script), with the key that brings its form back, where there is one;
+`experiment=cory_forms` runs both:
+
+- KL of the sampled token; there exact, over the vocabulary: ``update.kl=full``.
+- Rewards as they are, so that a sum of two rewards makes the KL weigh half; there by running mean and deviation, under
+  which the factor 2 is none: ``update.reward_scale=normalised``.
+- A fixed KL coefficient; there 0.4, adaptive to 6 nats: ``update.kl_coefficient=0.4 update.kl_target=6``.
+- 2 epochs; there 4: ``update.epochs=4``.
+- The observer reads query, text and query; there a sentence about them: ``template=sentence``.
+- Adapters of one base; there all weights of two models, at 1.41e-5.
+- Roles are swapped; there weights, into new trainers: Adam, adaptive coefficient and running moments begin anew.
+- Samples at the temperature of all methods, and 4 of a prompt; there one, with a repetition penalty of 1.1 (which makes
+  the sampled distribution another than the trained one) and a length drawn for each batch.
+- The agents are validated and deployed alone, reading the plain prompt, each at its best validation.
+- A skipped minibatch moves nothing (`rl.ppo`), and answers without a score have no reward.
 """
 
 from __future__ import annotations
@@ -29,8 +43,9 @@ from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 AGENTS = ("first", "second")  # `first` starts as the pioneer
-TEMPLATES = {  # what the observer reads; the words of the second are ours
+TEMPLATES = {  # what the observer reads; the words of the last are ours
     "again": "{prompt} {response} {prompt}",  # IMDB: the query, the pioneer's text, the query again
+    "sentence": 'I can make this sentence "{prompt} {response}" more positive: {prompt}',  # IMDB, as released
     "reference": "{prompt}\nSomebody's answer, for reference, right or wrong: {response}",  # GSM8K
 }
 PLACE = re.compile(r"\{(prompt|response)\}")

@@ -19,7 +19,7 @@ from emorl_bench.rl.trl.settings import TRAINERS, TrainerName
 from emorl_bench.rl.trl.training import train_with_trl
 from emorl_bench.rl.weighting import fixed_weights
 
-INSTALL = 'pip install -c constraints.txt -e ".[trl]"'
+INSTALL = "pip install -c constraints.txt -e ."
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrlPolicy:
         if self.trainer not in TRAINERS:
             raise UserError(f"method.trainer={self.trainer}: unknown{did_you_mean(self.trainer, TRAINERS)}")
         if find_spec("trl") is None or find_spec("datasets") is None:
-            raise UserError(f"method.trainer={self.trainer} needs the extra: {INSTALL}")
+            raise UserError(f"method.trainer={self.trainer} needs the packages trl and datasets: {INSTALL}")
 
     def fit(self, bench: Bench) -> Solution:
         weighting = fixed_weights(self.weights, bench.objectives, bench.reward)

@@ -1,8 +1,9 @@
 """One policy trained on one weighted sum of the scores: what every ensemble must beat.
 
 `method=weighted_ppo` trains it with PPO, `method=weighted_scst` with the experts' own update rule; `dynaopt`,
-`c_dynaopt`, `dorb`, `round_robin`, `saw` and `hv_guided` move the weights as they train (`rl.weightings`). It may spend
-the whole budget that EMORL divides among its experts. It answers every preference with the same policy.
+`c_dynaopt`, `dorb`, `round_robin`, `random_weights`, `saw` and `hv_guided` move the weights as they train
+(`rl.weightings`). It may spend the whole budget that EMORL divides among its experts. It answers every preference with
+the same policy. Weights that move at validations have more of them (``validate_every``), and pay for them.
 
 `method=ppo_matched` is the rival of CORY (2410.06101) at equal samples in each iteration: CORY's two agents answer a
 batch of prompts each, so it answers two batches and learns from them at once. Prompts are doubled and not the samples
@@ -24,7 +25,7 @@ from emorl_bench.rl.weighting import WeightingRule, fixed_weights
 @dataclass(frozen=True)
 class WeightedPolicy:
     """``weights``: one for each objective, summing to 1; ``None`` is uniform. ``weighting``: how they move, if at all.
-    ``batches``: of prompts in each update.
+    ``batches``: of prompts in each update. ``validate_every``: steps between validations, None those of the budget.
 
     Checkpoints are chosen, and convergence is judged, by ``weights`` as they are given.
     """
@@ -32,11 +33,18 @@ class WeightedPolicy:
     weights: Sequence[float] | None = None
     weighting: WeightingRule | None = None
     batches: int = 1
+    validate_every: int | None = None
 
     def fit(self, bench: Bench) -> Solution:
         if self.batches < 1:
             raise UserError(f"method.batches={self.batches}: give 1 or more batches of prompts for each update")
-        training = replace(bench.training, batch_prompts=self.batches * bench.training.batch_prompts)
+        if self.validate_every is not None and self.validate_every < 1:
+            raise UserError(f"method.validate_every={self.validate_every}: give 1 or more steps, or null")
+        training = replace(
+            bench.training,
+            batch_prompts=self.batches * bench.training.batch_prompts,
+            validate_every=self.validate_every or bench.training.validate_every,
+        )
         bench = replace(bench, training=training)
         preference = fixed_weights(self.weights, bench.objectives, bench.reward)
         weighting = preference if self.weighting is None else self.weighting.start(bench, preference)

@@ -13,6 +13,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.runner import schema
 from emorl_bench.runner.checks import check
 from emorl_bench.runner.compose import conf_dir, plain
+from emorl_bench.runner.schema import what_decides
 from emorl_bench.runner.targets import check_targets
 
 GROUPS = ("task", "model", "update", "method", "budget", "tracker", "hardware", "experiment")
@@ -51,6 +52,27 @@ def test_a_method_brings_its_update_rule_and_the_command_line_outranks_it() -> N
     assert composed("method=weighted_ppo", "update=scst")["update"]["_target_"].endswith("Scst")
 
 
+@pytest.mark.parametrize("rule", [path.stem for path in (conf_dir() / "update").glob("*.yaml")])
+def test_every_rule_has_the_one_kl_coefficient_and_the_command_line_outranks_it(rule: str) -> None:
+    if rule in ("likelihood", "ppo_released"):  # no reward to take anything off; another unit of it
+        assert "kl_coefficient" not in composed(f"update={rule}")["update"] or rule == "ppo_released"
+        return
+    assert composed(f"update={rule}")["update"].kl_coefficient == composed().kl_coefficient > 0
+    assert composed(f"update={rule}", "kl_coefficient=0.3")["update"].kl_coefficient == 0.3
+    assert composed(f"update={rule}", "kl_coefficient=0.3", "update.kl_coefficient=0.1")["update"].kl_coefficient == 0.1
+
+
+def test_a_rule_inside_a_method_has_it_too() -> None:
+    for method in ("pareto_set", "weight_ensembling_moe"):
+        assert composed(f"method={method}", "kl_coefficient=0.3")["method"]["update"].kl_coefficient == 0.3
+
+
+def test_the_way_a_coefficient_is_said_makes_no_other_run() -> None:
+    """What a run depends on is the coefficient of its rule, by whichever key."""
+    root, own = (plain(composed(key)) for key in ("kl_coefficient=0.3", "update.kl_coefficient=0.3"))
+    assert what_decides(root) == what_decides(own) != what_decides(plain(composed()))
+
+
 def test_an_experiment_outranks_the_root() -> None:
     config = composed("experiment=paper_faithful_emorl")
     assert (config.reward, config["update"].learning_rate, config.budget.training.samples_per_prompt) == (
@@ -75,7 +97,8 @@ def test_the_sweep_of_all_methods_has_all() -> None:
 
     sweep = OmegaConf.load(SWEEPS / "all_methods.yaml").hydra.sweeper.params
     known = {path.stem for path in (conf_dir() / "method").glob("*.yaml")}
-    elsewhere = {"cory_reference", "cory_no_transfer", "cory_no_swap", "cory_individual", "snapshots"}
+    elsewhere = {"cory_reference", "cory_no_transfer", "cory_no_swap", "cory_individual"}
+    elsewhere |= {"cory_released", "ppo_released", "snapshots"}
     assert sorted(sweep.method.split(",")) == sorted(known - elsewhere)  # variants, and an instrument of one study
     assert sweep.seed == "0,1,2"
 

@@ -164,7 +164,7 @@ def test_observations_that_are_cut_are_counted(bench: Callable[..., Bench], tmp_
 def test_a_template_is_filled_in_one_pass() -> None:
     assert filled("{prompt} {x} {response}", "a {response}", "{prompt}") == "a {response} {x} {prompt}"
     for wrong in ("agian", "{prompt}", "{response}", "{prompt} {respons}", ""):
-        with pytest.raises(UserError, match=r"method\.template=.*give again, reference, a text with"):
+        with pytest.raises(UserError, match=r"method\.template=.*give again, sentence, reference, a text with"):
             checked(wrong)
 
 
@@ -284,6 +284,6 @@ def test_the_kl_coefficient_is_no_setting_of_a_method() -> None:
     def found(*overrides: str) -> set[str]:
         return {settings_hash(plain(composed("method=cory", override))) for override in overrides}
 
-    same = found("seed=7", "update.kl_coefficient=0.3")
+    same = found("seed=7", "update.kl_coefficient=0.3", "kl_coefficient=0.3")
     assert len(same) == 1
     assert len(same | found("method.swap_every=3", "update.epochs=3")) == 3

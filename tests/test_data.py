@@ -191,7 +191,7 @@ def test_a_missing_corpus_says_where_to_get_it(
 
 def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory stands for the hub: `datasets` reads both alike."""
-    datasets = pytest.importorskip("datasets", reason="needs the extra hub")
+    datasets = pytest.importorskip("datasets", reason="needs the package datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "set").mkdir()
     write(tmp_path / "set", "train.jsonl", '{"text": "good<br />film", "label": 1}\n{"text": "bad", "label": 0}\n')

@@ -27,14 +27,16 @@ from emorl_bench.rl.weightings.c_dynaopt import CDynaOpt
 from emorl_bench.rl.weightings.dorb import Dorb
 from emorl_bench.rl.weightings.dynaopt import DynaOpt
 from emorl_bench.rl.weightings.hv_guided import HvGuided
-from emorl_bench.rl.weightings.moving import Gains
+from emorl_bench.rl.weightings.moving import Gains, Payment
+from emorl_bench.rl.weightings.random_weights import RandomWeights
 from emorl_bench.rl.weightings.round_robin import RoundRobin
 from emorl_bench.rl.weightings.saw import Saw, variation
 from emorl_bench.runner.compose import conf_dir
 
-NAMES = ("dynaopt", "c_dynaopt", "dorb", "round_robin", "saw", "hv_guided")
+NAMES = ("dynaopt", "c_dynaopt", "dorb", "round_robin", "random_weights", "saw", "hv_guided")
 NAN = math.nan
 UNIFORM = FixedWeights((0.5, 0.5))
+THREE = FixedWeights((1 / 3,) * 3)
 NOTHING = np.zeros(0)
 
 
@@ -57,22 +59,101 @@ def scores(*values: float) -> torch.Tensor:
 
 # what a validation is worth ---------------------------------------------------------------------
 def test_gains_are_against_the_mean_of_the_last_whole_validations() -> None:
-    gains = Gains(validations=2)
+    gains = Gains(look_back=2)
     assert gains(scores(0.1, 0.9)) is None
     assert gains(scores(0.3, 0.7)).tolist() == pytest.approx([0.2, -0.2])
     assert gains(scores(0.5, NAN)).tolist() == pytest.approx([0.5 - 0.2, NAN], nan_ok=True)
     assert gains(scores(0.5, 0.8)).tolist() == pytest.approx([0.5 - 0.4, 0.8 - 0.7])  # 0.9: too long ago; NaN: none
 
 
-def test_history_is_rounded_to_whole_validations_and_is_one_at_least(bench: Callable[..., Bench]) -> None:
-    made = bench("t5")  # 8 select prompts
-    assert [Gains.over(made, history).validations for history in (1, 8, 20, 200)] == [1, 1, 2, 25]
+def test_a_gain_is_against_one_validation_as_in_the_release() -> None:
+    gains = Gains()
+    found = [gains(scores(value)) for value in (0.1, 0.4, 0.2)]
+    assert found[0] is None
+    assert [float(gain) for gain in found[1:]] == pytest.approx([0.3, -0.2])
+
+
+def test_a_gain_pays_its_place_among_the_gains_so_far() -> None:
+    """Against NumPy: distance from the mean of those before, in mean distances from it, within [-1, 1]."""
+    told = np.array([0.02, 0.05, -0.01, 0.30, 0.03, 0.03])
+    paid = Payment("standardised")
+    found = [paid(gain) for gain in told]
+    expected = [0.0]
+    for i in range(1, len(told)):
+        mean = told[:i].mean()
+        expected.append(float(np.clip((told[i] - mean) / np.abs(told[: i + 1] - mean).mean(), -1, 1)))
+    assert found == pytest.approx(expected)
+    assert [Payment("plain")(gain) for gain in told] == told.tolist()
+    steady = Payment("standardised")
+    assert [steady(0.5) for _ in range(3)] == [0, 0, 0]
+
+
+def simulated(weighting: Any, rounds: int, noise: float, rng: np.random.Generator) -> dict[str, float]:
+    """A world of three objectives of which only the first gains, by as much as it weighs; its metrics in the end."""
+    level = np.full(3, 0.3)
+    for _ in range(rounds):
+        weighting.observe(torch.from_numpy(level + rng.normal(0, noise, 3)))
+        level[0] += 0.09 * weighting.weights_K[0].item()
+    return dict(weighting.metrics())
+
+
+def mean_of(rule: Any, bench: Bench, noise: float = 0.0, rounds: int = 48) -> dict[str, float]:
+    """Over 30 seeds: `simulated` at as many validations as a budget of 96 steps has."""
+    found = [
+        simulated(rule.start(replace(bench, seed=seed), THREE), rounds, noise, np.random.default_rng(seed))
+        for seed in range(30)
+    ]
+    return {key: float(np.mean([row[key] for row in found])) for key in found[0]}
+
+
+def test_dynaopt_moves_its_weights_where_gains_tell_objectives_apart(bench: Callable[..., Bench]) -> None:
+    """The arm of the objective that gains leaves 1/4, and its weight 1/3; by the release's payment nothing moves, and
+    neither does it where a validation is as noisy as a round's gain is large: there the method is undecidable.
+    """
+    three = replace(bench("t5"), objectives=("a", "b", "c"))
+    moved = mean_of(method("dynaopt").weighting, three)
+    assert moved["weighting/probability/a"] > 0.4
+    assert moved["weights/a"] > 0.5 > max(moved["weights/b"], moved["weights/c"])
+    released = mean_of(DynaOpt(gamma=0.07, paid="plain"), three)
+    assert released["weighting/probability/a"] == pytest.approx(0.25, abs=0.005)
+    assert released["weights/a"] == pytest.approx(1 / 3, abs=0.05)
+    noisy = mean_of(method("dynaopt").weighting, three, noise=0.09)
+    assert noisy["weights/a"] == pytest.approx(1 / 3, abs=0.08)
+
+
+def test_c_dynaopt_s_weights_move_where_gains_tell_objectives_apart(bench: Callable[..., Bench]) -> None:
+    three = replace(bench("t5"), objectives=("a", "b", "c"))
+    moved = mean_of(replace(method("c_dynaopt").weighting, bandit="linucb"), three)  # type: ignore[type-var]
+    assert moved["weights/a"] > 0.45 > max(moved["weights/b"], moved["weights/c"])
+
+
+def test_dorb_draws_the_objective_that_gains_more_often(bench: Callable[..., Bench]) -> None:
+    three = replace(bench("t5"), objectives=("a", "b", "c"))
+    moved = mean_of(method("dorb").weighting, three)
+    assert moved["weighting/probability/a"] > 0.5
+    released = mean_of(Dorb(gamma=0.07, paid="plain"), three)
+    assert released["weighting/probability/a"] == pytest.approx(1 / 3, abs=0.03)
+
+
+def test_random_weights_are_drawn_from_the_simplex_and_know_nothing(bench: Callable[..., Bench]) -> None:
+    """Dirichlet(1): mean 1/3 and variance 1/18 of each, whatever the validations say."""
+    three, drawn = replace(bench("t5"), objectives=("a", "b", "c")), []
+    one, other = (RandomWeights().start(three, THREE) for _ in range(2))
+    for round in range(2000):
+        one.observe(scores(round, 0.0, 0.0))
+        other.observe(scores(0.1, 0.2, 0.3))
+        drawn.append(one.weights_K)
+        assert torch.equal(one.weights_K, other.weights_K)
+    drawn_NK = torch.stack(drawn)
+    torch.testing.assert_close(drawn_NK.sum(1), torch.ones(2000, dtype=torch.float64))
+    assert drawn_NK.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.02)
+    assert drawn_NK.var(0).tolist() == pytest.approx([1 / 18] * 3, abs=0.006)
 
 
 # each weighting's rule --------------------------------------------------------------------------
 def test_dynaopt_makes_one_inner_update_a_round_and_none_before_a_whole_validation(bench: Callable[..., Bench]) -> None:
     made = bench("t5")
-    weighting = DynaOpt(gamma=0.2).start(made, UNIFORM)
+    weighting = DynaOpt(gamma=0.2, paid="plain").start(made, UNIFORM)
     outer, inner = Exp3(3, 0.2), Exp3(2, 0.2)  # driven by hand below
     seen, last, arms = [], None, set()
     rng = np.random.default_rng(0)
@@ -80,7 +161,7 @@ def test_dynaopt_makes_one_inner_update_a_round_and_none_before_a_whole_validati
         validation = rng.uniform(size=2)
         weighting.observe(torch.from_numpy(validation))
         if seen:
-            gain = float((validation - np.mean(seen[-25:], axis=0)).mean())
+            gain = float((validation - seen[-1]).mean())
             if last is not None:
                 outer.pay(last, gain)
             last = outer.draw(NOTHING, stream(made.seed, "weighting", round))
@@ -107,7 +188,7 @@ def test_weights_are_those_of_the_reward_and_never_of_the_utility(bench: Callabl
 
 def test_dorb_pays_the_objective_that_was_trained_on(bench: Callable[..., Bench]) -> None:
     """A world where training on the second objective alone lifts both scores."""
-    weighting = Dorb(gamma=0.3, history=8).start(bench("t5"), UNIFORM)
+    weighting = Dorb(gamma=0.3).start(bench("t5"), UNIFORM)
     level = 0.0
     weighting.observe(scores(0.0, 0.0))
     for _ in range(150):
@@ -179,7 +260,7 @@ def test_c_dynaopt_says_which_bandit_it_has(bench: Callable[..., Bench], monkeyp
 
 def test_c_dynaopt_credits_all_objectives_or_as_released_the_first(bench: Callable[..., Bench]) -> None:
     for credit, expected in (("mean", 0.1), ("first", 0.4)):
-        weighting = CDynaOpt(bandit="linucb", credit=credit, history=8).start(bench("t5"), UNIFORM)
+        weighting = CDynaOpt(bandit="linucb", credit=credit, paid="plain").start(bench("t5"), UNIFORM)
         weighting.observe(scores(0.1, 0.6))
         weighting.observe(scores(0.1, 0.6))
         arm, context_F = weighting.drawn, weighting.outer.context_F
@@ -192,7 +273,7 @@ def test_c_dynaopt_credits_all_objectives_or_as_released_the_first(bench: Callab
     ("rule", "says"),
     [
         (DynaOpt(gamma=0), "method.weighting.gamma=0"),
-        (Dorb(history=0), "method.weighting.history=0"),
+        (Dorb(look_back=0), "method.weighting.look_back=0"),
         (CDynaOpt(alpha=-1), "method.weighting.alpha=-1"),
         (HvGuided(least=3), "method.weighting.least=3"),
         (HvGuided(reference=[0.1]), r"method.weighting.reference=\[0.1\]: needs 2 numbers, one each for even, odd"),

@@ -16,7 +16,7 @@ import pytest
 from emorl_bench.runner.compose import conf_dir
 
 ELSEWHERE = {  # what these files test on small random models: the whole matrix would take half an hour
-    "test_dynamic_weighting": ("c_dynaopt", "dorb", "dynaopt", "hv_guided", "round_robin", "saw"),
+    "test_dynamic_weighting": ("c_dynaopt", "dorb", "dynaopt", "hv_guided", "round_robin", "saw", "random_weights"),
     "test_group_relative": ("gdpo", "grpo", "mo_grpo", "rloo"),
     "test_jacobian": ("cagrad", "mgda", "upgrad"),
     "test_agro": ("agro", "agro_replay"),
@@ -25,6 +25,8 @@ ELSEWHERE = {  # what these files test on small random models: the whole matrix 
     "test_best_of_n": ("best_of_n",),
     "test_conditioned": ("pareto_set", "weight_ensembling_moe"),
     "test_cory": ("cory_individual", "cory_no_swap", "cory_no_transfer", "cory_reference", "ppo_matched"),
+    "test_ppo_forms": ("cory_released", "ppo_released"),
+    "test_morlhf": ("morlhf",),
     "test_earlier_layer": ("emorl_earlier",),
     "test_trl_methods": ("trl_gdpo", "trl_grpo", "trl_rloo"),
     "test_ric": ("ric",),

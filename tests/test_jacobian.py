@@ -199,9 +199,12 @@ def test_upgrad_of_two_that_are_at_odds_takes_from_each_what_harms_the_other() -
 
 
 # the weights of the method ------------------------------------------------------------------------
-def test_without_a_circle_cagrad_is_k_scst_on_the_weighted_sum() -> None:
+@pytest.mark.parametrize("kl", [0.0, 0.3])
+def test_without_a_circle_cagrad_is_k_scst_on_the_weighted_sum(kl: float) -> None:
+    """With a KL penalty too: it is in every row, and so once in their mean."""
     weights, moved = FixedWeights((0.5, 0.3, 0.2)), []
-    for rule in (CaGrad(learning_rate=1e-2, c=0.0), Scst(learning_rate=1e-2)):
+    rules = (CaGrad(learning_rate=1e-2, c=0.0, kl_coefficient=kl), Scst(learning_rate=1e-2, kl_coefficient=kl))
+    for rule in rules:
         policy, scores_BK = shaken(make_bank("t5", dtype=torch.float64), 1), scores(12, 3)
         rollout = policy.generate(word_prompts(3), SAMPLED, stream(0))
         learner = rule.learner(policy, UNCOUNTED())

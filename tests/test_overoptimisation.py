@@ -121,6 +121,9 @@ def test_statistics_of_members_by_hand_and_larger_ensembles_hold_the_smaller() -
     by_hand = {"mean": (a + b) / 2, "worst": torch.minimum(a, b), "uncertainty": (a + b) / 2 - 0.5 * ((a - b) / 2) ** 2}
     for name, merged_B in by_hand.items():
         torch.testing.assert_close(replace(PROXY, statistic=name).score(ASKED, SAID).double(), merged_B.sigmoid())
+    for statistic in by_hand:  # what chooses among candidates is what training is told, to the bit
+        proxy = replace(PROXY, statistic=statistic)
+        assert torch.equal(proxy.merged(proxy.rewards(ASKED, SAID), SAID), proxy.score(ASKED, SAID))
     assert PROXY.score(ASKED, ["", " ", "so what?"]).tolist()[:2] == [0.0, 0.0]
     shared = replace(PROXY, shared=True, members=3)
     assert shared.rewards(ASKED, SAID).shape == (3, 3)

@@ -97,6 +97,10 @@ def test_statistics_against_numpy() -> None:
     np.testing.assert_allclose(statistics(rewards_BK, "mean", 9.0), r.mean(1), atol=1e-6)
     np.testing.assert_allclose(statistics(rewards_BK, "worst", 9.0), r.min(1), atol=1e-6)
     np.testing.assert_allclose(statistics(rewards_BK, "uncertainty", 0.3), r.mean(1) - 0.3 * r.var(1), atol=1e-6)
+    for heads in (2, 3, 4):  # one definition of spread, and what the sample variance of another would be to it
+        own_B = statistics(rewards_BK[:, :heads].double(), "uncertainty", 0.3)
+        theirs = r[:, :heads].mean(1) - 0.3 * (heads - 1) / heads * r[:, :heads].var(1, ddof=1)
+        np.testing.assert_allclose(own_B, theirs, atol=1e-12)
     assert (statistics(rewards_BK, "worst", 0.0) <= statistics(rewards_BK, "mean", 0.0)).all()
     agreed_BK = rewards_BK[:, :1].expand(-1, 4)
     for name in ("mean", "worst", "uncertainty"):  # heads of one mind: nothing to be careful about

@@ -36,6 +36,14 @@ class Grouped(Protocol):
     def members(self) -> Mapping[str, Member]: ...
 
 
+@runtime_checkable
+class Choosing(Protocol):
+    """A `Solution` whose answers are chosen by the scorers themselves: these are no judge of it, held-out ones are."""
+
+    @property
+    def chooses_with_scorers(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class OneOf:
     """One of several policies whatever the preference."""

@@ -61,7 +61,7 @@ def _from_hub(source: Source, columns: Sequence[str], optional: Sequence[str]) -
         from datasets import load_dataset
     except ImportError as error:
         raise UserError(
-            f"task.hub={source.hub}: data sets of the hub need the package datasets; pip install 'emorl-bench[hub]', "
+            f"task.hub={source.hub}: data sets of the hub need the package datasets; pip install datasets, "
             "or give files with task.data_dir"
         ) from error
     try:

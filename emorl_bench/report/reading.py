@@ -11,8 +11,6 @@ import numpy as np
 from emorl_bench.indicators.fronts import deployed_utility
 from emorl_bench.report.read import Run
 
-SHORT = {"first_preference": "first", "next_preference": "further", "next_objective": "objective"}
-
 Read = Callable[[Run, str], float | None]
 
 
@@ -40,10 +38,10 @@ def cost(key: str, unit: float = 1.0) -> Read:
 
 
 def change(what: str, key: str, unit: float = 1.0) -> Read:
-    """``what``: first_preference, next_preference or next_objective, or the short names that records have."""
+    """``what``: first_preference, next_preference or next_objective."""
 
     def read(run: Run, _: str) -> float | None:
-        value = number(run.change.get(what) or run.change.get(SHORT[what]) or {}, key)
+        value = number(run.change.get(what, {}), key)
         return None if value is None else value / unit
 
     return read

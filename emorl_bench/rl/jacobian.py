@@ -1,7 +1,8 @@
 """A gradient for each objective, and one direction of them: MGDA, CAGrad and UPGrad, by TorchJD's solvers (an extra).
 
-Row k of the Jacobian over the adapter is the gradient of k-SCST (`rl.scst`, without KL) on objective k alone, over the
-samples that it applies to. From the Gramian of the rows a rule works out a coefficient for each:
+Row k of the Jacobian over the adapter is the gradient of k-SCST (`rl.scst`) on objective k alone, over the samples that
+it applies to. The KL penalty is part of every objective's reward, unscaled: the mean row, like any convex combination
+of rows, then has the KL once. From the Gramian of the rows a rule works out a coefficient for each:
 
 - MGDA (Désidéri 2012; Sener & Koltun 1810.04650, algorithm 2): the shortest vector in the convex hull of the rows.
   Those that it is made of descend alike, the others more; it is 0 where none can gain but by another's loss.
@@ -37,7 +38,9 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Learner, Policy, Separable, Update
 from emorl_bench.core.types import Rollout
 from emorl_bench.rl.advantages import group_advantages
+from emorl_bench.rl.kl import sequence_kl
 from emorl_bench.rl.learner import AdapterLearner, AdapterRule
+from emorl_bench.rl.micro_batches import reference_logprobs
 from emorl_bench.rl.scst import reinforce
 
 INSTALL = 'pip install -c constraints.txt -e ".[torchjd]"'
@@ -45,8 +48,12 @@ INSTALL = 'pip install -c constraints.txt -e ".[torchjd]"'
 
 @dataclass(frozen=True)
 class JacobianRule(AdapterRule, ABC):
-    """What the rules share; each says how rows are weighted, and combined."""
+    """What the rules share; each says how rows are weighted, and combined.
 
+    ``kl_coefficient`` subtracts that much of every objective's reward per nat of ``log pi - log pi_ref``.
+    """
+
+    kl_coefficient: float = 0.0
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
 
@@ -132,6 +139,12 @@ class _JacobianLearner(AdapterLearner[JacobianRule]):
         return torch.where(here_K, shaped_BK * self.rule.scales(shares_K), torch.nan)
 
     def learn(self, rollout: Rollout, rewards_BK: Tensor, teaches_B: Tensor, rng: torch.Generator) -> Update:
+        metrics: dict[str, float] = {}
+        if self.rule.kl_coefficient:
+            reference_BT = yield from reference_logprobs(self.policy, rollout, self.rule.micro_batch)
+            kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
+            rewards_BK = rewards_BK - self.rule.kl_coefficient * kl_B[:, None]
+            metrics["kl"] = kl_B[teaches_B].mean().item()
         objectives = [k for k, applies in enumerate((~rewards_BK.isnan()).any(0).tolist()) if applies]
         rows = []
         for k in objectives:
@@ -144,7 +157,7 @@ class _JacobianLearner(AdapterLearner[JacobianRule]):
             sum(c * part for c, part in zip(coefficients, parts, strict=True)) for parts in zip(*rows, strict=True)
         ]
         self.ledger.current.optimiser_steps += 1
-        metrics = {"grad_norm": self.optimiser.step_along(direction)}
+        metrics["grad_norm"] = self.optimiser.step_along(direction)
         metrics |= {f"direction/{{{k}}}": c for k, c in zip(objectives, coefficients, strict=True)}
         length_K = gramian_KK.diagonal().sqrt()
         for (i, k), (j, m) in itertools.combinations(enumerate(objectives), 2):

@@ -15,6 +15,23 @@ def sequence_kl(logprobs_BT: Tensor, reference_BT: Tensor, mask_BT: Tensor) -> T
 
 
 @torch.no_grad()
+def vocabulary_kl(policy: Policy, hidden_BTH: Tensor, reference_BTH: Tensor, temperature: float) -> Tensor:
+    """(B, T) ``sum_v pi(v) (log pi(v) - log pi_ref(v))``: the exact KL of the next token where each token was drawn.
+
+    Summed over an answer it has the mean of `sequence_kl`, and the noise of the answer alone, not of its tokens. A row
+    at a time, so that the distributions of one row are in memory.
+    """
+    rows = []
+    for hidden_TH, other_TH in zip(hidden_BTH, reference_BTH, strict=True):
+        own_TV, base_TV = (
+            (logits if logits.dtype == torch.float64 else logits.float()).div(temperature).log_softmax(-1)
+            for logits in (policy.logits(hidden_TH), policy.logits(other_TH))
+        )
+        rows.append((own_TV.exp() * (own_TV - base_TV)).sum(-1))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
 def kl_to_reference(rollout: Rollout, reference: Policy, rows: int = 256) -> float:
     """Mean KL of whoever produced ``rollout`` to ``reference`` in nats per sequence; the rollout must be sampled."""
     ranks, total = reference.ranks, 0.0

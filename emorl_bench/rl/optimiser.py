@@ -41,6 +41,10 @@ class Optimiser:
         self.adamw.zero_grad(set_to_none=True)
         return taken
 
+    def drop(self) -> None:
+        """Clear the gradients so far; nothing moves."""
+        self.adamw.zero_grad(set_to_none=True)
+
     def step_along(self, gradients: Iterable[Tensor]) -> float:
         """As `step`, on gradients that are sums already."""
         for parameter, gradient in zip(self.named.values(), gradients, strict=True):

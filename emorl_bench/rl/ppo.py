@@ -3,35 +3,49 @@
 Clipped surrogate and clipped value loss (Schulman 1707.06347), GAE over tokens (1506.02438), a per-token KL penalty to
 the reference in the reward with a fixed or adaptive coefficient (Ziegler 1909.08593). The value head reads the same
 forward pass as the policy.
+
+What TRL's first PPO (up to 0.11, which CORY's release bundles) does beside that is a key each: the exact KL over the
+vocabulary (``kl``), running scales of the reward (``reward_scale``), the adaptive coefficient (``kl_target``) and
+minibatches that are skipped where the ratio has run away (``ratio_limit``). There a skipped minibatch has the loss 0,
+and Adam moves on by its momentum; here nothing moves. Whitening divides by the number of tokens, there by one less.
+
+The exact KL of a token is the same whichever token was drawn. As a reward it therefore tells only where an answer
+should not go, never which token to draw there, and is no unbiased gradient of the KL; that of the sampled token is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Forward, ForwardBackward, Learner, Policy, Update
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.bank import token_logprobs
 from emorl_bench.rl.advantages import gae, token_rewards, whiten
-from emorl_bench.rl.kl import sequence_kl
+from emorl_bench.rl.kl import vocabulary_kl
 from emorl_bench.rl.learner import AdapterLearner, AdapterRule, Steps, in_turn, shuffled
 from emorl_bench.rl.micro_batches import micro_batches, reference_logprobs
 from emorl_bench.rl.optimiser import Optimiser, numbered
+from emorl_bench.rl.reward_scale import RewardScale, RunningMoments
 
 
 @dataclass(frozen=True)
 class Ppo(AdapterRule):
-    """Settings of the rule; the numbers of CORY's and TRL's PPO are the defaults.
+    """Settings of the rule. Clips, value coefficient, gamma, lambda, epochs and ``ratio_limit`` are by default those of
+    TRL's first PPO; its KL coefficient (0.2, adaptive to 6 nats) and learning rate are not.
 
-    ``kl_target`` in nats per sequence makes ``kl_coefficient`` adaptive over ``kl_horizon`` samples; ``None`` keeps it
-    fixed.
+    ``kl``: the penalty of a token is ``log pi - log pi_ref`` of the token ``sampled``, or its mean over the ``full``
+    vocabulary, ``sum_v pi(v) (log pi(v) - log pi_ref(v))``. ``kl_target`` in nats per sequence makes ``kl_coefficient``
+    adaptive over ``kl_horizon`` samples; ``None`` keeps it fixed. ``reward_scale``: rewards are divided by the standard
+    deviation of all so far (``scaled``), after their mean is taken off (``normalised``). ``ratio_limit``: a minibatch
+    whose mean ratio to the old policy is larger teaches nothing; ``None``: all teach.
     """
 
     value_learning_rate: float = 1e-3
@@ -43,10 +57,15 @@ class Ppo(AdapterRule):
     epochs: int = 4
     minibatches: int = 1
     kl_coefficient: float = 0.02
+    kl: Literal["sampled", "full"] = "sampled"
     kl_target: float | None = None
     kl_horizon: int = 10_000
+    reward_scale: RewardScale = "plain"
+    ratio_limit: float | None = 10.0
 
     def learner(self, policy: Policy, ledger: Ledger) -> Learner:
+        if self.ratio_limit is not None and self.ratio_limit <= 1:
+            raise UserError(f"update.ratio_limit={self.ratio_limit}: give more than 1, which an unmoved policy has")
         return _PpoLearner(self, policy, ledger)
 
 
@@ -82,6 +101,7 @@ class _PpoLearner(AdapterLearner[Ppo]):
     def __init__(self, rule: Ppo, policy: Policy, ledger: Ledger) -> None:
         super().__init__(rule, policy, ledger)
         self.kl_coefficient = rule.kl_coefficient
+        self.moments = RunningMoments()
         self.value_head: nn.Linear | None = None  # made when the hidden width is seen
         self.value: Optimiser | None = None
 
@@ -101,7 +121,10 @@ class _PpoLearner(AdapterLearner[Ppo]):
         return linear(hidden_BTH, head.weight.to(hidden_BTH.dtype), head.bias.to(hidden_BTH.dtype)).squeeze(-1)
 
     def learn(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, rng: torch.Generator) -> Update:
-        batch, kl_B = yield from self._freeze(rollout, rewards_B.nan_to_num(0.0))
+        if self.rule.reward_scale != "plain":
+            self.moments.add(rewards_B[teaches_B])
+        told_B = self.moments.scaled(rewards_B, self.rule.reward_scale)
+        batch, kl_B = yield from self._freeze(rollout, told_B.nan_to_num(0.0))
         minibatches = shuffled(teaches_B, self.rule.epochs, self.rule.minibatches, rng)
         metrics = yield from in_turn(self._minibatch(batch, rows) for rows in minibatches)
         kl, samples = kl_B[teaches_B].mean().item(), int(teaches_B.sum())
@@ -110,23 +133,40 @@ class _PpoLearner(AdapterLearner[Ppo]):
         return {**metrics, "kl": kl, "kl_coefficient": self.kl_coefficient}
 
     def _freeze(self, rollout: Rollout, rewards_B: Tensor) -> Generator[Forward, Any, tuple[_Batch, Tensor]]:
-        mask_BT, old_BT = rollout.response_mask_BT, rollout.logprobs_BT
-        reference_BT = yield from reference_logprobs(self.policy, rollout, self.rule.micro_batch)
-        values_BT = torch.zeros_like(old_BT)
+        mask_BT = rollout.response_mask_BT
+        values_BT, kl_BT = torch.zeros_like(rollout.logprobs_BT), torch.zeros_like(rollout.logprobs_BT)
         for picks in micro_batches(rollout, self.rule.micro_batch, ranks=self.policy.ranks):
-            hidden_BTH = yield Forward(rollout.rows(picks))
-            values_BT[picks, : hidden_BTH.shape[1]] = self._values(hidden_BTH).detach().to(values_BT)
-        self.policy.ranks.sum_([values_BT])  # every row is one rank's
-        values_BT = values_BT * mask_BT
-        rewards_BT = token_rewards(rewards_B, self.kl_coefficient * (old_BT - reference_BT), mask_BT)
+            part = rollout.rows(picks)
+            hidden_BTH = yield Forward(part)
+            width = hidden_BTH.shape[1]
+            values_BT[picks, :width] = self._values(hidden_BTH).detach().to(values_BT)
+            if self.rule.kl == "full":
+                reference_BTH = yield Forward(part, reference=True)
+                kl_BT[picks, :width] = vocabulary_kl(self.policy, hidden_BTH, reference_BTH, part.temperature).to(kl_BT)
+        self.policy.ranks.sum_([values_BT, kl_BT])  # every row is one rank's
+        if self.rule.kl == "sampled":
+            reference_BT = yield from reference_logprobs(self.policy, rollout, self.rule.micro_batch)
+            kl_BT = rollout.logprobs_BT - reference_BT
+        values_BT, kl_BT = values_BT * mask_BT, kl_BT * mask_BT
+        rewards_BT = token_rewards(rewards_B, self.kl_coefficient * kl_BT, mask_BT)
         advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, self.rule.gamma, self.rule.lam)
-        batch = _Batch(rollout, values_BT, whiten(advantages_BT, mask_BT), returns_BT)
-        return batch, sequence_kl(old_BT, reference_BT, mask_BT)
+        return _Batch(rollout, values_BT, whiten(advantages_BT, mask_BT), returns_BT), kl_BT.sum(1)
 
     def _minibatch(self, batch: _Batch, rows: list[int]) -> Steps:
         """The loss is a mean over the minibatch's tokens."""
         tokens = batch.rollout.response_mask_BT[rows].sum()
-        return (yield from self.descend(batch.rollout, lambda picks: self._gradient(batch, picks, tokens), rows))
+        totals = yield from self.accumulate(batch.rollout, lambda picks: self._gradient(batch, picks, tokens), rows)
+        if self.rule.ratio_limit is not None and totals["ratio"] > self.rule.ratio_limit:
+            self._forget()
+            return {**totals, "grad_norm": 0.0, "skipped": 1.0}
+        self.ledger.current.optimiser_steps += 1
+        return {**totals, "grad_norm": self.take_step(), "skipped": 0.0}
+
+    def _forget(self) -> None:
+        """Drop the gradients of a minibatch."""
+        assert self.value is not None
+        self.optimiser.drop()
+        self.value.drop()
 
     def take_step(self) -> float:
         assert self.value is not None
@@ -145,9 +185,10 @@ class _PpoLearner(AdapterLearner[Ppo]):
             policy_BT = surrogate_loss(logprobs_BT, part.logprobs_BT, advantages, self.rule.clip)
             value_BT = value_loss(self._values(hidden_BTH), old_values, returns, self.rule.value_clip)
             policy, value = (policy_BT * mask_BT).sum() / tokens, (value_BT * mask_BT).sum() / tokens
-            outside_BT = ((logprobs_BT - part.logprobs_BT).exp() - 1).abs() > self.rule.clip
-            clipped = ((outside_BT & mask_BT).sum() / tokens).item()
+            ratio_BT = (logprobs_BT - part.logprobs_BT).exp()
+            clipped = ((((ratio_BT - 1).abs() > self.rule.clip) & mask_BT).sum() / tokens).item()
             metrics = {"policy_loss": policy.item(), "value_loss": value.item(), "clip_fraction": clipped}
+            metrics["ratio"] = ((ratio_BT * mask_BT).sum() / tokens).item()
             return policy + self.rule.value_coefficient * value, metrics
 
         return ForwardBackward(part, loss, list(self.value_head.parameters()))
@@ -157,10 +198,12 @@ class _PpoLearner(AdapterLearner[Ppo]):
         if self.value_head is not None and self.value is not None:
             state |= self.value.state_tensors()
             state |= {f"value_head.{k}": v for k, v in self.value_head.state_dict().items()}
-        return state | {"kl_coefficient": torch.tensor(self.kl_coefficient, dtype=torch.float64)}
+        state |= {"kl_coefficient": torch.tensor(self.kl_coefficient, dtype=torch.float64)}
+        return state | {"reward_moments": self.moments.state()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.kl_coefficient = float(state["kl_coefficient"])
+        self.moments = RunningMoments.of(state["reward_moments"])
         super().load_state_dict(state)
         head = {k.removeprefix("value_head."): v for k, v in state.items() if k.startswith("value_head.")}
         if head:

@@ -18,6 +18,7 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench, Method, Priced, Scorer, Task, Tracker, UpdateRule
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
+from emorl_bench.core.solutions import Choosing
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.ensemble.evaluations import FILE as SEARCH_FILE
 from emorl_bench.ensemble.evaluations import paid_by_preference
@@ -84,14 +85,13 @@ def settings_hash(config: Config) -> str:
     """What must be equal for two runs to be seeds of one method: its own settings and its update rule's, but for seeds
     (a search may follow that of the run) and the KL coefficient, along which a method has a frontier.
     """
-    update = {k: v for k, v in config["update"].items() if k != "kl_coefficient"}
-    return _hash(_without_seeds(config["method"]), update, config["budget"]["expert_prompts"])
+    return _hash(*(_without_axes(config[part]) for part in ("method", "update")), config["budget"]["expert_prompts"])
 
 
-def _without_seeds(settings: Any) -> Any:
+def _without_axes(settings: Any) -> Any:
     if not isinstance(settings, Mapping):
         return settings
-    return {k: _without_seeds(v) for k, v in settings.items() if k != "seed"}
+    return {k: _without_axes(v) for k, v in settings.items() if k not in ("seed", "kl_coefficient")}
 
 
 def expert_fingerprint(config: Config, task: Task) -> str:
@@ -148,10 +148,10 @@ class Workbench:
         base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
         limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
-        preferences_WK = simplex_grid(len(panel.objectives), config["preferences"]["divisions"])
         training = Training(**config["budget"]["training"])
         update: UpdateRule = instantiate(dict(config["update"]), _convert_="object")
         method: Method = instantiate(dict(config["method"]), _convert_="object")
+        preferences_WK = torch.from_numpy(simplex_grid(len(panel.objectives), config["preferences"]["divisions"]))
         bench = Bench(
             train=splits.train,
             select=splits.select,
@@ -185,7 +185,7 @@ class Workbench:
             panel=panel,
             held_out=held_out,
             reference=reference,
-            preferences_WK=torch.from_numpy(preferences_WK),
+            preferences_WK=preferences_WK,
             sampling=Sampling(**config["sampling"]),
             decoding=tuple(config["decoding"]),
             seed=config["seed"],
@@ -257,6 +257,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
         "names": {k: config["names"][k] for k in ("task", "model", "method")},
         "seed": config["seed"],
         "objectives": list(workbench.bench.objectives),
+        "chooses_with_scorers": isinstance(solution, Choosing) and solution.chooses_with_scorers,
         **grades.summary,
         "prompts": workbench.prompts,
         "truncated_prompts": workbench.truncated,

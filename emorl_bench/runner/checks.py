@@ -44,6 +44,7 @@ RULES: dict[str, Rule] = {
     "budget.training.checkpoint_every": _positive,
     "budget.training.window": (lambda v: v >= 2, "give 2 or more: a spread needs two values"),
     "budget.training.variation": _not_negative,
+    "kl_coefficient": _not_negative,
     "sampling.max_new_tokens": _positive,
     "sampling.temperature": (lambda v: v > 0, "give a number above 0: greedy rollouts cannot be learnt from"),
     "preferences.divisions": _not_negative,

@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 LOGGING_KEYS = (
+    "kl_coefficient",
     "tracker",
     "runs_dir",
     "force",
@@ -30,7 +31,8 @@ LOGGING_KEYS = (
     "model.path",
     "model.fallback",
 )
-"""What does not change a run's numbers; ``*`` is any key. Data and model are hashed by content instead of by place."""
+"""What does not change a run's numbers; ``*`` is any key. Data and model are hashed by content instead of by place.
+The KL coefficient of the root acts through the update rules that take it, where it is decided."""
 
 
 @dataclass
@@ -123,6 +125,7 @@ class RootConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     preferences: PreferencesConfig = field(default_factory=PreferencesConfig)
     decoding: list[str] = MISSING  # what a method is graded with: greedy, sampled
+    kl_coefficient: float = MISSING  # what a nat of KL to the base costs in reward; every update rule takes it
     reward: str = MISSING  # linear or log: the shape of a score inside a reward
     seed: int = MISSING
     runs_dir: str = MISSING

@@ -66,7 +66,9 @@ def bradley_terry(rewards_BK: Tensor, better_P: Sequence[int], worse_P: Sequence
 def statistics(rewards_BK: Tensor, statistic: str, uncertainty_weight: float) -> Tensor:
     """(B,) of the heads' rewards: ``mean``, ``worst`` (WCO) or ``uncertainty`` (UWO), mean - weight x variance.
 
-    Coste et al., arXiv 2310.02743; the worst is the minimum, the variance the population's.
+    Coste et al., arXiv 2310.02743; the worst is the minimum. The variance is the population's, divided by the number of
+    heads, wherever it is used: to choose among answers and as a reward in training. The release has that in its
+    best-of-n and the sample's, n / (n - 1) times as large, in its PPO.
     """
     if statistic == "worst":
         return rewards_BK.amin(1)

@@ -1,8 +1,8 @@
 """C-DynaOpt (2403.13578): DynaOpt whose outer bandit sees the weights and the gains before it draws.
 
 Vowpal Wabbit where it is installed, as in the release; LinUCB in NumPy otherwise, and the record says which
-(``weighting/vowpal_wabbit``). Against the release: an arm costs 1 - mean_k D_k; there it is 1 - D_0, the gain of the
-first scorer alone (``credit: first``). LinUCB (Li et al. 2010) is ours.
+(``weighting/vowpal_wabbit``). Against the release: an arm costs 1 - mean_k D_k, standardised as in `dynaopt`; there it
+is 1 - D_0, the gain of the first scorer alone (``credit: first``). LinUCB (Li et al. 2010) is ours.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from emorl_bench.core.protocols import Bench, Weighting
 from emorl_bench.rl.weighting import FixedWeights
 from emorl_bench.rl.weightings.bandits import Exp3, LinUcb
 from emorl_bench.rl.weightings.dynaopt import NudgedWeights
-from emorl_bench.rl.weightings.moving import Gains, check_gamma
+from emorl_bench.rl.weightings.moving import Gains, Paid, Payment, check_gamma
 from emorl_bench.rl.weightings.vowpal_wabbit import VowpalWabbit, is_installed
 
 
 @dataclass(frozen=True)
 class CDynaOpt:
-    """``alpha``: width of LinUCB's bounds, in units of gain; ``gamma``: step of the weights."""
+    """``alpha``: width of LinUCB's bounds, in units of what a gain pays; ``gamma``: step of the weights. ``look_back``
+    and ``paid`` as in `dynaopt`.
+    """
 
     bandit: Literal["auto", "vowpal_wabbit", "linucb"] = "auto"
     credit: Literal["mean", "first"] = "mean"
-    alpha: float = 0.1
-    gamma: float = 0.07
-    history: int = 200
+    alpha: float = 1.0
+    gamma: float = 0.2
+    look_back: int = 1
+    paid: Paid = "standardised"
 
     def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
         if self.bandit == "vowpal_wabbit" and not is_installed():
@@ -45,7 +48,8 @@ class CDynaOpt:
             preference,
             VowpalWabbit(arms + 1) if wabbit else LinUcb(arms + 1, 1 + 2 * arms, self.alpha),
             Exp3(arms, check_gamma(self.gamma)),
-            Gains.over(bench, self.history),
+            Gains(self.look_back),
+            Payment(self.paid),
             credited=0 if self.credit == "first" else None,
         )
 

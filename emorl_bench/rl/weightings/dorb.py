@@ -2,7 +2,7 @@
 validation, and is paid the mean gain, mean_k D_k (`moving.Gains`).
 
 Against the release: a round lasts from one validation to the next, where it is ten steps there; the mean is weighted by
-the preference; the history of 200 scores is rounded to whole validations.
+the preference; gains are standardised and gamma is larger, as in `dynaopt`.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ from torch import Tensor
 from emorl_bench.core.protocols import Bench, Weighting
 from emorl_bench.rl.weighting import FixedWeights
 from emorl_bench.rl.weightings.bandits import Exp3
-from emorl_bench.rl.weightings.moving import Gains, MovingWeights, check_gamma, only
+from emorl_bench.rl.weightings.moving import Gains, MovingWeights, Paid, Payment, check_gamma, only
 
 
 @dataclass(frozen=True)
 class Dorb:
-    """``gamma``: exploration and step of the bandit; ``history``: past scores that a gain is measured against."""
+    """``gamma``: exploration and step of the bandit. ``look_back`` and ``paid`` as in `dynaopt`."""
 
-    gamma: float = 0.07
-    history: int = 200
+    gamma: float = 0.2
+    look_back: int = 1
+    paid: Paid = "standardised"
 
     def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
         bandit = Exp3(len(bench.objectives), check_gamma(self.gamma))
-        return DrawnObjective(bench, preference, bandit, Gains.over(bench, self.history))
+        return DrawnObjective(bench, preference, bandit, Gains(self.look_back), Payment(self.paid))
 
 
 @dataclass
 class DrawnObjective(MovingWeights):
     bandit: Exp3
     gains: Gains
+    payment: Payment
 
     def move(self, validation_K: Tensor) -> None:
         gain_K = self.gains(validation_K)
         if gain_K is not None and not math.isnan(gain := self.utility(gain_K)):
-            self.bandit.learn(gain)
+            self.bandit.learn(self.payment(gain))
         drawn = self.bandit.draw(validation_K.numpy(), self.rng())
         self.weights_K = only(drawn, len(self.weights_K))
 

@@ -5,8 +5,9 @@ and draws again. Arm i of K gives one inner Exp3 update of reward 1 to weight i;
 The weights are w / sum w. Both bandits are Exp3.
 
 Against the release: nothing is drawn before one full validation lies behind; the gain is weighted by the preference,
-and so are the weights, which is the published method where the preference is uniform; the history of 200 scores is
-rounded to whole validations; a round lasts from one validation to the next, where it is ten steps there.
+and so are the weights, which is the published method where the preference is uniform; a round lasts from one validation
+to the next, where it is ten steps there; gains are standardised before they pay (`moving.Payment`) and gamma is larger,
+without which no weight moves at all (``paid: plain`` and ``gamma: 0.07`` are the release's).
 """
 
 from __future__ import annotations
@@ -21,20 +22,23 @@ from torch import Tensor
 from emorl_bench.core.protocols import Bench, Weighting
 from emorl_bench.rl.weighting import FixedWeights
 from emorl_bench.rl.weightings.bandits import Bandit, Exp3
-from emorl_bench.rl.weightings.moving import Gains, MovingWeights, check_gamma, scaled
+from emorl_bench.rl.weightings.moving import Gains, MovingWeights, Paid, Payment, check_gamma, scaled
 
 
 @dataclass(frozen=True)
 class DynaOpt:
-    """``gamma``: exploration and step of both bandits; ``history``: past scores that a gain is measured against."""
+    """``gamma``: exploration and step of both bandits. ``look_back``: validations that a gain is measured against.
+    ``paid``: what a gain pays.
+    """
 
-    gamma: float = 0.07
-    history: int = 200
+    gamma: float = 0.2
+    look_back: int = 1
+    paid: Paid = "standardised"
 
     def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
         gamma, arms = check_gamma(self.gamma), len(bench.objectives)
         return NudgedWeights(
-            bench, preference, Exp3(arms + 1, gamma), Exp3(arms, gamma), Gains.over(bench, self.history)
+            bench, preference, Exp3(arms + 1, gamma), Exp3(arms, gamma), Gains(self.look_back), Payment(self.paid)
         )
 
 
@@ -45,6 +49,7 @@ class NudgedWeights(MovingWeights):
     outer: Bandit
     inner: Exp3
     gains: Gains
+    payment: Payment
     credited: int | None = None
     drawn: int | None = None  # this round's arm
 
@@ -54,7 +59,7 @@ class NudgedWeights(MovingWeights):
             return
         gain = self.utility(gain_K) if self.credited is None else float(gain_K[self.credited])
         if self.drawn is not None and not math.isnan(gain):
-            self.outer.learn(gain)
+            self.outer.learn(self.payment(gain))
         context_F = np.concatenate([[1.0], self.weights_K.numpy(), gain_K.nan_to_num(0.0).numpy()])
         self.drawn = self.outer.draw(context_F, self.rng())
         if self.drawn < self.inner.arms:
@@ -62,4 +67,8 @@ class NudgedWeights(MovingWeights):
             self.weights_K = scaled(self.preference_K, self.inner.shares())
 
     def remarks(self) -> Mapping[str, float]:
-        return {} if self.drawn is None else {"weighting/arm": float(self.drawn)}
+        drawn = {} if self.drawn is None else {"weighting/arm": float(self.drawn)}
+        if not isinstance(self.outer, Exp3):
+            return drawn
+        names = (*self.bench.objectives, "none")
+        return drawn | {f"weighting/probability/{n}": p for n, p in zip(names, self.outer.probabilities(), strict=True)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -71,25 +73,48 @@ class MovingWeights:
 
 @dataclass
 class Gains:
-    """``D_k``: a validation's mean score less the mean of the last ``history`` scores before it (DynaOpt, released
-    code). A validation gives one mean over all select prompts, so the history is whole validations, one at least.
+    """``D_k``: a validation's mean score less the mean of the ``look_back`` validations before it (DynaOpt, released
+    code, whose 200 scores are one pass over its 200 validation prompts: one).
     """
 
-    validations: int
+    look_back: int = 1
     past: list[Tensor] = field(default_factory=list)
 
-    @classmethod
-    def over(cls, bench: Bench, history: int) -> Gains:
-        """Raises: UserError: no score to compare with."""
-        if history < 1:
-            raise UserError(f"method.weighting.history={history}: needs at least 1 score to compare with")
-        return cls(max(1, round(history / max(1, len(bench.select)))))
+    def __post_init__(self) -> None:
+        if self.look_back < 1:
+            raise UserError(f"method.weighting.look_back={self.look_back}: needs at least 1 validation to compare with")
 
     def __call__(self, validation_K: Tensor) -> Tensor | None:
         """(K,); None at the first validation, before which there is nothing."""
-        recent = self.past[-self.validations :]
+        recent = self.past[-self.look_back :]
         self.past.append(validation_K)
         return validation_K - mean_scores(torch.stack(recent)) if recent else None
+
+
+Paid = Literal["standardised", "plain"]
+
+
+@dataclass
+class Payment:
+    """What a gain pays a bandit: the gain itself, or its place among the gains so far.
+
+    Exp3 expects rewards that fill [0, 1]; gains between validations are some hundredths, and of 4 arms' probabilities
+    the largest is then below .26 after 200 draws. ``standardised``: less the mean of the gains before it, in units of
+    the mean distance from that, cut to [-1, 1]. The first pays 0.
+    """
+
+    paid: Paid
+    past: list[float] = field(default_factory=list)
+
+    def __call__(self, gain: float) -> float:
+        if self.paid == "plain":
+            return gain
+        earlier, self.past = self.past, [*self.past, gain]
+        if not earlier:
+            return 0.0
+        mean = statistics.fmean(earlier)
+        unit = statistics.fmean(abs(past - mean) for past in self.past)
+        return max(-1.0, min(1.0, (gain - mean) / unit)) if unit > 0 else 0.0
 
 
 def scaled(preference_K: Tensor, factors_K: Floats | Sequence[float]) -> Tensor:

@@ -1,0 +1,88 @@
+"""MORLHF: one policy for each preference, trained on its weighted sum of the scores.
+
+The reference line of Rewarded Soups (2306.04488), RiC (2402.10207) and MOD (2406.18853): what a front costs that is
+trained point by point, and what it is worth. Each policy is trained by the configured update rule, and deployed at its
+best validation under its own preference. They learn side by side where that saves time.
+
+The budget is divided among them; with ``each`` every policy has all of it, and the method costs so many times as much.
+A budget that cannot pay for a step of every policy trains as many as it can: that of the most even preference first,
+then those of the corners, then the rest. A preference without a policy, whether for that
+reason or because it is not graded, is answered by the policy of the nearest one (Euclidean distance, the first of
+equals).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.protocols import Bench, Generator, Policy, Solution
+from emorl_bench.core.types import Budget
+from emorl_bench.policies.bank import can_stack
+from emorl_bench.rl.loop import sample_score_update, side_by_side, solo
+from emorl_bench.rl.weighting import FixedWeights
+
+Preference = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Morlhf:
+    """``each``: every policy has the whole budget, not its share."""
+
+    each: bool = False
+
+    def fit(self, bench: Bench) -> Solution:
+        if not bench.preferences:
+            raise UserError("method=morlhf: trains a policy for each graded preference, and this bench names none")
+        wanted = in_order(bench.preferences)
+        budgets = [bench.budget] * len(wanted) if self.each else shares(bench, len(wanted))
+        if self.each and bench.budget.prompts is not None:
+            bench.ledger.limit = len(wanted) * bench.budget.prompts  # the one method that may exceed it, by its key
+        policies: dict[Preference, Policy] = {w: bench.new_policy(named(w)) for w in wanted[: len(budgets)]}
+        runs = [
+            solo(bench, policy, FixedWeights(w, bench.reward), name=named(w), budget=budget)
+            for (w, policy), budget in zip(policies.items(), budgets, strict=True)
+        ]
+        together = bench.joint_experts and can_stack(list(policies.values()))
+        for group in [runs] if together else [[run] for run in runs]:
+            side_by_side(bench, group, sample_score_update(bench))
+        return OneEach(policies)
+
+
+@dataclass(frozen=True)
+class OneEach:
+    """A `Solution`: the policy of the nearest preference."""
+
+    policies: dict[Preference, Policy]
+
+    def policy_for(self, preference_K: Tensor) -> Generator:
+        known_WK = torch.tensor(list(self.policies), dtype=torch.float64)
+        nearest = int((known_WK - preference_K.double()).norm(dim=1).argmin())
+        return list(self.policies.values())[nearest]
+
+
+def named(preference: Preference) -> str:
+    """A preference as the name of a learner: ``1-0-0``, ``0.3333-0.6667-0``."""
+    return "-".join(f"{weight:.4g}" for weight in preference)
+
+
+def in_order(preferences: Sequence[Preference]) -> list[Preference]:
+    """Each preference once: the most even first, then the corners, then the others as they are given."""
+    once = list(dict.fromkeys(preferences))
+    even = max(once, key=lambda w: -max(w))
+    return [even, *sorted((w for w in once if w != even), key=lambda w: max(w) < 1)]
+
+
+def shares(bench: Bench, parts: int) -> Sequence[Budget]:
+    """An even share of the budget for each of at most ``parts`` policies, enough for a step and the validations around
+    it.
+    """
+    if bench.budget.prompts is None:
+        return [bench.budget.share(parts)] * parts
+    least = bench.training.batch_prompts + 2 * len(bench.select)
+    parts = max(1, min(parts, bench.budget.prompts // least))
+    return [bench.budget.share(parts)] * parts

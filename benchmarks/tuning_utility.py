@@ -1,0 +1,62 @@
+"""What a finished run reached on the select split, read from its record: the mean over its graded preferences of the
+utility of what it would deploy for each. Report, held-out and gold scores are never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.applicable import weighted_mean
+from emorl_bench.core.errors import UserError
+from emorl_bench.tracking.jsonl import read_rows
+
+
+def select_utility(run: Path, summary: Mapping[str, Any]) -> float:
+    """In turn: of searched fronts the best that each preference's search has seen; of a group of policies that which is
+    deployed; of a policy for each preference its own; else the utility of the one run that is no expert's.
+
+    Raises:
+        UserError: the record has no such number, as of a method that neither trains nor searches.
+    """
+    names = list(summary["objectives"])
+    preferences_WK = torch.tensor(summary["preferences"], dtype=torch.float64)
+    if (searched := run / "search.jsonl").exists():
+        lines = [json.loads(line) for line in searched.read_text().splitlines() if line]
+        return _best_of(_scores([line["scores"] for line in lines]), preferences_WK)
+    if members := summary.get("members"):
+        select = next(member["select"] for member in members.values() if member["deployed"])
+        return _best_of(_scores([[select.get(name) for name in names]]), preferences_WK)
+    rows = read_rows(run / "metrics.jsonl")
+    best = {name: _best(rows, name) for name in _runs(rows) if name not in names}
+    if not best:
+        raise UserError(
+            f"{run}: nothing in it was trained or searched on the select split, so there is nothing to tune"
+        )
+    return sum(best.values()) / len(best)
+
+
+def _runs(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """The trainings that have judged themselves, in order."""
+    parts = [key.split("/") for row in rows for key in row if key.startswith("eval/") and key.endswith("/utility")]
+    return list(dict.fromkeys("/".join(part[1:-1]) for part in parts))
+
+
+def _best(rows: Sequence[Mapping[str, float]], name: str) -> float:
+    return max(row[f"eval/{name}/utility"] for row in rows if f"eval/{name}/utility" in row)
+
+
+def _scores(rows: Sequence[Sequence[float | None]]) -> Tensor:
+    return torch.tensor([[math.nan if s is None else s for s in row] for row in rows], dtype=torch.float64)
+
+
+def _best_of(scores_NK: Tensor, preferences_WK: Tensor) -> float:
+    """Mean over preferences of the largest utility among some mean scores."""
+    best = [weighted_mean(scores_NK, preference_K).nan_to_num(-math.inf).max() for preference_K in preferences_WK]
+    return torch.stack(best).mean().item()

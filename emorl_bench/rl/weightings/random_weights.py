@@ -1,0 +1,29 @@
+"""Weights drawn at random at each validation: the control of every weighting that claims to learn.
+
+The preference times a draw from Dirichlet(1), scaled to sum to 1: it moves as often as `dynaopt`, and knows nothing. It
+is no published method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.protocols import Bench, Weighting
+from emorl_bench.rl.weighting import FixedWeights
+from emorl_bench.rl.weightings.moving import MovingWeights, scaled
+
+
+@dataclass(frozen=True)
+class RandomWeights:
+    def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        return DrawnWeights(bench, preference)
+
+
+class DrawnWeights(MovingWeights):
+    def move(self, validation_K: Tensor) -> None:
+        # Exponential draws that are divided by their sum are Dirichlet(1).
+        draw_K = -torch.rand(len(validation_K), generator=self.rng(), dtype=torch.float64).clamp_min(1e-12).log()
+        self.weights_K = scaled(self.preference_K, draw_K.numpy())
