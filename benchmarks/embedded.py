@@ -49,7 +49,7 @@ def trained_experts() -> tuple[Bench, list[Policy]]:
 def trained_setting(dtype: torch.dtype, device: torch.device) -> Setting:
     """The trained experts on a model whose answers do not end."""
     bench, trained = trained_experts()
-    path = asset_dir(MODEL)
+    path = asset_dir(f"reflections/{MODEL}")
 
     def new_model() -> Any:
         return AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype, use_safetensors=True).to(device).eval()

@@ -48,13 +48,13 @@ def test_held_out_scorers_agree_with_the_trained_against_ones() -> None:
 
 
 def test_base_models_load_by_the_usual_means() -> None:
-    t5 = AutoModelForSeq2SeqLM.from_pretrained(asset_dir("tiny_t5"))
-    gpt2 = AutoModelForCausalLM.from_pretrained(asset_dir("tiny_gpt2"))
+    t5 = AutoModelForSeq2SeqLM.from_pretrained(asset_dir("reflections/tiny_t5"))
+    gpt2 = AutoModelForCausalLM.from_pretrained(asset_dir("reflections/tiny_gpt2"))
     for model in (t5, gpt2):
         assert 0.5e6 < model.num_parameters() < 3e6
-    tokenizer = AutoTokenizer.from_pretrained(asset_dir("tiny_gpt2"))
+    tokenizer = AutoTokenizer.from_pretrained(asset_dir("reflections/tiny_gpt2"))
     assert tokenizer.sep_token == SEP
-    assert not list(asset_dir("tiny_t5").rglob("*.bin"))
+    assert not list(asset_dir("reflections/tiny_t5").rglob("*.bin"))
 
 
 def test_scores_are_in_bounds_and_do_not_depend_on_the_batch() -> None:

@@ -17,8 +17,8 @@ from emorl_bench.assets.scorer_training import build_scorers
 
 # name -> what writes it into a directory; the slowest first, so that two processes end about together
 BUILDERS = {
-    "tiny_t5": partial(build_base_model, "tiny_t5"),
-    "tiny_gpt2": partial(build_base_model, "tiny_gpt2"),
+    "reflections/tiny_t5": partial(build_base_model, "tiny_t5"),
+    "reflections/tiny_gpt2": partial(build_base_model, "tiny_gpt2"),
     "scorers/train": partial(build_scorers, "train"),
     "scorers/held_out": partial(build_scorers, "held_out"),
 }

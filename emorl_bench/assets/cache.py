@@ -25,6 +25,7 @@ from emorl_bench.core.places import cache_root as cache_root  # known by this na
 
 Builder = Callable[[Mapping[str, Path]], None]  # name -> empty directory to fill, for all missing assets at once
 MANIFEST = "manifest.json"
+SHIPPED = Path(__file__).parent / "shipped"  # trained once, part of the package
 SOURCES = ("world/*.py", "tokenizer.py", "scorer_*.py", "scoring.py", "base_models.py")  # all that a score follows from
 
 
@@ -115,9 +116,10 @@ def asset_cache() -> Cache:
 @lru_cache(maxsize=32)
 def _checked(root: Path, name: str) -> Path:
     """Hashing the files once per process is enough."""
-    return _cache(root).dir(name)
+    shipped = SHIPPED / name
+    return shipped if (shipped / "config.json").is_file() else _cache(root).dir(name)
 
 
 def asset_dir(name: str) -> Path:
-    """Directory of ``tiny_t5``, ``tiny_gpt2``, ``scorers/train`` or ``scorers/held_out``, built when absent."""
+    """Directory of ``reflections/tiny_t5``, ``sums/tiny_gpt2``, ``scorers/train`` and so on: shipped, or built when absent."""
     return _checked(cache_root(), name)

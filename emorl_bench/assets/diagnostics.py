@@ -87,7 +87,7 @@ def accuracy_checks() -> list[Check]:
 
 def base_answers(model: str, prompts: Sequence[str], sample: bool) -> Sequence[str]:
     """One answer to each prompt by the untrained base, greedy or sampled at temperature 1."""
-    source = ModelSource(BASE_MODELS[model], str(asset_dir(model)))
+    source = ModelSource(BASE_MODELS[model], str(asset_dir(f"reflections/{model}")))
     backbone = load_backbone(source, AdapterSettings(), torch.device("cpu"), torch.float32)
     base = AdapterBank(Decoder(backbone, Ledger()), SEED).new_policy("base").reference()
     examples = [Example(str(i), prompt) for i, prompt in enumerate(prompts)]

@@ -22,6 +22,7 @@ from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.decode import Decoder
+from emorl_bench.runner.answer_room import check_answer_room
 from emorl_bench.runner.base_model import dtype_name, load_base, locate_model, note_model, prompt_format, weights_hash
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
@@ -110,6 +111,7 @@ class Workbench:
         splits = _limited(task.splits(), config["budget"])
         panel, held_out = _panels(task, config["hardware"], ledger, ranks)
         base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
+        check_answer_room(task, base, config["sampling"]["max_new_tokens"])
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
         limits = {k: config["budget"][k] for k in ("prompts", "samples", "generated_tokens", "seconds")}
         training = Training(**config["budget"]["training"])

@@ -80,6 +80,6 @@ def _choices(answers: str, pairs: int, seed: int) -> list[Choices]:
 
 @lru_cache(maxsize=2)
 def _base(answers: str) -> AdapterPolicy:
-    source = ModelSource(FAMILIES[answers], str(asset_dir(answers)))
+    source = ModelSource(FAMILIES[answers], str(asset_dir(f"reflections/{answers}")))
     backbone = load_backbone(source, AdapterSettings(rank=1, alpha=1.0), torch.device("cpu"), torch.float32)
     return AdapterBank(Decoder(backbone, Ledger(flops_every=0), 2048), seed=0).new_policy("base").reference()

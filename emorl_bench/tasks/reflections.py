@@ -22,13 +22,19 @@ LARGEST_SPLIT = 20_000  # of the 144,000 statements that the situations of the s
 
 @dataclass(frozen=True)
 class Reflections(TaskDefaults):
-    """Sizes of the splits and the seed that draws them; the same for every run of a comparison."""
+    """Sizes of the splits and the seed that draws them; the same for every run of a comparison.
+
+    ``assets`` names the world whose base models are meant by ``model=tiny_t5`` and ``model=tiny_gpt2``, and
+    ``max_new_tokens`` is what ``sampling.max_new_tokens`` is unless given: the configuration reads both.
+    """
 
     scorers: Mapping[str, Scorer]
     train: int = 2000
     select: int = 48
     report: int = 96
     split_seed: int = 0
+    assets: str = "reflections"
+    max_new_tokens: int = 24
 
     def splits(self) -> Splits:
         rows = {split: self._examples(split, getattr(self, split)) for split in SPLITS}
