@@ -1,4 +1,4 @@
-"""The world of sums: what answers are worth, which are best, how sums are split, and what the base models learn from."""
+"""The world of sums: what answers are worth, which are best, how sums are split, what base models learn from."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def sum_of(terms: tuple[int, ...]) -> int:
     return int(torch.tensor(terms).sum())
 
 
-# what answers are worth ------------------------------------------------------------------------------------------------
+# what answers are worth --------------------------------------------------------------------------------------------
 def test_every_answer_that_the_world_writes_gets_its_own_labels_back() -> None:
     rng, right = random.Random(0), 0
     for _ in range(3000):
@@ -174,7 +174,7 @@ def test_the_same_sum_turned_round_is_in_the_same_split() -> None:
 def test_levels_have_equal_shares_in_every_beginning_of_every_split(levels: tuple[int, ...]) -> None:
     splits = sums(levels=levels, train=200, select=10, report=10).splits()
     for part in (splits.train, splits.select, splits.report):
-        counts = Counter({level: 0 for level in levels})
+        counts = Counter(dict.fromkeys(levels, 0))
         for example in part:
             counts[len(terms_of(example.prompt))] += 1
             assert max(counts.values()) - min(counts.values()) <= 1

@@ -121,5 +121,5 @@ def _checked(root: Path, name: str) -> Path:
 
 
 def asset_dir(name: str) -> Path:
-    """Directory of ``reflections/tiny_t5``, ``sums/tiny_gpt2``, ``scorers/train`` and so on: shipped, or built when absent."""
+    """Directory of ``reflections/tiny_t5``, ``sums/tiny_gpt2``, ``scorers/train`` or another: shipped or built."""
     return _checked(cache_root(), name)

@@ -26,8 +26,8 @@ def check_answer_room(task: Task, backbone: Backbone, new_tokens: int) -> None:
         )
     if (needed := len(ids) + 1) > new_tokens:
         raise UserError(
-            f"sampling.max_new_tokens={new_tokens}: the longest answer of this task takes {needed} tokens of this model, "
-            f"its end included; give {needed} or more"
+            f"sampling.max_new_tokens={new_tokens}: the longest answer of this task takes {needed} tokens of this "
+            f"model, its end included; give {needed} or more"
         )
 
 

@@ -24,10 +24,8 @@ from emorl_bench.assets.sums.tokenizer import build_tokenizer
 WIDTH, HEADS = 64, 4
 POSITIONS = 192  # a prompt of model.max_prompt_tokens and an answer
 BATCH, RATE, SEED = 64, 3e-3, 7
-STEPS = {"tiny_t5": 10000, "tiny_gpt2": 6000}
-SHOWN_EVERY = (
-    10  # every tenth batch shows somebody else's answer between the prompt said twice, as CORY's observer reads
-)
+STEPS = {"tiny_t5": 10000, "tiny_gpt2": 4000}
+SHOWN_EVERY = 10  # batches; one shows another answer between the prompt said twice, as CORY's observer reads
 
 
 def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:

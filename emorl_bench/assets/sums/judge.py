@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 WORD = re.compile(r"[0-9]+|[a-z]+|\S")
+LEGAL = re.compile(r"([0-9]+ \+ [0-9]+ = [0-9]+ , )*so [0-9]+")  # the grammar, of words with one space between them
 WORDS_OF_A_STEP = 6  # "4 + 7 = 11 ,"
 SHORTEST = 2  # words: "so 24"
 

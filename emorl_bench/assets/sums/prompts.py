@@ -74,8 +74,8 @@ def draw_split(split: str, size: int, seed: int, levels: Sequence[int], largest:
 def _draw(split: str, count: int, seed: int, level: int, largest: int) -> list[Terms]:
     if count > (there_are := capacity(split, level, largest)):
         raise UserError(
-            f"task.{split}: needs {count} different sums of {level} terms and there are {there_are:.0f} with terms from "
-            f"1 to {largest}; lower task.{split}, or raise task.largest_term or task.levels"
+            f"task.{split}: needs {count} different sums of {level} terms and there are {there_are:.0f} with terms "
+            f"from 1 to {largest}; lower task.{split}, or raise task.largest_term or task.levels"
         )
     rng = random.Random(f"sums/{split}/{seed}/{level}/{largest}")
     drawn: dict[Terms, None] = {}

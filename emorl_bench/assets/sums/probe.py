@@ -1,0 +1,132 @@
+"""What a base model of sums says, measured on report prompts: ``python -m emorl_bench.assets.sums.probe``.
+
+`requirements` is what a base must be to make an experiment: room above, something to build on in every direction, and
+answers of the grammar.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from emorl_bench.assets.cache import asset_dir
+from emorl_bench.assets.diagnostics import BASE_MODELS, Check
+from emorl_bench.assets.sums.habits import LARGEST, LEVELS
+from emorl_bench.assets.sums.judge import LEGAL, OBJECTIVES, best_answer, judge, words
+from emorl_bench.assets.sums.prompts import Terms, draw_split, prompt_of
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Example, Sampling
+from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
+from emorl_bench.policies.decode import Decoder
+from emorl_bench.policies.loading import ModelSource, load_backbone
+from emorl_bench.policies.lora import AdapterSettings
+
+PROMPTS, SAMPLES, SEED, MAX_NEW_TOKENS = 192, 20, 5, 28
+Answers = list[tuple[Terms, str]]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Greedy answers, one to each prompt, and sampled ones at temperature 1, `SAMPLES` to each."""
+
+    greedy: Answers
+    sampled: Answers
+
+    def mean(self, answers: Answers) -> Tensor:
+        """(K,) mean scores."""
+        return torch.tensor([judge(terms, said).scores() for terms, said in answers]).mean(0)
+
+    def distinct(self) -> float:
+        """Different greedy answers over prompts."""
+        return len({said for _, said in self.greedy}) / len(self.greedy)
+
+    def illegal(self) -> float:
+        """The share of sampled answers outside the grammar."""
+        return sum(LEGAL.fullmatch(" ".join(words(said))) is None for _, said in self.sampled) / len(self.sampled)
+
+    def styles(self) -> dict[tuple[int, int], tuple[float, float, float]]:
+        """For each level and number of written steps: share of the level's samples, share of these that are right,
+        share of the level's samples that are the best answer of the style.
+        """
+        total = Counter(len(terms) for terms, _ in self.sampled)
+        written, right, best = Counter[tuple[int, int]](), Counter[tuple[int, int]](), Counter[tuple[int, int]]()
+        for terms, said in self.sampled:
+            style = (len(terms), said.count(","))
+            written[style] += 1
+            right[style] += judge(terms, said).right == 1
+            best[style] += said == best_answer(terms, style[1])
+        known = [(level, steps) for level in LEVELS for steps in range(level)]
+        return {s: (written[s] / total[s[0]], right[s] / max(1, written[s]), best[s] / total[s[0]]) for s in known}
+
+
+def probe(model: str, directory: Path) -> Probe:
+    """Measure ``tiny_t5`` or ``tiny_gpt2`` as it lies in a directory."""
+    source = ModelSource(BASE_MODELS[model], str(directory))
+    backbone = load_backbone(source, AdapterSettings(), torch.device("cpu"), torch.float32)
+    base = AdapterBank(Decoder(backbone, Ledger()), SEED).new_policy("base").reference()
+    terms = draw_split("report", PROMPTS, SEED, LEVELS, LARGEST)
+    return Probe(_answers(base, terms, 0.0, 1), _answers(base, terms, 1.0, SAMPLES))
+
+
+def _answers(base: AdapterPolicy, terms: Sequence[Terms], temperature: float, samples: int) -> Answers:
+    examples = [Example(str(i), prompt_of(row)) for i, row in enumerate(terms)]
+    rollout = base.generate(examples, Sampling(MAX_NEW_TOKENS, temperature, samples), stream(SEED, "probe"))
+    return [(terms[int(e.id)], said) for e, said in zip(rollout.examples, rollout.responses, strict=True)]
+
+
+def requirements(model: str, found: Probe) -> list[Check]:
+    """What is measured, and the range that it must lie in."""
+    name = f"sums, {model}"
+    checks = [
+        Check(f"{name}, greedy: {objective}", value, 0.2, 0.6)
+        for objective, value in zip(OBJECTIVES, found.mean(found.greedy).tolist(), strict=True)
+    ]
+    for (level, steps), (_, _, best) in found.styles().items():
+        checks.append(Check(f"{name}, sampled: best answer with {steps} steps to {level} terms", best, low=0.02))
+    checks.append(Check(f"{name}, greedy: distinct answers over prompts", found.distinct(), low=0.5))
+    checks.append(Check(f"{name}, sampled: answers outside the grammar", found.illegal(), high=0.05))
+    return checks
+
+
+def say(model: str, found: Probe, console: Console) -> None:
+    greedy, sampled = (found.mean(answers).tolist() for answers in (found.greedy, found.sampled))
+    scores = Table("", *OBJECTIVES, title=f"{model}: {found.distinct():.2f} distinct, {found.illegal():.4f} illegal")
+    for name, row in (("greedy", greedy), ("sampled", sampled)):
+        scores.add_row(name, *(f"{value:.3f}" for value in row))
+    table = Table("terms", "steps", "share", "right", "best answer")
+    for (level, steps), shares in found.styles().items():
+        table.add_row(str(level), str(steps), *(f"{value:.3f}" for value in shares))
+    console.print(scores, table)
+    for terms, said in found.greedy[:9]:
+        console.print(f"{prompt_of(terms)} | {said}", highlight=False)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m emorl_bench.assets.sums.probe", description=__doc__)
+    parser.add_argument("models", nargs="*", default=list(BASE_MODELS), metavar="MODEL")
+    parser.add_argument("--directory", type=Path, help="of the models, instead of those of this package")
+    arguments, console = parser.parse_args(argv), Console()
+    torch.set_num_threads(1)
+    failed = 0
+    for model in arguments.models:
+        place = arguments.directory / model if arguments.directory else asset_dir(f"sums/{model}")
+        found = probe(model, place)
+        say(model, found, console)
+        for check in requirements(model, found):
+            if not check.met:
+                failed = 1
+                console.print(f"FAILED {check.name}: {check.value:.3f}, wanted {check.wanted}", highlight=False)
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
