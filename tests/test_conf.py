@@ -62,9 +62,8 @@ def test_a_task_that_says_nothing_of_its_answers_has_the_root_s_limit() -> None:
 
 
 def test_an_experiment_s_length_outranks_its_task_s() -> None:
-    assert (
-        composed("experiment=offline_pair").sampling.max_new_tokens == 48 != composed("task=pair").task.max_new_tokens
-    )
+    config = composed("experiment=offline_pair")
+    assert (config.task.max_new_tokens, config.sampling.max_new_tokens) == (64, 48)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ class Probe:
             right[style] += judge(terms, said).right == 1
             best[style] += said == best_answer(terms, style[1])
         known = [(level, steps) for level in LEVELS for steps in range(level)]
-        return {s: (written[s] / total[s[0]], right[s] / max(1, written[s]), best[s] / total[s[0]]) for s in known}
+        of = {style: (max(1, total[style[0]]), max(1, written[style])) for style in known}
+        return {s: (written[s] / level, right[s] / mine, best[s] / level) for s, (level, mine) in of.items()}
 
 
 def probe(model: str, directory: Path) -> Probe:
