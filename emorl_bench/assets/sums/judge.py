@@ -99,10 +99,10 @@ def best_worth(level: int) -> list[Worth]:
 
 
 def best_for(level: int, preference: Mapping[str, float]) -> Worth:
-    """The best for weights of objectives; where several are, the one with the highest sum of all three scores."""
+    """The best for weights of objectives; of several, the highest sum of all three scores, then the fewest steps."""
 
     def order(worth: Worth) -> tuple[float, float]:
         utility = sum(weight * getattr(worth, name) for name, weight in preference.items())
-        return round(utility, 9), sum(worth.scores())
+        return round(utility, 9), round(sum(worth.scores()), 9)
 
     return max(best_worth(level), key=order)
