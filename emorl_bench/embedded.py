@@ -71,12 +71,12 @@ def build(arguments: argparse.Namespace) -> None:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    from emorl_bench.audit import bases, policies, record, sweeps
+    from emorl_bench.audit import policies, record, reflections_bases, sums_bases, sweeps
     from emorl_bench.runner.provenance import provenance
 
     sweeps.run(arguments.runs, quick=arguments.quick, tasks=tuple(sweeps.UNSEEN))
     found = policies.read_summaries(arguments.runs)
-    rows = [*bases.requirements(), *policies.requirements(found)]
+    rows = [*reflections_bases.requirements(), *sums_bases.requirements(), *policies.requirements(found)]
     if arguments.quick:  # one seed decides nothing between two runs or about a front
         rows = [row for row in rows if row.value == row.value]
     if arguments.out:

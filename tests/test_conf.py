@@ -46,6 +46,35 @@ def test_every_option_composes_and_binds(option: str, tmp_path: Path) -> None:
     check_targets(config)
 
 
+TASKS = sorted(path.stem for path in (conf_dir() / "task").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_length_of_answers_comes_from_the_task_and_the_command_line_outranks_it(task: str) -> None:
+    assert composed(f"task={task}").sampling.max_new_tokens == composed(f"task={task}").task.max_new_tokens
+    assert composed(f"task={task}", "task.max_new_tokens=7").sampling.max_new_tokens == 7
+    assert composed(f"task={task}", "sampling.max_new_tokens=9").sampling.max_new_tokens == 9
+
+
+def test_a_task_that_says_nothing_of_its_answers_has_the_root_s_limit() -> None:
+    assert composed("~task.max_new_tokens").sampling.max_new_tokens == 24
+    with pytest.raises(UserError, match=r"sampling\.max_new_tokens=0: give a number above 0"):
+        check(plain(composed("task.max_new_tokens=0")))
+
+
+def test_an_experiment_s_length_outranks_its_task_s() -> None:
+    config = composed("experiment=offline_pair")
+    assert (config.task.max_new_tokens, config.sampling.max_new_tokens) == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("task", "assets"), [("reflections", "reflections"), ("sums", "sums"), ("pair", "reflections")]
+)
+@pytest.mark.parametrize("model", ["tiny_t5", "tiny_gpt2"])
+def test_an_embedded_model_is_that_of_the_task_s_language(task: str, assets: str, model: str) -> None:
+    assert composed(f"task={task}", f"model={model}").model.path == f"embedded:{assets}/{model}"
+
+
 def test_a_method_brings_its_update_rule_and_the_command_line_outranks_it() -> None:
     assert composed("method=weighted_ppo")["update"]["_target_"].endswith("Ppo")
     assert composed("method=weighted_scst")["update"]["_target_"].endswith("Scst")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from emorl_bench.runner.expert_checks import expert_checks
 
 

@@ -13,7 +13,7 @@ from emorl_bench.assets.world.judge import statement_of
 from emorl_bench.assets.world.lexicon import to_you
 from emorl_bench.assets.world.responses import DEFECTS, KINDS, MAX_WORDS, core, respond, split_words
 from emorl_bench.assets.world.statements import SPLITS, sample_statements, situations
-from emorl_bench.building.scorer_texts import world_texts
+from emorl_bench.building.reflections.scorer_texts import world_texts
 from emorl_bench.core.errors import UserError
 from emorl_bench.tasks.reflections import Reflections
 

@@ -15,4 +15,9 @@ SHA256: dict[str, str] = {
     "reflections/tiny_t5/model.safetensors": "b9449b326d342cb9bd5b771618c8766933d78f26d7405c67a12d9f18efba731e",
     "reflections/tiny_t5/tokenizer.json": "0130a6506f6cdd3cf4b11b97fb8d8d32edcb9413e9b003f1a186e21f0e90b56c",
     "reflections/tiny_t5/tokenizer_config.json": "b7fa679570b2251c860f19c39632c85853f8e173501fa562f6e8cd9f67421211",
+    "sums/tiny_gpt2/config.json": "7cc0a0723e28a46d79b406edf93508b2a4ea90b1c8fa30eca29bff6eb90bc918",
+    "sums/tiny_gpt2/generation_config.json": "153050a4373005b672c28964748f5c9089b0e425ecde6f40d4ce2e033b639ff7",
+    "sums/tiny_gpt2/model.safetensors": "84fe5f36c6b5fa4e72d6bc6621a5cc8ab28db02a709c86aa5b0896ffce708315",
+    "sums/tiny_gpt2/tokenizer.json": "5fb19160498f1ded56ee55daf4dcd9b52f1a3349c0b365191f66e41058436f0c",
+    "sums/tiny_gpt2/tokenizer_config.json": "9afba75d740ee1f317907a4f677c7ed5a65466e49c649ca107f1f063a3f1c419",
 }

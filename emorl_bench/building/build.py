@@ -1,4 +1,4 @@
-"""Builds the assets of `reflections` afresh from code, and says how they differ from those that are shipped.
+"""Builds the assets of both embedded tasks afresh from code, and says how they differ from those that are shipped.
 
 Trainings follow the rounding of the processor, so another machine gives other weights of the same quality. The shipped
 ones stay the reference; `ship` replaces them, for whoever changes the task itself.
@@ -17,25 +17,28 @@ from safetensors.torch import load_file, save_file
 
 from emorl_bench.assets.scoring import NGRAMS, READER, SCORERS
 from emorl_bench.assets.shipped import SHIPPED, file_hash
-from emorl_bench.building.base_models import build_base_model
-from emorl_bench.building.rounds import FAMILIES, build_scorers
+from emorl_bench.building.reflections.base_models import build_base_model
+from emorl_bench.building.reflections.rounds import FAMILIES, build_scorers
+from emorl_bench.building.sums.base_models import build as build_sums_model
 
-TASK, PROCESSES = "reflections", 2
+PROCESSES = 2
+BUILDERS = {"reflections": build_base_model, "sums": build_sums_model}  # task -> what trains a base model of it
 HASHES = Path(__file__).parents[1] / "assets" / "hashes.py"
 HEADER = '"""The sha256 of every shipped file. Written by `emorl-assets build --from-code --ship`."""\n\n'
 
 
 def build_from_code(out: Path) -> None:
-    """Both base models side by side, then the scorers, which are hardened against policies of these bases."""
-    bases = {name: out / TASK / name for name in FAMILIES}
+    """All base models, two at a time, then the scorers, which are hardened against policies of the bases."""
+    bases = {(task, name): out / task / name for name in FAMILIES for task in BUILDERS}
     for directory in bases.values():
         directory.mkdir(parents=True, exist_ok=True)
     # spawned, not forked: the parent may hold threads of torch
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        for done in [pool.submit(_base, name, directory) for name, directory in bases.items()]:
+        for done in [pool.submit(_base, task, name, directory) for (task, name), directory in bases.items()]:
             done.result()
     started = time.perf_counter()
-    scorers = build_scorers(bases, lambda line: _say(started, line))
+    attacked = {name: bases["reflections", name] for name in FAMILIES}
+    scorers = build_scorers(attacked, lambda line: _say(started, line))
     directory = out / SCORERS
     directory.mkdir(parents=True, exist_ok=True)
     save_file(scorers.reader.state_dict(), directory / READER)
@@ -43,7 +46,7 @@ def build_from_code(out: Path) -> None:
     scorers.tokenizer.save_pretrained(directory)
 
 
-def _base(name: str, directory: Path) -> None:
+def _base(task: str, name: str, directory: Path) -> None:
     """One base in this process; one thread, so that the result does not depend on the number of cores."""
     import torch
     from transformers.utils import logging
@@ -52,7 +55,7 @@ def _base(name: str, directory: Path) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     started = time.perf_counter()
-    build_base_model(name, directory, lambda line: _say(started, line))
+    BUILDERS[task](name, directory, lambda line: _say(started, line))
 
 
 def differences(out: Path) -> list[str]:

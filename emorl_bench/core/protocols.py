@@ -78,6 +78,7 @@ class Task(Protocol):
     def splits(self) -> Splits: ...
     def gold_scorers(self) -> Mapping[str, Scorer]: ...  # what an answer is worth in truth; only the report reads them
     def ceiling(self, examples: Sequence[Example], preferences_WK: Tensor) -> Tensor | None: ...  # (W, K) best by gold
+    def longest_answer(self) -> str | None: ...  # what must fit the limit of an answer's tokens
 
 
 class Weighting(Protocol):

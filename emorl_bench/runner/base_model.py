@@ -35,7 +35,7 @@ def model_source(config: Config) -> ModelSource:
     names = {field.name for field in fields(ModelSource)}
     model = {k: v for k, v in config["model"].items() if k in names}
     if model["path"].startswith(EMBEDDED):
-        model["path"] = str(asset_dir("reflections/" + model["path"].removeprefix(EMBEDDED)))
+        model["path"] = str(asset_dir(model["path"].removeprefix(EMBEDDED)))
     return ModelSource(**model)
 
 

@@ -25,6 +25,7 @@ from emorl_bench.ensemble.evaluations import paid_by_preference
 from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.decode import Decoder
+from emorl_bench.runner.answer_room import check_answer_room
 from emorl_bench.runner.base_model import dtype_name, load_base, locate_model, note_model, prompt_format, weights_hash
 from emorl_bench.runner.change import change
 from emorl_bench.runner.directory import RunDirectory
@@ -146,6 +147,7 @@ class Workbench:
         splits = _limited(task.splits(), config["budget"])
         panel, held_out, gold = _panels(task, config["hardware"], ledger, ranks)
         base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
+        check_answer_room(task, base, config["sampling"]["max_new_tokens"])
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
         limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
         training = Training(**config["budget"]["training"])

@@ -1,4 +1,4 @@
-"""What a task may leave out: a gold label, and the best answers that there are under it."""
+"""What a task may leave out: a gold label, the best answers that there are under it, and how long they are."""
 
 from __future__ import annotations
 
@@ -25,4 +25,8 @@ class TaskDefaults:
 
         None where nobody knows the best answers.
         """
+        return None
+
+    def longest_answer(self) -> str | None:
+        """An answer that must fit `sampling.max_new_tokens`, and whose words the model must know; None: no such."""
         return None

@@ -29,7 +29,8 @@ class CorpusTask(TaskDefaults, ABC):
     """Prompts from a file below ``data_dir``, or from a data set of the hub.
 
     ``system_prompt`` is for chat models, ``template`` for all others. ``train``, ``select`` and ``report`` are the most
-    prompts a split may have; None is all.
+    prompts a split may have; None is all. ``max_new_tokens`` is what ``sampling.max_new_tokens`` is unless given: the
+    configuration reads it.
     """
 
     scorers: Mapping[str, Scorer] = field(hash=False)
@@ -42,6 +43,7 @@ class CorpusTask(TaskDefaults, ABC):
     train: int | None = None
     select: int | None = None
     report: int | None = None
+    max_new_tokens: int = 64
 
     @abstractmethod
     def division(self) -> Division[Any]:

@@ -34,6 +34,8 @@ class Reflections(TaskDefaults):
     """Sizes of the splits and the seed that draws them; the same for every run of a comparison.
 
     ``graded_on``: the situations of the report prompts, ``report``, or ``audit`` for the check of the task itself.
+    ``assets`` names the world whose base models are meant by ``model=tiny_t5`` and ``model=tiny_gpt2``, and
+    ``max_new_tokens`` is what ``sampling.max_new_tokens`` is unless given: the configuration reads both.
     """
 
     scorers: Mapping[str, Scorer]
@@ -42,6 +44,8 @@ class Reflections(TaskDefaults):
     report: int = 96
     split_seed: int = 0
     graded_on: str = "report"
+    assets: str = "reflections"
+    max_new_tokens: int = 24
 
     def splits(self) -> Splits:
         rows = {split: self._examples(split) for split in SPLITS}

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from emorl_bench.assets.ngrams import NGrams, features
 from emorl_bench.assets.reader import PAD_ID, Reader, encode
 from emorl_bench.assets.world.grades import golds
-from emorl_bench.building.scorer_texts import Text
+from emorl_bench.building.reflections.scorer_texts import Text
 
 HALVES = {"train": 0, "held_out": 1}  # set of scorers -> half of the training situations that it learns from
 WIDTH, BATCH, DECAY = 48, 128, 0.01

@@ -25,8 +25,8 @@ from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.grades import OBJECTIVES
 from emorl_bench.assets.world.judge import statement_of
 from emorl_bench.assets.world.statements import half_of, sample_statements
-from emorl_bench.building.scorer_texts import Text, policy_texts, world_texts
-from emorl_bench.building.scorer_training import HALVES, WIDTH, calibrate, fit_ngrams, fit_reader, labels
+from emorl_bench.building.reflections.scorer_texts import Text, policy_texts, world_texts
+from emorl_bench.building.reflections.scorer_training import HALVES, WIDTH, calibrate, fit_ngrams, fit_reader, labels
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench, UpdateRule
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training

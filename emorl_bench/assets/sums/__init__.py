@@ -1,0 +1,8 @@
+"""The world of sums: prompts such as ``4 + 7 + 8 + 5 =``, and answers whose worth is a rule.
+
+    answer := (step ",")* "so" number        step := total "+" term "=" total
+
+``4 + 7 = 11 , 11 + 8 = 19 , so 24`` writes two of the three steps and does the third in the head. `prompts` draws and
+splits the sums, `judge` says what an answer is worth and which answers are best, `habits` is what the base models learn
+from, `base_models` trains them and `probe` measures them.
+"""

@@ -1,0 +1,1 @@
+"""How the bases and scorers of `reflections` were made."""

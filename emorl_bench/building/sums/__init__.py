@@ -1,0 +1,1 @@
+"""How the bases of `sums` were made."""

@@ -1,0 +1,108 @@
+"""The two base models of the world of sums, trained on answers of mixed quality."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from emorl_bench.assets.sums.tokenizer import build_tokenizer
+from emorl_bench.building.reflections.base_models import Progress, Rows, causal_batch, seq2seq_batch
+from emorl_bench.building.sums.habits import dialogue
+
+WIDTH, HEADS = 64, 4
+POSITIONS = 192  # a prompt of model.max_prompt_tokens and an answer
+BATCH, RATE, SEED = 64, 3e-3, 7
+STEPS = {"tiny_t5": 10000, "tiny_gpt2": 4000}
+SHOWN_EVERY = 10  # batches; one shows another answer between the prompt said twice, as CORY's observer reads
+
+
+def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=WIDTH,
+            d_kv=WIDTH // HEADS,
+            num_heads=HEADS,
+            d_ff=128,
+            num_layers=2,
+            num_decoder_layers=2,
+            dropout_rate=0.0,
+            tie_word_embeddings=True,
+            relative_attention_num_buckets=64,  # near places each in a bucket of its own: order is all there is
+            relative_attention_max_distance=128,
+            decoder_start_token_id=tokenizer.pad_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=POSITIONS,
+            n_embd=WIDTH,
+            n_layer=3,
+            n_inner=160,
+            n_head=HEADS,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=tokenizer.sep_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+MODELS = {"tiny_t5": (new_t5, seq2seq_batch), "tiny_gpt2": (new_gpt2, causal_batch)}
+
+
+def build(name: str, directory: Path, progress: Progress) -> None:
+    """Train ``tiny_t5`` or ``tiny_gpt2`` and write it with its tokenizer as a transformers directory."""
+    torch.manual_seed(SEED)
+    tokenizer = build_tokenizer()
+    new_model, collate = MODELS[name]
+    model = new_model(tokenizer).train()
+    rows = batches(tokenizer, STEPS[name])
+    optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS[name], pct_start=0.1)
+    for step, batch in enumerate(rows, start=1):
+        loss = model(**collate(batch, tokenizer)).loss
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if step % 250 == 0:
+            progress(f"sums/{name}: step {step} of {STEPS[name]}, loss {loss.item():.3f}")
+    save(model, tokenizer, directory)
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
+    model.eval().save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[Rows]:
+    """Fresh dialogues for each step."""
+    rng = random.Random(f"sums/{SEED}")
+    for step in range(steps):
+        shown = step % SHOWN_EVERY == SHOWN_EVERY - 1
+        prompts, answers = zip(*(dialogue(rng, shown) for _ in range(BATCH)), strict=True)
+        prompt_ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+        answer_ids = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+        yield [(p, [*a, tokenizer.eos_token_id]) for p, a in zip(prompt_ids, answer_ids, strict=True)]
