@@ -64,7 +64,9 @@ def options(argv: Sequence[str] | None) -> Settings:
     if not given.minutes > 0:
         raise UserError(f"--minutes={given.minutes:g}: give a number above 0")
     if given.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device=cuda: no GPU that torch can use was found; --device=cpu --quick rehearses without one")
+        raise UserError(
+            "--device=cuda: no GPU that torch can use was found; --device=cpu --quick rehearses without one"
+        )
     runs = given.runs or given.out / "runs"
     return Settings(given.minutes, given.out.resolve(), runs.resolve(), torch.device(given.device), given.quick)
 

@@ -33,7 +33,9 @@ def run_tests(kit: Kit) -> None:
         kit.fail("the tests that had not ended", f"stopped after {seconds:.0f} s; see {output.name}")
     reports = read(lines)
     if not reports:
-        kit.fail("all tests", f"pytest ended with {process.returncode} and reported nothing", output.read_text()[-4000:])
+        kit.fail(
+            "all tests", f"pytest ended with {process.returncode} and reported nothing", output.read_text()[-4000:]
+        )
     count(kit, reports)
 
 

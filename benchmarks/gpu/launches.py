@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 
 from benchmarks.timing import seconds_of
@@ -41,8 +40,8 @@ def profiled(act: Callable[[], object], device: torch.device) -> Profile:
     with torch.profiler.profile(activities=activities) as profiler:
         seconds_of(act, device)
     events: list[Any] = list(profiler.events())
-    operators = [e for e in events if e.device_type == DeviceType.CPU and e.name.startswith("aten::")]
-    kernels = [e for e in events if e.device_type == DeviceType.CUDA and not e.name.startswith("aten::")]
+    operators = [e for e in events if _on(e, "CPU") and e.name.startswith("aten::")]
+    kernels = [e for e in events if _on(e, "CUDA") and not e.name.startswith("aten::")]
     outer = sum(1 for e in operators if e.cpu_parent is None or not e.cpu_parent.name.startswith("aten::"))
     spent = defaultdict[str, list[float]](list)
     for event in kernels if gpu else operators:
@@ -56,3 +55,8 @@ def _top(spent: dict[str, list[float]], gpu: bool) -> list[dict[str, Any]]:
     costliest = sorted(spent.items(), key=lambda item: -sum(item[1]))[:TOP]
     kind = "kernel" if gpu else "operator"
     return [{kind: n[:80], "calls": len(ms), "ms": sum(ms), "share": sum(ms) / whole} for n, ms in costliest]
+
+
+def _on(event: Any, kind: str) -> bool:
+    """``event.device_type`` is an enumeration that torch does not export by a stable name."""
+    return str(event.device_type).endswith(f".{kind}")

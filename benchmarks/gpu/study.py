@@ -105,7 +105,7 @@ def compare_types(kit: Kit, runs: Sequence[Run]) -> None:
 
 
 def type_of(run: Path) -> str:
-    return str(OmegaConf.load(run / "config.yaml")["hardware"]["dtype"])
+    return str(OmegaConf.select(OmegaConf.load(run / "config.yaml"), "hardware.dtype"))
 
 
 def mean_reward(run: Run) -> float:

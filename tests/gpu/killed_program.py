@@ -8,11 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from conftest import make_bank, make_bench

@@ -130,6 +130,4 @@ def moved(rollout: Rollout, device: torch.device) -> Rollout:
     """The same rollout with its tensors elsewhere."""
     tensors = (rollout.response_ids_BT, rollout.response_mask_BT, rollout.logprobs_BT)
     ids, mask, logprobs = (tensor.to(device) for tensor in tensors)
-    return Rollout(
-        rollout.examples, rollout.responses, ids, mask, logprobs, rollout.group_size, rollout.temperature
-    )
+    return Rollout(rollout.examples, rollout.responses, ids, mask, logprobs, rollout.group_size, rollout.temperature)

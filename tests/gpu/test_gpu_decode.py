@@ -103,9 +103,7 @@ def test_the_checks_that_every_run_makes_accept_the_model(architecture: str, dty
 
 @on_architectures
 @on_types
-def test_what_is_sampled_is_what_is_trained_on(
-    architecture: str, dtype: torch.dtype, record_property: Record
-) -> None:
+def test_what_is_sampled_is_what_is_trained_on(architecture: str, dtype: torch.dtype, record_property: Record) -> None:
     """The sampler's log-probabilities against the trainer's: their mean is the bias of importance ratios."""
     policy = trio(architecture, dtype).experts[0]
     rollout = policy.generate(PROMPTS, SAMPLED, stream(0))

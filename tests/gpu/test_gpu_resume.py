@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -26,7 +27,9 @@ CLOSE = {"float32": 1e-3, "bfloat16": 1.0}
 def trained(directory: Path, architecture: str, dtype: str, dies_at: int, out: Path) -> int:
     directory.mkdir(exist_ok=True)
     command = [sys.executable, str(PROGRAM), str(directory), architecture, dtype, str(dies_at), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    paths = [*map(str, (PROGRAM.parent, PROGRAM.parents[1], PROGRAM.parents[2])), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode
 

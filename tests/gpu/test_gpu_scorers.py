@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from conftest import VOCABULARY, word_prompts, word_tokenizer
 from on_device import DEVICE, needs_device
 from transformers import BertConfig, BertForSequenceClassification
 
+from emorl_bench.assets.world.responses import DEFECTS, EMPATHY, KINDS, respond
 from emorl_bench.assets.world.statements import sample_statements
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.types import Example, Rollout
@@ -37,7 +40,7 @@ def rollout(prompts: list[str], responses: list[str]) -> Rollout:
 def reflections(count: int) -> Rollout:
     """Statements of the embedded world, each answered in another manner."""
     rng, said = random.Random(0), sample_statements("select", count, seed=0)
-    manners = itertools.cycle(itertools.product(KINDS, WARMTHS, (None, *DEFECTS)))
+    manners = itertools.cycle(itertools.product(KINDS, EMPATHY, (None, *DEFECTS)))
     answers = [respond(rng, statement, *manner).text for statement, manner in zip(said, manners, strict=False)]
     return rollout([statement.text for statement in said], answers)
 
