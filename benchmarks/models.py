@@ -186,7 +186,8 @@ def random_expert(bank: AdapterBank, seed: int, strength: float) -> AdapterPolic
         weight = layer.weight
         a_RI = torch.randn(RANK, layer.in_features, generator=rng)
         b_OR = torch.randn(layer.out_features, RANK, generator=rng)
-        size = bank.backbone.settings.scale * (b_OR @ a_RI).norm()
+        squared = ((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum()  # of the norm of B A, which is large in a large model
+        size = bank.backbone.settings.scale * squared.sqrt()
         tensors[f"base_model.model.{name}.lora_A.weight"] = a_RI
         tensors[f"base_model.model.{name}.lora_B.weight"] = b_OR * strength * weight.float().norm().cpu() / size
     policy.load_adapter({name: tensor.to(bank.backbone.device) for name, tensor in tensors.items()})

@@ -1,8 +1,8 @@
 """Part 2: tokens a second, distance from the bound, and memory, beside transformers' generate in the same turns.
 
 Models have the shapes of published ones and random weights; no token ends a response, so all sides decode equally many.
-The bound is that of `benchmarks.bounds`, from the bandwidth and the rates that are measured on the card at the start: at
-these rows the weights' reading decides it.
+The bound is that of `benchmarks.bounds`, from the bandwidth and the rates that are measured on the card at the start;
+at these rows the reading of the weights decides it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A plugin of pytest: one line of JSON for each test as it ends, so that a run that is stopped has said what it knew."""
+"""A plugin of pytest: one line of JSON for each test as it ends, so that a run that is stopped loses nothing."""
 
 from __future__ import annotations
 

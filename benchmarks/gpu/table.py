@@ -29,9 +29,10 @@ def _rows(found: Mapping[str, Any]) -> Iterator[str]:
         ratio = "" if number["ratio"] is None else _short(number["ratio"])
         also = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in number["facts"].items())
         cells = (number["part"], number["what"], _short(number["value"]), number["unit"], ratio, number["over"], also)
-        yield f"| {' | '.join(cells)} |"
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
     for name, part in found["parts"].items():
-        yield f"| {name} | the part: {part['state']} | {_short(part['seconds'])} | s | | | share {part['share']:.0f} s |"
+        state, seconds, share = part["state"], _short(part["seconds"]), part["share"]
+        yield f"| {name} | the part: {state} | {seconds} | s | | | share {share:.0f} s |"
 
 
 def _more(found: Mapping[str, Any]) -> Iterator[str]:
@@ -42,7 +43,7 @@ def _more(found: Mapping[str, Any]) -> Iterator[str]:
             yield ""
             yield f"| {' | '.join(rows[0])} |"
             yield "|---" * len(rows[0]) + "|"
-            yield from (f"| {' | '.join(_short(cell) for cell in row.values())} |" for row in rows)
+            yield from (f"| {' | '.join(_short(cell).replace('|', '/') for cell in row.values())} |" for row in rows)
             yield ""
 
 
@@ -55,4 +56,4 @@ def _ends(found: Mapping[str, Any]) -> Iterator[str]:
 def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return str(value).replace("|", "/")
+    return str(value)

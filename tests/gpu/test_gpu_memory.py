@@ -19,7 +19,8 @@ from emorl_bench.rl.scst import Scst
 
 pytestmark = [pytest.mark.gpu, needs_device]
 
-WIDE = replace(SHAPES["tiny_llama"], prompts=2048, prompt_tokens=(8, 16), new_tokens=32)
+SMALL_HEAD = {**SHAPES["tiny_llama"].dims, "vocab_size": 503}  # what a batch does not decide is little
+WIDE = replace(SHAPES["tiny_llama"], dims=SMALL_HEAD, prompts=2048, prompt_tokens=(8, 16), new_tokens=32)
 SHAPE = WIDE if ON_GPU else micro(SHAPES["tiny_llama"])
 TIGHT = 0.7  # of the memory that the work takes where it is free to
 
@@ -78,7 +79,7 @@ def test_a_decode_that_does_not_fit_goes_on_with_fewer_rows(
 def test_learners_that_do_not_fit_together_learn_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shape = replace(SHAPE, prompts=16)
+    shape = replace(SHAPE, prompts=64)
     setting = random_setting(shape, dtype=torch.float32, device=DEVICE)
     sampling, prompts = Sampling(shape.new_tokens, 1.0, samples_per_prompt=4), setting.prompts()
     said = [policy.generate(prompts, sampling, stream(i)) for i, policy in enumerate(setting.experts)]
