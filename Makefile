@@ -1,11 +1,14 @@
 # make bench: install, run the main comparison, write the report.
 # make test:  install with test dependencies, then ruff, mypy, import contracts and pytest.
+# make gpu:   test and measure on the GPU that is at hand (docs/gpu.md); GPU_ARGS="--device cpu --quick" rehearses it.
 
 PYTHON ?= python3
 VENV ?= .venv
 SWEEP ?= main_table
 RUNS ?= runs/$(SWEEP)
 REPORT ?= report/$(SWEEP)
+GPU_OUT ?= report/gpu
+GPU_ARGS ?=
 BIN := $(VENV)/bin
 
 # Tiny models are fastest on one thread; jobs run side by side instead.
@@ -13,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: bench test install install-test clean
+.PHONY: bench test gpu install install-test clean
 
 bench: install
 	$(BIN)/emorl-bench --config-dir sweeps --config-name $(SWEEP) runs_dir=$(RUNS); status=$$?; \
@@ -25,6 +28,9 @@ test: install-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadfile
+
+gpu: install-test
+	$(BIN)/python -m benchmarks.gpu --out $(GPU_OUT) $(GPU_ARGS)
 
 install: $(VENV)/installed
 install-test: $(VENV)/installed-test

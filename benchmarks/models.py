@@ -20,6 +20,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -47,12 +49,13 @@ class Shape:
     """An architecture's dimensions and the work it is given."""
 
     name: str
-    family: str  # "seq2seq" is T5, "causal" is Llama
+    family: str  # "seq2seq" is T5, "causal" is Llama or Qwen2
     dims: Mapping[str, int]
     prompts: int = 16
     prompt_tokens: tuple[int, int] = (64, 128)
     new_tokens: int = 64
     threads: int = 1  # unless the command line says otherwise: a tiny model is slower on two
+    qwen: bool = False  # a decoder-only model with Qwen2's biases
     tied: bool = False  # a T5 whose head is its embedding says one word for ever when its weights are random
 
     @property
@@ -69,7 +72,8 @@ class Shape:
                 model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
             return model.eval()
         spread = {"initializer_range": 1.25 * self.dims["hidden_size"] ** -0.5}  # 0.02 would say one word for ever
-        return LlamaForCausalLM(LlamaConfig(bos_token_id=1, **self.dims, **spread, **ids)).eval()
+        kind, config = (Qwen2ForCausalLM, Qwen2Config) if self.qwen else (LlamaForCausalLM, LlamaConfig)
+        return kind(config(bos_token_id=1, **self.dims, **spread, **ids)).eval()
 
 
 def t5(layers: int, width: int, head: int, heads: int, inner: int, vocabulary: int = 32128) -> dict[str, int]:
@@ -87,6 +91,8 @@ SHAPES = {
     "small": Shape("small", "seq2seq", t5(6, 512, 64, 8, 2048), threads=2),
     "t5_base": Shape("t5_base", "seq2seq", t5(12, 768, 64, 12, 3072), threads=2),
     "smollm2_135m": Shape("smollm2_135m", "causal", llama(30, 576, 9, 3, 1536, 49152), threads=2),
+    "qwen_0_5b": Shape("qwen_0_5b", "causal", llama(24, 896, 14, 2, 4864, 151936), threads=2, qwen=True),
+    "llama_1b": Shape("llama_1b", "causal", llama(16, 2048, 32, 8, 8192, 128256), threads=2),
     "tiny_llama": Shape("tiny_llama", "causal", llama(4, 128, 4, 4, 512, 32128)),
 }
 
@@ -157,7 +163,8 @@ def random_setting(
     shape: Shape, *, experts: int = 3, strength: float = STRONG, dtype: torch.dtype, device: torch.device
 ) -> Setting:
     def new_model() -> Any:
-        return shape.model().to(device, dtype)
+        with device:  # a large model's random numbers are drawn there
+            return shape.model().to(device, dtype)
 
     bank = endless_bank(new_model(), word_tokenizer(shape.vocabulary), shape.family, shape.prompt_tokens[1], device)
     policies = [random_expert(bank, seed, strength) for seed in range(experts)]
@@ -179,7 +186,8 @@ def random_expert(bank: AdapterBank, seed: int, strength: float) -> AdapterPolic
         weight = layer.weight
         a_RI = torch.randn(RANK, layer.in_features, generator=rng)
         b_OR = torch.randn(layer.out_features, RANK, generator=rng)
-        size = bank.backbone.settings.scale * (b_OR @ a_RI).norm()
+        squared = ((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum()  # of the norm of B A, which is large in a large model
+        size = bank.backbone.settings.scale * squared.sqrt()
         tensors[f"base_model.model.{name}.lora_A.weight"] = a_RI
         tensors[f"base_model.model.{name}.lora_B.weight"] = b_OR * strength * weight.float().norm().cpu() / size
     policy.load_adapter({name: tensor.to(bank.backbone.device) for name, tensor in tensors.items()})

@@ -1,4 +1,4 @@
-"""Tiny random models of three architectures, and a bench around them that needs no assets."""
+"""Tiny random models of a few architectures, and a bench around them that needs no assets."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -39,6 +41,7 @@ from emorl_bench.scorers.panel import ScorerPanel
 
 torch.set_num_threads(1)
 
+CPU = torch.device("cpu")
 VOCABULARY = 40
 SPREAD = 0.2  # of random weights: with the usual 0.02 the frozen head could not express a preference
 ARCHITECTURES = ("t5", "gpt2", "llama")
@@ -62,6 +65,9 @@ def tiny_model(architecture: str, seed: int = 0) -> Any:
         shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "initializer_range": SPREAD}
         return GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, bos_token_id=1, **shape, **ids))
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if architecture == "qwen":
+        shape |= {"num_key_value_heads": 2, "vocab_size": VOCABULARY}
+        return Qwen2ForCausalLM(Qwen2Config(initializer_range=SPREAD, bos_token_id=1, **shape, **ids))
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY, initializer_range=SPREAD, num_key_value_heads=2, bos_token_id=1, **shape, **ids
@@ -70,19 +76,25 @@ def tiny_model(architecture: str, seed: int = 0) -> Any:
 
 
 def make_bank(
-    architecture: str, *, dtype: torch.dtype = torch.float32, rank: int = 4, max_rows: int = 4096
+    architecture: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    rank: int = 4,
+    max_rows: int = 4096,
+    device: torch.device = CPU,
 ) -> AdapterBank:
     family: type[Backbone] = Seq2SeqBackbone if architecture == "t5" else CausalBackbone
-    model = tiny_model(architecture).to(dtype)
+    model = tiny_model(architecture).to(device, dtype)
     backbone = family(model, word_tokenizer(), AdapterSettings(rank=rank, alpha=8.0), 64)
-    return AdapterBank(Decoder(backbone, Ledger(), max_rows), seed=0)
+    return AdapterBank(Decoder(backbone, Ledger(device), max_rows), seed=0)
 
 
 def shaken(bank: AdapterBank, seed: int, strength: float = 0.3) -> AdapterPolicy:
     """A policy whose adapter is random in both factors, so it differs from the base and from other seeds."""
     policy = bank.new_policy(f"expert{seed}")
     rng = torch.Generator().manual_seed(seed)
-    policy.load_adapter({k: v + strength * torch.randn(v.shape, generator=rng) for k, v in policy.adapter().items()})
+    noise = {k: strength * torch.randn(v.shape, generator=rng) for k, v in policy.adapter().items()}
+    policy.load_adapter({k: v + noise[k].to(v.device) for k, v in policy.adapter().items()})
     return policy
 
 
@@ -119,7 +131,7 @@ class MemoryTracker:
 
 
 def make_bench(tmp_path: Path, architecture: str = "t5", *, steps: int = 4, **changes: Any) -> Bench:
-    bank = make_bank(architecture)
+    bank = changes.pop("bank", None) or make_bank(architecture)
     ledger = bank.decoder.ledger
     scorers = [WordShare("even", 0), WordShare("odd", 1)]
     panel = ScorerPanel(changes.pop("scorers", scorers), ledger)

@@ -1,0 +1,97 @@
+"""Test and measure the suite on the GPU that is at hand, within a number of minutes.
+
+In this order, each with a share of the time: the tests marked ``gpu``, decoding, training, and a study that goes on
+over several visits. ``gpu.json``, ``gpu.md`` and ``log.txt`` in ``--out`` are up to date after every number; the table
+is printed last. Exit status: 0 where nothing failed, 1 where something did, 2 on bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+
+from benchmarks.gpu.checks import run_tests
+from benchmarks.gpu.decoding import measure_decoding
+from benchmarks.gpu.kit import Kit, Part, Settings
+from benchmarks.gpu.study import go_on
+from benchmarks.gpu.training import measure_training
+from emorl_bench.core.errors import UserError
+from emorl_bench.runner.provenance import code_diff, provenance
+
+PARTS = (
+    Part("tests", 3.5, 10.0, run_tests),
+    Part("decoding", 2.5, 10.0, measure_decoding),
+    Part("training", 2.5, 10.0, measure_training),
+    Part("study", 1.5, 20.0, go_on),
+)
+ALSO = ("accelerate", "trl", "vllm", "triton", "huggingface_hub")
+THREADS = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = options(argv)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(THREADS)
+    kit = Kit(settings, about(settings.device))
+    kit.run(PARTS)
+    print(kit.save(), flush=True)
+    return 1 if kit.failures else 0
+
+
+def options(argv: Sequence[str] | None) -> Settings:
+    """Parse the command line.
+
+    Raises:
+        UserError: no such GPU, or no time.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=8.0, help="all in all (default 8)")
+    parser.add_argument("--out", type=Path, default=Path("report/gpu"), help="where gpu.json, gpu.md and log.txt go")
+    parser.add_argument("--runs", type=Path, help="runs_dir of the study, taken up where it stopped (default OUT/runs)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="micro sizes: does it run? its numbers mean nothing")
+    given = parser.parse_args(argv)
+    if not given.minutes > 0:
+        raise UserError(f"--minutes={given.minutes:g}: give a number above 0")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "--device=cuda: no GPU that torch can use was found; --device=cpu --quick rehearses without one"
+        )
+    runs = given.runs or given.out / "runs"
+    return Settings(given.minutes, given.out.resolve(), runs.resolve(), torch.device(given.device), given.quick)
+
+
+def about(device: torch.device) -> dict[str, Any]:
+    here = provenance(THREADS, device.type)
+    here["versions"] |= {name: version for name in ALSO if (version := _version(name))}
+    here["command"] = ["python", "-m", "benchmarks.gpu", *sys.argv[1:]]
+    machine = here["machine"]
+    card = machine["accelerator"] or f"no GPU ({machine['processor']})"
+    if device.type == "cuda":
+        card += f", {torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"
+    return {"card": card, **here, "uncommitted_changes": bool(code_diff())}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"benchmarks.gpu: {error}", file=sys.stderr)
+        sys.exit(2)

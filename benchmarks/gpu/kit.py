@@ -1,0 +1,179 @@
+"""What every part of the kit is given: its share of the time, and a record that is on disk after every number.
+
+A part begins with a share of what is left of the minutes, by its weight among those that have not begun. What a part
+leaves over goes to the next ones. A failure is recorded, its traceback goes to ``log.txt``, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.table import table
+from emorl_bench.tracking.atomic import write_json, write_text
+
+FORMAT = 1  # of gpu.json
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The command line."""
+
+    minutes: float
+    out: Path
+    runs: Path
+    device: torch.device
+    quick: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16
+
+    @property
+    def repeats(self) -> int:
+        """Of every timed thing; figures are medians."""
+        return 1 if self.quick else 3
+
+
+@dataclass(frozen=True)
+class Number:
+    """One figure: ``value`` in ``unit``; ``ratio`` is what it is beside another thing measured in the same turns."""
+
+    part: str
+    what: str
+    value: float
+    unit: str
+    ratio: float | None = None
+    over: str = ""  # what the ratio is of, and over what
+    facts: Mapping[str, float] = field(default_factory=dict)
+    raw: Sequence[float] = ()  # seconds of every repeat
+
+
+@dataclass(frozen=True)
+class Part:
+    """``least``: seconds without which it is not worth beginning."""
+
+    name: str
+    weight: float
+    least: float
+    run: Callable[[Kit], None]
+
+
+@dataclass
+class Kit:
+    settings: Settings
+    about: Mapping[str, Any]  # card, versions, commit
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    numbers: dict[str, Number] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # more rows than fit the one table
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    part: str = ""
+    _until: float = 0.0  # when the running part has to end
+
+    @property
+    def left(self) -> float:
+        """Seconds of the running part."""
+        return self._until - time.monotonic()
+
+    @property
+    def device(self) -> torch.device:
+        return self.settings.device
+
+    def run(self, parts: Sequence[Part]) -> None:
+        end = self.started + 60 * self.settings.minutes
+        for i, part in enumerate(parts):
+            whole = end - time.monotonic()
+            share = whole * part.weight / sum(later.weight for later in parts[i:])
+            self.part, self._until, begun = part.name, time.monotonic() + share, time.monotonic()
+            if share < part.least:
+                self.parts[part.name] = {"state": "skipped", "seconds": 0.0, "share": share}
+                self.skip("all of it", f"{share:.0f} s are left for it, and it needs {part.least:.0f}")
+                continue
+            self.parts[part.name] = {"state": "running", "seconds": 0.0, "share": share}
+            self.say(f"=== {part.name}: {share:.0f} s")
+            before = len(self.failures)
+            with self.attempt("the part"):
+                part.run(self)
+            state = "done" if len(self.failures) == before else "with failures"
+            self.parts[part.name] |= {"state": state, "seconds": time.monotonic() - begun}
+            self.save()
+
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """Whatever fails inside is recorded, and what follows is not harmed."""
+        try:
+            yield
+        except Exception as error:
+            self.fail(what, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", traceback.format_exc())
+        self.tidy()
+
+    def tidy(self) -> None:
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def affords(self, what: str, seconds: float) -> bool:
+        """Whether so many seconds are left of this part; where not, what is left out is said."""
+        if self.left >= seconds:
+            return True
+        self.skip(what, f"would take about {seconds:.0f} s, {max(self.left, 0):.0f} are left")
+        return False
+
+    def number(self, key: str, number: Number) -> None:
+        self.numbers[key] = number
+        beside = "" if number.ratio is None else f", {number.over} {number.ratio:.3g}"
+        self.say(f"{key}: {number.value:.4g} {number.unit}{beside}")
+        self.save()
+
+    def skip(self, what: str, why: str) -> None:
+        self.skipped.append({"part": self.part, "what": what, "why": why})
+        self.say(f"skipped: {what}: {why}")
+
+    def fail(self, what: str, error: str, detail: str = "") -> None:
+        self.failures.append({"part": self.part, "what": what, "error": error})
+        self.say(f"FAILED: {what}: {error}")
+        self.log(detail)
+        self.save()
+
+    def say(self, line: str) -> None:
+        print(f"[{time.monotonic() - self.started:4.0f} s] {line}", file=sys.stderr, flush=True)
+        self.log(line)
+
+    def log(self, text: str) -> None:
+        if text:
+            with (self.settings.out / "log.txt").open("a", encoding="utf-8") as file:
+                file.write(f"[{time.monotonic() - self.started:6.1f} s] {text.rstrip()}\n")
+
+    def contents(self) -> dict[str, Any]:
+        """What gpu.json holds; the table is made of it."""
+        return {
+            "format": FORMAT,
+            **self.about,
+            "minutes": self.settings.minutes,
+            "quick": self.settings.quick,
+            "seconds": time.monotonic() - self.started,
+            "parts": self.parts,
+            "numbers": {key: asdict(number) for key, number in self.numbers.items()},
+            "tables": self.tables,
+            "skipped": self.skipped,
+            "failures": self.failures,
+        }
+
+    def save(self) -> str:
+        """Write gpu.json and gpu.md; returns the table."""
+        contents = self.contents()
+        write_json(self.settings.out / "gpu.json", contents)
+        text = table(contents)
+        write_text(self.settings.out / "gpu.md", text)
+        return text

@@ -1,0 +1,36 @@
+"""A plugin of pytest: one line of JSON for each test as it ends, so that a run that is stopped loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+FILE = "EMORL_BENCH_GPU_TESTS_RECORD"  # the environment's name of the file
+
+
+def pytest_configure(config: Any) -> None:
+    if not hasattr(config, "workerinput"):  # where tests run side by side, their controller hears of all
+        config.pluginmanager.register(Recorder(Path(os.environ[FILE])), "gpu-recorder")
+
+
+class Recorder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when != "call" and report.outcome == "passed":
+            return
+        measured = {name: value for name, value in report.user_properties if isinstance(value, int | float)}
+        line = {"test": report.nodeid, "outcome": report.outcome, "seconds": report.duration, "measured": measured}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**line, "why": _why(report)}) + "\n")
+
+
+def _why(report: Any) -> str:
+    if report.outcome == "passed":
+        return ""
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    return str(report.longrepr)

@@ -1,0 +1,166 @@
+"""Part 3: a GRPO-type step beside TRL's, three experts together beside in turn, and where the time of a step goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.benches import WordShare
+from benchmarks.gpu.kit import Kit, Number
+from benchmarks.gpu.launches import Profile, profiled
+from benchmarks.models import SHAPES, Setting, Shape, micro, random_setting, word_prompts
+from benchmarks.record import Options
+from benchmarks.timing import Side, interleaved, timed
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Rollout, Sampling
+from emorl_bench.policies.bank import generate_together
+from emorl_bench.policies.stepping import Start, stepping
+from emorl_bench.rl.grpo import Grpo
+from emorl_bench.rl.lockstep import Lockstep
+
+SHAPE = "smollm2_135m"
+ROWS = (24, 64, 8, 256)  # of each expert; the most telling first
+SAMPLES = 4  # of each prompt
+RULE = Grpo(learning_rate=1e-4)
+REWARD = WordShare("even", 0, 2)
+PROFILED_ROWS, STEPS = 64, 64
+PROMPT_TOKENS = (16, 32)
+
+
+def measure_training(kit: Kit) -> None:
+    with kit.attempt("a step beside TRL's"):
+        compare_with_trl(kit)
+    setting = random_setting(sized(kit, 8), dtype=kit.settings.dtype, device=kit.device)
+    setting.bank.decoder.ledger.flops_every = 0  # counting operations would be a large part of so few steps
+    slowest = 0.0
+    for rows in (8,) if kit.settings.quick else ROWS:
+        if kit.affords(f"three experts, {rows} rows each", 1.5 * slowest):
+            started = time.monotonic()
+            with kit.attempt(f"three experts, {rows} rows each"):
+                compare_experts(kit, ThreeExperts(resized(kit, setting, rows)), rows)
+            slowest = max(slowest, time.monotonic() - started)
+    with kit.attempt("profile"):
+        profile(kit, setting)
+
+
+def sized(kit: Kit, rows: int) -> Shape:
+    shape = micro(SHAPES[SHAPE]) if kit.settings.quick else replace(SHAPES[SHAPE], prompt_tokens=PROMPT_TOKENS)
+    return replace(shape, prompts=max(rows // SAMPLES, 1))
+
+
+def resized(kit: Kit, setting: Setting, rows: int) -> Setting:
+    """The same model and experts, asked about as many prompts as make so many rows."""
+    shape = sized(kit, rows)
+    return replace(setting, draw=lambda call, times: word_prompts(shape, call, times))
+
+
+def compare_with_trl(kit: Kit) -> None:
+    """Rollout, reward and update of one policy, through the calls that a run makes, in TRL's own loop."""
+    try:
+        from benchmarks.trl_step import step_times
+    except ModuleNotFoundError as missing:
+        kit.skip("a step beside TRL's", f"{missing}; it needs trl>=1.16,<1.17 and datasets")
+        return
+    given = Options("gpu", 1, kit.settings.repeats, Path(), kit.settings.quick, kit.device, kit.settings.dtype, {})
+    times = step_times(micro(SHAPES[SHAPE]) if kit.settings.quick else SHAPES[SHAPE], given)
+    ours, theirs = times.timings["ours"], times.timings["TRL"]
+    about = f"{times.settings['shape']}, {times.settings['prompts']} prompts of {times.settings['group']} samples"
+    tokens = {"tokens": times.tokens["ours"]}
+    step = "one GRPO-type step of"
+    kit.number(
+        "training/grpo_step/ours",
+        Number("training", f"{step} ours, {about}", ours.median, "s", None, "", tokens, ours.raw),
+    )
+    kit.number(
+        "training/grpo_step/trl",
+        Number(
+            "training", f"{step} TRL's, {about}", theirs.median, "s",
+            theirs.median / ours.median, "TRL over ours, time", tokens, theirs.raw,
+        ),
+    )  # fmt: skip
+
+
+@dataclass
+class ThreeExperts:
+    """Three policies that sample and learn, from the same point and the same prompts."""
+
+    setting: Setting
+
+    @cached_property
+    def rollouts(self) -> list[Rollout]:
+        return self.roll(True)()
+
+    def roll(self, together: bool) -> Callable[[], list[Rollout]]:
+        setting, prompts = self.setting, self.setting.prompts()
+        sampling = Sampling(setting.new_tokens, 1.0, samples_per_prompt=SAMPLES)
+        rngs = [stream(i, "rollout") for i in range(len(setting.experts))]
+        if together:
+            return lambda: generate_together(setting.experts, prompts, sampling, rngs)
+        alone = list(zip(setting.experts, rngs, strict=True))
+        return lambda: [policy.generate(prompts, sampling, rng) for policy, rng in alone]
+
+    def update(self, together: bool) -> Callable[[], object]:
+        """Of fresh learners on the same rollouts; their adapters are put back by nobody, for speed it is the same."""
+        ledger, experts = self.setting.bank.decoder.ledger, self.setting.experts
+        learners = [RULE.learner(policy, ledger) for policy in experts]
+        rewards: list[Tensor] = [torch.tensor(REWARD.of_texts(rollout.responses)) for rollout in self.rollouts]
+        rngs = [stream(i, "update") for i in range(len(experts))]
+        lockstep = Lockstep(ledger, joint=together)
+        return lambda: lockstep(learners, self.rollouts, rewards, rngs)
+
+
+def compare_experts(kit: Kit, three: ThreeExperts, rows: int) -> None:
+    device = three.setting.backbone.device
+    sides: dict[str, Side] = {}
+    for how, together in (("together", True), ("in turn", False)):
+        sides[f"rollout {how}"] = timed(lambda together=together: three.roll(together), device)  # type: ignore[misc]
+        sides[f"update {how}"] = timed(lambda together=together: three.update(together), device)  # type: ignore[misc]
+    for side in sides.values():
+        side()  # libraries choose their kernels
+    timings = interleaved(f"three experts, {rows} rows each", sides, kit.settings.repeats)
+    for step in ("rollout", "update"):
+        apart, joint = timings[f"{step} in turn"], timings[f"{step} together"]
+        number = Number(
+            "training", f"{step} of three experts, {rows} rows each, together", joint.median, "s",
+            apart.median / joint.median, "in turn over together, time", {"in_turn_s": apart.median}, joint.raw,
+        )  # fmt: skip
+        kit.number(f"training/three_experts/{rows}_rows/{step}", number)
+
+
+def profile(kit: Kit, setting: Setting) -> None:
+    """One decode step and one update of one expert: what is launched, and who waits for whom."""
+    rows = 8 if kit.settings.quick else PROFILED_ROWS
+    three = ThreeExperts(resized(kit, setting, rows))
+    with torch.inference_mode(), decode_step(three.setting) as step:
+        add(kit, "decode_step", f"one decode step, {rows} rows", profiled(step, kit.device))
+    one = ThreeExperts(replace(three.setting, experts=three.setting.experts[:1]))
+    add(kit, "update", f"one update, {rows} rows", profiled(one.update(True), kit.device))
+
+
+@contextmanager
+def decode_step(setting: Setting) -> Iterator[Callable[[], object]]:
+    """Feed each row a token and choose the next, as the decode loop does; prompts are read before."""
+    backbone, expert = setting.backbone, setting.experts[0]
+    prompts = [backbone.prompt_ids(e.context) for e in setting.prompts(SAMPLES)]
+    tokens_R = torch.full((len(prompts),), 5, device=backbone.device)
+    with stepping(backbone, Start(prompts, expert.adapters, None, STEPS), None) as stepper:
+        stepper.first()
+        yield lambda: backbone.head(stepper.step(tokens_R)[0]).argmax(-1)
+
+
+def add(kit: Kit, key: str, what: str, found: Profile) -> None:
+    facts = {"device_ms": found.device_ms, "kernels": found.kernels, "operators": found.operators}
+    share = found.device_ms / found.host_ms if found.device_ms else None
+    over = "" if share is None else "device busy over wall time"
+    kit.number(
+        f"training/profile/{key}",
+        Number("training", f"{what}, wall time", found.host_ms, "ms", share, over, facts, found.raw),
+    )
+    kit.tables[f"Where the time of {what} goes"] = list(found.top)
