@@ -20,4 +20,9 @@ SHA256: dict[str, str] = {
     "sums/tiny_gpt2/model.safetensors": "84fe5f36c6b5fa4e72d6bc6621a5cc8ab28db02a709c86aa5b0896ffce708315",
     "sums/tiny_gpt2/tokenizer.json": "5fb19160498f1ded56ee55daf4dcd9b52f1a3349c0b365191f66e41058436f0c",
     "sums/tiny_gpt2/tokenizer_config.json": "9afba75d740ee1f317907a4f677c7ed5a65466e49c649ca107f1f063a3f1c419",
+    "sums/tiny_t5/config.json": "44d2f9260a677b6dfda44efc489379992472a70de8675f509a248abc8adaaece",
+    "sums/tiny_t5/generation_config.json": "48835e3d207d2cc33a2c9793d8ba053bf96d19fb444f6e6403b8cde00437cccd",
+    "sums/tiny_t5/model.safetensors": "b00e2920203a8c504535324baef30ca687c36a8da2dd8eb89e10396a80d4d519",
+    "sums/tiny_t5/tokenizer.json": "5fb19160498f1ded56ee55daf4dcd9b52f1a3349c0b365191f66e41058436f0c",
+    "sums/tiny_t5/tokenizer_config.json": "9afba75d740ee1f317907a4f677c7ed5a65466e49c649ca107f1f063a3f1c419",
 }

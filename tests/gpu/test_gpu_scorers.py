@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import VOCABULARY, word_prompts, word_tokenizer
+from emorl_bench.scorers.embedded_empathy import Empathy
+from emorl_bench.scorers.embedded_fluency import Fluency
+from emorl_bench.scorers.embedded_reflection import Reflection
 from on_device import DEVICE, needs_device
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -17,9 +20,6 @@ from emorl_bench.assets.world.responses import DEFECTS, EMPATHY, KINDS, respond
 from emorl_bench.assets.world.statements import sample_statements
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.types import Example, Rollout
-from emorl_bench.scorers.embedded_empathy import Empathy
-from emorl_bench.scorers.embedded_fluency import Fluency
-from emorl_bench.scorers.embedded_reflection import Reflection
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import SAME_ORDER, rank_correlations
 from emorl_bench.scorers.reward_model import RewardModel
