@@ -47,7 +47,6 @@ class ScorerPanel:
         Raises:
             UserError: a scorer returned a wrong shape, a NaN or a value out of its bounds.
         """
-        self.ledger.current.scores_wanted += len(self.scorers) * len(rollout.examples)
         return self._scores(rollout, self.scorers)
 
     def score_only(self, objective: str, rollout: Rollout) -> Tensor:
@@ -57,6 +56,7 @@ class ScorerPanel:
     @torch.no_grad()
     def _scores(self, rollout: Rollout, scorers: Sequence[Scorer]) -> Tensor:
         keys = [(e.prompt, e.answer, r) for e, r in zip(rollout.examples, rollout.responses, strict=True)]
+        self.ledger.current.scores_wanted += len(scorers) * len(keys)
         if self.ledger.training:
             known: list[dict[Text, float]] = [{} for _ in scorers]
         else:
