@@ -13,7 +13,7 @@ import pytest
 from emorl_bench.assets.shipped import content_key
 from emorl_bench.assets.world.best import answers_and_grades
 from emorl_bench.assets.world.statements import sample_statements
-from emorl_bench.audit import policies, record, reflections_bases
+from emorl_bench.audit import policies, record, reflections_bases, sweeps
 from emorl_bench.audit.policies import Summary
 from emorl_bench.audit.requirements import Requirement
 from emorl_bench.building.reflections.probe import LEAST, MOST_WORDS
@@ -122,3 +122,12 @@ def test_a_record_says_what_was_measured(tmp_path: Path) -> None:
     bases_of = json.loads((tmp_path / record.BASES).read_text())["rows"]
     assert bases_of["reflections/tiny_t5"]["gold"]["empathy"] == 0.4
     assert "| **no** |" in (tmp_path / "check.md").read_text()
+
+
+def test_untrained_models_score_what_the_committed_table_says(tmp_path: Path) -> None:
+    """To three digits, on any machine: assets, decoding, scorers and gold are the same everywhere."""
+    sweeps.run(tmp_path, (sweeps.BASES,))
+    committed = json.loads((ARENA / record.BASES).read_text())["rows"]
+    found = {f"{run.task}/{run.model}": record.base_row(run) for run in policies.read_summaries(tmp_path)}
+    assert found.keys() == committed.keys()
+    assert found == committed

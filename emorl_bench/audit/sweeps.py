@@ -14,26 +14,27 @@ UNSEEN = {  # task -> prompts that no choice in its design has looked at
     "reflections": "task.graded_on=audit",
     "sums": "task.split_seed=977",
 }
-MODELS = "model=tiny_t5,tiny_gpt2"
-FULL = (  # the longest first
+MODELS = ("tiny_t5", "tiny_gpt2")
+Sweep = tuple[str, ...]  # overrides of one multirun
+BASES: Sweep = ("method=base", "seed=0")
+FULL: tuple[Sweep, ...] = (  # the longest first
     ("method=morlhf", "method.each=true", "seed=0"),
     ("method=cory,emorl,weighted_ppo,grpo", "seed=range(0,5)"),
     ("method=weighted_scst,rloo", "seed=range(0,10)"),
-    ("method=base", "seed=0"),
+    BASES,
 )
-QUICK = (("method=weighted_scst,emorl,base", "seed=0"),)
+QUICK: tuple[Sweep, ...] = (("method=weighted_scst,emorl", "seed=0"), BASES)
 
 
-def run(runs: Path, *, quick: bool, tasks: Sequence[str]) -> None:
-    """Bring every run of the check to its end; those that are finished already are skipped.
+def run(runs: Path, sweeps: Sequence[Sweep], *, models: Sequence[str] = MODELS) -> None:
+    """Bring every run of some sweeps to its end, on both tasks; those that are finished already are skipped.
 
     Raises:
         UserError: a sweep failed.
     """
-    for task in tasks:
-        for sweep in QUICK if quick else FULL:
-            model = "model=tiny_t5" if quick else MODELS
-            overrides = [*COMMON, f"task={task}", UNSEEN[task], model, *sweep, f"runs_dir={runs}"]
+    for task, prompts in UNSEEN.items():
+        for sweep in sweeps:
+            overrides = [*COMMON, f"task={task}", prompts, f"model={','.join(models)}", *sweep, f"runs_dir={runs}"]
             command = [sys.executable, "-m", "emorl_bench.cli", "-m", *overrides]
             if subprocess.run(command, check=False).returncode != 0:
                 raise UserError(f"the check's runs failed: {' '.join(command)}; the same command goes on")
