@@ -130,4 +130,6 @@ def test_untrained_models_score_what_the_committed_table_says(tmp_path: Path) ->
     committed = json.loads((ARENA / record.BASES).read_text())["rows"]
     found = {f"{run.task}/{run.model}": record.base_row(run) for run in policies.read_summaries(tmp_path)}
     assert found.keys() == committed.keys()
-    assert found == committed
+    for cell, sets in committed.items():
+        for name, scores in sets.items():
+            assert found[cell][name] == pytest.approx(scores, abs=1e-3), (cell, name)  # both are rounded
