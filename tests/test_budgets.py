@@ -300,6 +300,38 @@ def test_what_experts_may_spend(tmp_path: Path) -> None:
     assert Budget(prompts=10).scaled(0.7).prompts == 7  # and not 6, where 10 * 0.7 is a little less than 7
 
 
+@dataclass(frozen=True)
+class Counting(WordShare):
+    """Remembers how many texts it was asked for, each time."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def score(self, examples: Any, responses: Any) -> torch.Tensor:
+        self.asked.append(len(responses))
+        return super().score(examples, responses)
+
+
+def test_training_asks_anew_and_one_objective_asks_one_scorer(tmp_path: Path) -> None:
+    bench, _ = small(tmp_path)
+    even, odd = Counting("even", 0), Counting("odd", 1)
+    panel = ScorerPanel([even, odd], bench.ledger)
+    rollout = bench.new_policy("p").generate(word_prompts(3), Sampling(5), stream(0))
+    with bench.ledger.phase("train/odd") as cost:
+        first = panel.score_only("odd", rollout)
+        assert torch.equal(panel.score_only("odd", rollout), first)
+    assert (even.asked, odd.asked) == ([], [3, 3])
+    assert (cost.scorer_calls, cost.scored_texts) == (2, 6)
+    with bench.ledger.phase("search") as cost:
+        assert torch.equal(panel.score(rollout)[:, 1], first)
+        panel.score(rollout)
+        panel.score_only("even", rollout)
+    assert (even.asked, odd.asked) == ([3], [3, 3, 3])
+    assert (cost.scorer_calls, cost.scored_texts) == (2, 6)
+    panel.forget()
+    panel.score(rollout)
+    assert even.asked == [3, 3]
+
+
 # ladders ------------------------------------------------------------------------------------------
 
 
