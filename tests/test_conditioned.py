@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import WordShare, shaken, word_prompts
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from safetensors import safe_open
+from test_conf import composed
 from torch import Tensor, nn
 
 from baselines.pareto_set import Hypernetwork, ParetoSet
@@ -29,7 +29,7 @@ from emorl_bench.rl.loop import side_by_side
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.preferences import drawn
 from emorl_bench.rl.rloo import Rloo
-from emorl_bench.runner.compose import conf_dir
+from emorl_bench.runner.compose import plain
 
 METHODS = {"pareto_set": ParetoSet(Rloo(learning_rate=1e-2)), "weight_ensembling_moe": WeightEnsemblingMoe(Rloo())}
 GREEDY = Sampling(8, temperature=0.0)
@@ -149,7 +149,7 @@ def test_a_network_learns_to_listen(bench) -> None:
 @pytest.mark.parametrize("architecture", ["t5", "gpt2"])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_yaml_answers_every_preference_within_the_budget(bench, architecture, name) -> None:
-    method = instantiate(OmegaConf.to_container(OmegaConf.load(conf_dir() / "method" / f"{name}.yaml")))
+    method = instantiate(plain(composed(f"method={name}"))["method"], _convert_="object")
     made = bench(architecture, steps=3)
     solution = method.fit(made)
     for preference in ([1.0, 0.0], [0.5, 0.5], [0.2, 0.8]):

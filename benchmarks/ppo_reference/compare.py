@@ -24,10 +24,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dir", type=Path, default=Path("results/ppo_reference"), help="where both halves meet")
     given = parser.parse_args(argv)
-    setup, *records = (json.loads((given.dir / f"{name}.json").read_text()) for name in ("setup", *SIDES))
+    records = [json.loads((given.dir / f"{name}.json").read_text()) for name in SIDES]
     curves = {record["side"]: {m: stacked(record, m) for m in MEASURES} for record in records}
     plot(given.dir / "curves.png", curves)
-    write_text(given.dir / "README.md", text(setup, records[1], curves))
+    write_text(given.dir / "README.md", text(records[0]["setup"], records[1], curves))
 
 
 def stacked(record: Any, measure: str) -> Floats:
@@ -37,7 +37,7 @@ def stacked(record: Any, measure: str) -> Floats:
 
 def ends(curve_NS: Floats) -> Floats:
     """(seeds,) the mean of each curve's last quarter."""
-    return curve_NS[:, -max(1, curve_NS.shape[1] // 4) :].mean(1)
+    return np.asarray(curve_NS[:, -max(1, curve_NS.shape[1] // 4) :].mean(1))
 
 
 def plot(path: Path, curves: dict[str, dict[str, Floats]]) -> None:

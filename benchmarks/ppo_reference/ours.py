@@ -1,8 +1,9 @@
-"""Our half: writes what both start from (``setup.json``, one adapter a seed) and our curves (``ours.json``)."""
+"""Our half: writes what both start from (``exchange/``: set-up, one adapter a seed) and our curves (``ours.json``)."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,12 +20,12 @@ from emorl_bench.policies.bank import on_one_base
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.weighting import fixed_weights
 from emorl_bench.runner import job, schema
-from emorl_bench.runner.base_model import locate_model
 from emorl_bench.runner.bench import Workbench, fingerprint
 from emorl_bench.runner.compose import VERSION_BASE, conf_dir
 from emorl_bench.runner.provenance import provenance
 from emorl_bench.tracking.atomic import write_json
 
+EXCHANGE = "exchange"  # below the results: what both halves start from, not kept
 SAME = [  # what TRL's trainer has no key for is off here
     "method=weighted_ppo",
     "tracker=local",
@@ -58,14 +59,16 @@ class Memory:
 
 def main(argv: Sequence[str] | None = None) -> None:
     given = parser(__doc__).parse_args(argv)
-    given.dir.mkdir(parents=True, exist_ok=True)
+    (given.dir / EXCHANGE).mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in given.seeds.split(",")]
     curves: dict[str, dict[str, list[float]]] = {}
     for seed in seeds:
         say(f"ours: seed {seed}")
         curves[str(seed)] = curve(given, seed, first=seed == seeds[0])
-    write_json(given.dir / "ours.json", {"side": "ours", "curves": curves})
-    say(f"wrote {given.dir}/setup.json and ours.json")
+    told = json.loads((given.dir / EXCHANGE / "setup.json").read_text())
+    kept = {key: value for key, value in told.items() if key not in ("train", "task")}
+    write_json(given.dir / "ours.json", {"side": "ours", "setup": kept, "curves": curves})
+    say(f"wrote {given.dir}/ours.json, and in {EXCHANGE} what TRL's half starts from")
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -98,9 +101,9 @@ def curve(given: argparse.Namespace, seed: int, *, first: bool) -> dict[str, lis
         workbench = Workbench.build(config, Path(directory), tracker)
         bench = workbench.bench
         policy = bench.new_policy("policy")
-        policy.save(given.dir / "adapters" / f"seed-{seed}")
+        policy.save(given.dir / EXCHANGE / f"seed-{seed}")
         if first:
-            write_json(given.dir / "setup.json", setup(given, config, workbench))
+            write_json(given.dir / EXCHANGE / "setup.json", setup(given, config, workbench))
         train(bench, policy, fixed_weights(None, bench.objectives, "linear"), name="policy", budget=bench.budget)
     rows = [row for row in tracker.rows if "train/policy/reward" in row]
     return {key: [row[f"train/policy/{key}"] for row in rows] for key in ("reward", "kl")}
@@ -113,7 +116,7 @@ def setup(given: argparse.Namespace, config: dict[str, Any], workbench: Workbenc
     if backbone.family != "causal":
         raise UserError(f"--model {given.model}: TRL's PPO trains decoder-only models alone")
     return {
-        "model": str(locate_model(config).path),
+        "model": config["model"],
         "steps": given.steps,
         "prompts": given.prompts,
         "update": config["update"],
@@ -124,7 +127,7 @@ def setup(given: argparse.Namespace, config: dict[str, Any], workbench: Workbenc
         "task": config["task"],
         "train": [{"id": e.id, "prompt": e.prompt, "ids": backbone.prompt_ids(e.context)} for e in bench.train],
         "assets": {"fingerprint": fingerprint(config), "model": backbone.fingerprint},
-        "provenance": provenance(),
+        "provenance": provenance(1, "cpu"),
         "command": " ".join(sys.argv[1:]),
     }
 

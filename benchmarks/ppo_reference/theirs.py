@@ -1,4 +1,4 @@
-"""TRL's half: `trl.experimental.ppo.PPOTrainer` (1.12) on what ``setup.json`` says; writes ``theirs.json``."""
+"""TRL's half: `trl.experimental.ppo.PPOTrainer` (1.12) on what ``exchange/setup.json`` says; writes ``theirs.json``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from emorl_bench.core.types import Example
+from emorl_bench.runner.base_model import locate_model
 
+EXCHANGE = "exchange"  # as in our half, which this environment cannot import
 Row = dict[str, Any]
 
 
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", default="0,1,2,3,4", help="with commas")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    setup = json.loads((given.dir / "setup.json").read_text())
+    setup = json.loads((given.dir / EXCHANGE / "setup.json").read_text())
     curves = {}
     for seed in given.seeds.split(","):
         print(f"theirs: seed {seed}", flush=True)
@@ -84,9 +86,10 @@ def curve(setup: Row, directory: Path, seed: int) -> dict[str, list[float]]:
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
     update, size = setup["update"], setup["prompts"]
-    tokenizer = AutoTokenizer.from_pretrained(setup["model"], padding_side="left")
-    base = AutoModelForCausalLM.from_pretrained(setup["model"])
-    policy = PeftModel.from_pretrained(base, directory / "adapters" / f"seed-{seed}", is_trainable=True)
+    model = locate_model(setup).directory
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+    base = AutoModelForCausalLM.from_pretrained(model)
+    policy = PeftModel.from_pretrained(base, directory / EXCHANGE / f"seed-{seed}", is_trainable=True)
     width = max(len(row["ids"]) for row in setup["train"])
     value = Value(policy, base.config.hidden_size)
     groups = [
