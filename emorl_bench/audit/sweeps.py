@@ -17,11 +17,11 @@ UNSEEN = {  # task -> prompts that no choice in its design has looked at
 MODELS = ("tiny_t5", "tiny_gpt2")
 Sweep = tuple[str, ...]  # overrides of one multirun
 BASES: Sweep = ("method=base", "seed=0")
-FULL: tuple[Sweep, ...] = (  # the longest first
-    ("method=morlhf", "method.each=true", "seed=0"),
-    ("method=cory,emorl,weighted_ppo,grpo", "seed=range(0,5)"),
-    ("method=weighted_scst,rloo", "seed=range(0,10)"),
+FULL: tuple[Sweep, ...] = (
     BASES,
+    ("method=weighted_scst,rloo", "seed=range(0,10)"),
+    ("method=cory,emorl,weighted_ppo,grpo", "seed=range(0,5)"),
+    ("method=morlhf", "method.each=true", "seed=0"),
 )
 QUICK: tuple[Sweep, ...] = (("method=weighted_scst,emorl", "seed=0"), BASES)
 
