@@ -56,7 +56,7 @@ METHODS: dict[str, tuple[Method, Any]] = {
     "ppo_matched": (WeightedPolicy(batches=2), Ppo(learning_rate=2e-2)),
     "agro_replay": (WeightedPolicy(), Agro(learning_rate=2e-2, replay_prompts=4)),
     "agro_offline": (OfflinePolicy(), Agro(learning_rate=2e-2)),
-    "dynaopt": (WeightedPolicy(weighting=DynaOpt(history=8)), RULE),
+    "dynaopt": (WeightedPolicy(weighting=DynaOpt()), RULE),
     "cory": (Cory(swap_every=2), Ppo(learning_rate=2e-2)),
     "emorl": (Emorl(HiddenState(), SIMPLEX), RULE),
     "emorl_sobol": (Emorl(HiddenState(), Sobol(16)), RULE),

@@ -49,7 +49,7 @@ def method(name: str) -> WeightedPolicy:
 def small(bench: Callable[..., Bench], architecture: str, steps: int, **changes: Any) -> Bench:
     """A validation after every second step, and one objective that does not exclude the other."""
     training = Training(batch_prompts=4, samples_per_prompt=4, validate_every=2, window=50, checkpoint_every=2)
-    given = {"scorers": [WordShare("even", 0), WordShare("third", 0, 3)], "budget": Budget(prompts=4 * steps)}
+    given = {"scorers": [WordShare("even", 0), WordShare("third", 0, 3)], "budget": Budget(samples=4 * 4 * steps)}
     return bench(architecture, training=training, **(given | changes))
 
 

@@ -41,6 +41,7 @@ SMALL = [
     "budget=smoke",
     "budget.prompts=800",
     "budget.training.batch_prompts=16",
+    "update.learning_rate=2e-3",
     "budget.training.validate_every=5",
     "budget.select_prompts=8",
     "budget.report_prompts=32",

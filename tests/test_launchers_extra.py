@@ -24,7 +24,7 @@ from emorl_bench.runner.compose import precheck
 PROGRAM = Path(sys.executable).parent / "emorl-bench"
 SMALL = [
     "budget=smoke",
-    "budget.prompts=12",
+    "budget.prompts=32",
     "budget.select_prompts=2",
     "budget.report_prompts=2",
     "budget.training.batch_prompts=4",

@@ -29,7 +29,7 @@ from emorl_bench.policies.adapter_files import WEIGHTS
 from emorl_bench.rl.checkpoint import FILE
 from emorl_bench.scorer_training import gold_preferences, proxies
 from emorl_bench.scorer_training.gold_preferences import GoldPairs, gold
-from emorl_bench.scorers.gold import Gold
+from emorl_bench.scorers.gold import Gold, gold_scorers
 from emorl_bench.scorers.proxy import Proxy
 
 PAIRS = 24
@@ -48,7 +48,11 @@ PROXY = Proxy(
     rate=3e-3,
     seed=0,
 )
-ASKED = [Example("", "well, i drink every night. i am so ashamed. i want to sleep through the night.")] * 3
+ASKED = [
+    Example(
+        "", "since i lost my job, i drink every night. i feel ashamed. i want to have some peace, but it calms me down."
+    )
+] * 3
 SAID = ["you are ashamed about drinking.", "so what?", "that sounds so hard. you want to sleep."]
 
 
@@ -104,10 +108,9 @@ def test_labels_are_the_golds_and_the_wanted_share_is_wrong() -> None:
 
 
 def test_the_gold_is_the_mean_of_three_scorers_and_above_it_there_is_none() -> None:
-    from emorl_bench.assets.scoring import all_scores
-
-    prompts = [example.prompt for example in ASKED]
-    torch.testing.assert_close(Gold().score(ASKED, SAID), all_scores("held_out", prompts, SAID).mean(1))
+    grades_KB = [scorer.score(ASKED, SAID) for scorer in gold_scorers().values()]
+    assert len(grades_KB) == 3
+    assert Gold().score(ASKED, SAID) == pytest.approx([sum(row) / 3 for row in zip(*grades_KB, strict=True)])
     assert PROXY.held_out() == Gold(name="proxy")
     assert PROXY.held_out().held_out() == PROXY.held_out()
 
@@ -142,7 +145,7 @@ def test_a_proxy_never_meets_the_gold_once_its_pairs_are_labelled(monkeypatch: p
     def never(*_: Any) -> None:
         raise AssertionError("the gold was asked")
 
-    for name in ("gold", "classify", "fluency"):
+    for name in ("gold", "golds"):
         monkeypatch.setattr(gold_preferences, name, never)
     PROXY.prepare()
     assert PROXY.score(ASKED, SAID).shape == (3,)

@@ -150,7 +150,7 @@ def test_a_study_under_our_parity_rules_runs(data_dir: Path) -> None:
     assert all(rung["data_points"] <= rung["prompts"] == 224 * rung["share"] for rung in summary["ladder"])
     assert summary["ladder"][-1]["decoding"] == summary["decoding"]
     assert summary["converged_at"] == dict.fromkeys(RULES)
-    assert summary["change"]["objective"]["prompts"] < summary["change"]["first"]["prompts"]
+    assert summary["change"]["next_objective"]["prompts"] < summary["change"]["first_preference"]["prompts"]
 
 
 def test_the_paper_s_ledger_is_the_longest_expert_and_one_search_in_prompts(data_dir: Path) -> None:

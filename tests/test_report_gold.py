@@ -203,7 +203,9 @@ def test_what_change_costs(tmp_path: Path) -> None:
     change = {"first_preference": {"prompts": 1536, "flops": 2e12}, "next_preference": {"prompts": 0, "flops": 0.0}}
     write_run(tmp_path / "runs", "emorl", 0, change=change)
     write_run(tmp_path / "runs", "base", 0)
-    write_run(tmp_path / "runs", "cory", 0, change={"first": {"prompts": 7, "flops": 0}, "objective": {"prompts": 5}})
+    write_run(
+        tmp_path / "runs", "cory", 0, change={"first_preference": {"prompts": 7}, "next_objective": {"prompts": 5}}
+    )
     report(tmp_path / "runs", tmp_path / "out", "emorl")
     table = rows(tmp_path / "out")
     assert (table["cory"]["first_preference_prompts"], table["cory"]["next_objective_prompts"]) == ("7.0", "5.0")

@@ -28,6 +28,7 @@ from emorl_bench.scorer_training.preference_training import _Member
 from emorl_bench.scorer_training.preferences import Preferences, every_pair, with_noise
 from emorl_bench.scorer_training.study import Batch
 from emorl_bench.scorers.reward_ensemble import RewardEnsemble
+from emorl_bench.tasks.base import TaskDefaults
 
 GOOD, BAD = range(5, 12), range(20, 27)  # words that a better and a worse response are made of
 HEADS = 3
@@ -240,14 +241,14 @@ def test_the_card_and_the_ledger_set_both_forms_side_by_side(ensemble: RewardEns
 
 
 @dataclass(frozen=True)
-class OneScorer:
+class OneScorer(TaskDefaults):
     scorers: dict[str, RewardEnsemble]
 
 
 def test_a_run_prepares_both_twins_and_its_ledger_has_both_forms(ensemble: RewardEnsemble) -> None:
     scorer, ledger = replace(ensemble, epochs=1), Ledger()
     task, hardware = OneScorer({scorer.name: scorer}), {"scorer_device": None, "scorer_dtype": "float32"}
-    panel, held_out = _panels(task, hardware, ledger, ALONE)  # type: ignore[arg-type]
+    panel, held_out, _ = _panels(task, hardware, ledger, ALONE)  # type: ignore[arg-type]
     assert panel.objectives == held_out.objectives == ("reward_ensemble",)
     assert read_card(scorer.held_out().train())["twin"] == "held_out"
     written = ledger.as_dict()

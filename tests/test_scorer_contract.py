@@ -22,9 +22,9 @@ from emorl_bench.runner.targets import check_targets
 
 ODD = ["Zoë’s naïve 🦊 résumé — ‮abc‬ \u0000?", "", "ﬀ ½ 漢字 مرحبا \ufeff", "w4 w5 w6", "plain words, twice. " * 30]
 ODD += ["4 + 7 + 8 ="]  # what applies to sums alone
+ODD += ["since i lost my job, i drink every night. i feel guilty. i want to have some peace, but it calms me down."]
 SAID = ["w5 w6 👩‍👩‍👧 ok", "It is hard for you. #### 7", "", "   ", "w7 " * 60, "You feel alone, and that hurts."]
-# soft alignment gives padding of the prompt a weight near, not at, 0; the proxy's held-out twin is a mean of such
-TOLERANCE = {"embedded_reflection": 1e-3, "proxy": 1e-3}
+TOLERANCE: dict[str, float] = {}
 GIVEN = {
     "fluency": {"model": "causal", "held_out_model": "other"},
     "specificity": {"model": "encoder"},

@@ -331,7 +331,7 @@ def test_a_run_prepares_scorers_and_twins_before_anything_is_scored() -> None:
         def prepare(self) -> None:
             prepared.append(self.name)
 
-    task = SimpleNamespace(scorers={"own": Fake()})
+    task = SimpleNamespace(scorers={"own": Fake()}, gold_scorers=dict)
     hardware = {"scorer_device": "cpu", "scorer_dtype": "float32"}
     bench._panels(task, hardware, Ledger(torch.device("cpu")), ALONE)
     assert prepared == ["own", "twin"]

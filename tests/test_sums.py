@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from emorl_bench.assets.sums import habits
 from emorl_bench.assets.sums.judge import OBJECTIVES, Worth, best_answer, best_worth, judge, needed_steps
 from emorl_bench.assets.sums.prompts import SPLITS, capacity, prompt_of, split_of, terms_of
 from emorl_bench.assets.sums.tokenizer import build_tokenizer
+from emorl_bench.building.sums import habits
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Example
 from emorl_bench.indicators.fronts import simplex_grid

@@ -193,8 +193,8 @@ def test_a_run_says_and_keeps_its_sizes(corpora: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "emorl_bench.cli", "task=gsm8k", f"task.data_dir={corpora}", *small]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    sizes = built(Gsm8k, corpora).splits().sizes() | {"select": 6, "report": 8}  # as budget=smoke has it
-    said = f"prompts: {sizes['train']} train, 6 select, 8 report; 1 near-duplicates removed"
+    sizes = built(Gsm8k, corpora).splits().sizes() | {"select": 4, "report": 8}  # as budget=smoke has it
+    said = f"prompts: {sizes['train']} train, 4 select, 8 report; 1 near-duplicates removed"
     assert said in done.stdout + done.stderr
     (summary,) = tmp_path.glob("runs/**/summary.json")
     assert json.loads(summary.read_text())["prompts"] == sizes

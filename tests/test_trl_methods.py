@@ -155,7 +155,7 @@ def test_what_a_training_spends_is_counted(bench) -> None:
     assert train.flops > 0
     assert 0 < train.device_seconds < train.wall_seconds
     (files,) = [{path.name for path in made.dir.rglob("*") if path.is_file()}]
-    assert files == {"state.safetensors", "adapter_config.json", "adapter_model.safetensors"}
+    assert files == {"state.safetensors", "end.safetensors", "adapter_config.json", "adapter_model.safetensors"}
 
 
 def test_many_calls_are_one_training(tmp_path: Path, monkeypatch: Any) -> None:

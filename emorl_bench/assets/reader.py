@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 PAD_ID = 0
+NEVER = -1e4  # a match that no softmax notices, and that leaves no NaN where a prompt is empty
 
 
 class Reader(nn.Module):
@@ -50,7 +51,7 @@ class Reader(nn.Module):
         """Each word compared with the part of the prompt that is most like it."""
         alike_BTS = F.normalize(said_BTH, dim=-1) @ F.normalize(prompt_BSH, dim=-1).mT
         unheard_B1S = ~heard_BS.unsqueeze(1)
-        shares_BTS = torch.softmax((self.sharpness * alike_BTS).masked_fill(unheard_B1S, -torch.inf), -1)
+        shares_BTS = torch.softmax((self.sharpness * alike_BTS).masked_fill(unheard_B1S, NEVER), -1)
         match_BTH, best_BT1 = shares_BTS @ prompt_BSH, alike_BTS.masked_fill(unheard_B1S, -1.0).amax(-1, keepdim=True)
         both = [said_BTH, match_BTH, said_BTH * match_BTH, (said_BTH - match_BTH).abs(), best_BT1]
         return F.relu(self.compare(torch.cat(both, -1)))

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emorl_bench.assets.reader import PAD_ID, pooled
-
-NEVER = -1e4  # a match that no softmax notices, and that leaves no NaN where a prompt is empty
+from emorl_bench.assets.reader import NEVER, PAD_ID, pooled
 
 
 class MatchEncoder(nn.Module):

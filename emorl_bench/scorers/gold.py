@@ -1,20 +1,30 @@
 """What an answer of the embedded world is worth in truth, by the grammar that the world is written with: no network.
 
 Nothing is ever trained on it or chosen by it, but for the proxies of the over-optimisation study, which learn from its
-labels. It reads prompts of the world only.
+labels. It does not apply to a prompt that the world has not written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-import torch
-from torch import Tensor
-
-from emorl_bench.assets.world.grades import OBJECTIVES, golds, world_key
+from emorl_bench.assets.world.grades import OBJECTIVES, gold, world_key
+from emorl_bench.assets.world.judge import statement_of
+from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Example
 from emorl_bench.scorers.rule import Rule
+
+
+@lru_cache(maxsize=100_000)
+def is_statement(prompt: str) -> bool:
+    """Whether the world has written a prompt."""
+    try:
+        statement_of(prompt)
+    except UserError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -24,15 +34,15 @@ class Gold(Rule):
     name: str = "gold"
     objective: str | None = None
 
-    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        """(B,) in [0, 1].
+    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> list[float | None]:
+        """B numbers in [0, 1]; None where the prompt is no statement of the world."""
+        return [self._one(example.prompt, said) for example, said in zip(examples, responses, strict=True)]
 
-        Raises:
-            UserError: a prompt that is no statement of the world.
-        """
-        grades_BK = torch.tensor(golds([example.prompt for example in examples], responses), dtype=torch.float32)
-        grades_BK = grades_BK.reshape(-1, len(OBJECTIVES))
-        return grades_BK.mean(1) if self.objective is None else grades_BK[:, OBJECTIVES.index(self.objective)]
+    def _one(self, prompt: str, response: str) -> float | None:
+        if not is_statement(prompt):
+            return None
+        grades_K = gold(prompt, response)
+        return sum(grades_K) / len(grades_K) if self.objective is None else grades_K[OBJECTIVES.index(self.objective)]
 
     def fingerprint(self) -> str:
         """Of the code that judges: a changed rule is another truth."""

@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import VOCABULARY, word_prompts, word_tokenizer
-from emorl_bench.scorers.embedded_empathy import Empathy
-from emorl_bench.scorers.embedded_fluency import Fluency
-from emorl_bench.scorers.embedded_reflection import Reflection
 from on_device import DEVICE, needs_device
 from transformers import BertConfig, BertForSequenceClassification
 
-from emorl_bench.assets.world.responses import DEFECTS, EMPATHY, KINDS, respond
+from emorl_bench.assets.world.corpus import WARMTHS
+from emorl_bench.assets.world.grades import OBJECTIVES
+from emorl_bench.assets.world.responses import DEFECTS, KINDS, respond
 from emorl_bench.assets.world.statements import sample_statements
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.types import Example, Rollout
+from emorl_bench.scorers.embedded import Embedded
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import SAME_ORDER, rank_correlations
 from emorl_bench.scorers.reward_model import RewardModel
 
 pytestmark = [pytest.mark.gpu, needs_device]
 
-EMBEDDED = (Reflection, Empathy, Fluency)
+EMBEDDED = tuple(Embedded(name) for name in OBJECTIVES)
 CPU = torch.device("cpu")
 
 
@@ -40,7 +40,7 @@ def rollout(prompts: list[str], responses: list[str]) -> Rollout:
 def reflections(count: int) -> Rollout:
     """Statements of the embedded world, each answered in another manner."""
     rng, said = random.Random(0), sample_statements("select", count, seed=0)
-    manners = itertools.cycle(itertools.product(KINDS, EMPATHY, (None, *DEFECTS)))
+    manners = itertools.cycle(itertools.product(KINDS, WARMTHS, (None, *DEFECTS)))
     answers = [respond(rng, statement, *manner).text for statement, manner in zip(said, manners, strict=False)]
     return rollout([statement.text for statement in said], answers)
 
@@ -67,7 +67,7 @@ def check(scorers: list[object], said: Rollout, record_property: Callable[[str, 
 
 
 def test_embedded_scorers(record_property: Callable[[str, object], None]) -> None:
-    check([scorer() for scorer in EMBEDDED], reflections(60), record_property)
+    check(list(EMBEDDED), reflections(60), record_property)
 
 
 def test_a_reward_model(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
