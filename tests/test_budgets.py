@@ -460,7 +460,7 @@ def test_one_policy_is_trained_anew_and_a_network_with_its_expert() -> None:
         "next_preference": 0,
         "next_objective": 55,
     }
-    assert change(phases(), ("a", "b"), {}, one_policy=True)["objective"]["prompts"] == 0
+    assert change(phases(), ("a", "b"), {}, one_policy=True)["next_objective"]["prompts"] == 0
 
 
 def test_totals_by_part() -> None:
