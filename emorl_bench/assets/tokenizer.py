@@ -36,6 +36,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rules])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # joins with spaces, closes up punctuation
+    return wrapped(tokenizer, longest=256)
+
+
+def wrapped(tokenizer: Tokenizer, longest: int) -> PreTrainedTokenizerFast:
+    """As transformers wants it, with the special tokens of the embedded models."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -44,5 +49,5 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         sep_token=SEP,
         padding_side="right",
         clean_up_tokenization_spaces=False,
-        model_max_length=256,
+        model_max_length=longest,
     )

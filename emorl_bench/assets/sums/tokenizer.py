@@ -8,7 +8,7 @@ from __future__ import annotations
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from emorl_bench.assets.tokenizer import EOS, PAD, SEP, SPECIAL, UNK
+from emorl_bench.assets.tokenizer import SPECIAL, UNK, wrapped
 
 NUMBERS = 50  # five terms of at most 9, and slips
 VOCABULARY = (*SPECIAL, "+", "=", ",", "so", *map(str, range(NUMBERS)))
@@ -18,13 +18,4 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)  # joins with spaces
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        eos_token=EOS,
-        unk_token=UNK,
-        sep_token=SEP,
-        padding_side="right",
-        clean_up_tokenization_spaces=False,
-        model_max_length=192,
-    )
+    return wrapped(tokenizer, longest=192)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
@@ -19,13 +18,12 @@ from transformers import (
 
 from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.corpus import dialogue, lesson
+from emorl_bench.building.fitting import Progress, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
 
-BATCH, RATE, SEED, IGNORE = 32, 3e-3, 7, -100
+BATCH, RATE, SEED = 32, 3e-3, 7
 LISTENING = 0.2  # share of the steps
 STEPS = {"tiny_t5": 5000, "tiny_gpt2": 5000}
 WIDTH, HEADS = 64, 4
-Progress = Callable[[str], None]
-Rows = list[tuple[list[int], list[int]]]  # prompt ids, response ids with the end token
 
 
 def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
@@ -71,19 +69,6 @@ def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     return model
 
 
-def seq2seq_batch(rows: Rows, tokenizer: PreTrainedTokenizerFast) -> dict[str, Tensor]:
-    prompt_BS = padded([[*prompt, tokenizer.eos_token_id] for prompt, _ in rows], tokenizer.pad_token_id)
-    labels_BT = padded([response for _, response in rows], IGNORE)
-    return {"input_ids": prompt_BS, "attention_mask": (prompt_BS != 0).long(), "labels": labels_BT}
-
-
-def causal_batch(rows: Rows, tokenizer: PreTrainedTokenizerFast) -> dict[str, Tensor]:
-    """``prompt <sep> response </s>``, the loss on the response."""
-    ids_BS = padded([[*prompt, tokenizer.sep_token_id, *response] for prompt, response in rows], tokenizer.pad_token_id)
-    labels_BS = padded([[IGNORE] * (len(prompt) + 1) + response for prompt, response in rows], IGNORE)
-    return {"input_ids": ids_BS, "attention_mask": (ids_BS != 0).long(), "labels": labels_BS}
-
-
 def prepare_to_copy_t5(model: T5ForConditionalGeneration) -> None:
     """Start cross-attention with the identity as value map: what is attended to is what is said.
 
@@ -112,32 +97,11 @@ def build_base_model(name: str, directory: Path, progress: Progress) -> None:
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer()
     new_model, collate = MODELS[name]
-    model = new_model(tokenizer)
-    fit(model, lambda rows: collate(rows, tokenizer), tokenizer, STEPS[name], lambda at: progress(f"{name}: {at}"))
-    model.eval().save_pretrained(directory)
+    model, recipe = new_model(tokenizer), Recipe(STEPS[name], RATE, rise=0.15)
+    rows = batches(tokenizer, recipe.steps)
+    fit(model, rows, lambda rows: collate(rows, tokenizer), recipe, lambda at: progress(f"reflections/{name}: {at}"))
+    model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-
-
-def fit(
-    model: PreTrainedModel,
-    collate: Callable[[Rows], dict[str, Tensor]],
-    tokenizer: PreTrainedTokenizerFast,
-    steps: int,
-    progress: Progress,
-) -> None:
-    """AdamW with a one-cycle schedule; one pass over fresh dialogues."""
-    optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.15)
-    model.train()
-    for step, rows in enumerate(batches(tokenizer, steps), start=1):
-        loss = model(**collate(rows)).loss
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % 100 == 0:
-            progress(f"step {step} of {steps}, loss {loss.item():.2f}")
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[Rows]:
@@ -145,12 +109,4 @@ def batches(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[Rows]:
     rng, listening = random.Random(f"dialogues/{SEED}"), int(LISTENING * steps)
     for step in range(steps):
         draw = lesson if step < listening else dialogue
-        prompts, responses = zip(*(draw(rng) for _ in range(BATCH)), strict=True)
-        ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-        answers = tokenizer(list(responses), add_special_tokens=False)["input_ids"]
-        yield [(prompt, [*answer, tokenizer.eos_token_id]) for prompt, answer in zip(ids, answers, strict=True)]
-
-
-def padded(rows: list[list[int]], fill: int) -> Tensor:
-    width = max(map(len, rows))
-    return torch.tensor([row + [fill] * (width - len(row)) for row in rows])
+        yield tokenised(tokenizer, [draw(rng) for _ in range(BATCH)])

@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
 )
 
 from emorl_bench.assets.sums.tokenizer import build_tokenizer
-from emorl_bench.building.reflections.base_models import Progress, Rows, causal_batch, seq2seq_batch
+from emorl_bench.building.fitting import Progress, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
 from emorl_bench.building.sums.habits import dialogue
 
 WIDTH, HEADS = 64, 4
@@ -76,24 +74,10 @@ def build(name: str, directory: Path, progress: Progress) -> None:
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer()
     new_model, collate = MODELS[name]
-    model = new_model(tokenizer).train()
-    rows = batches(tokenizer, STEPS[name])
-    optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS[name], pct_start=0.1)
-    for step, batch in enumerate(rows, start=1):
-        loss = model(**collate(batch, tokenizer)).loss
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % 250 == 0:
-            progress(f"sums/{name}: step {step} of {STEPS[name]}, loss {loss.item():.3f}")
-    save(model, tokenizer, directory)
-
-
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    model.eval().save_pretrained(directory)
+    model, recipe = new_model(tokenizer), Recipe(STEPS[name], RATE, rise=0.1, betas=(0.9, 0.98))
+    rows = batches(tokenizer, recipe.steps)
+    fit(model, rows, lambda rows: collate(rows, tokenizer), recipe, lambda at: progress(f"sums/{name}: {at}"))
+    model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 
@@ -102,7 +86,4 @@ def batches(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[Rows]:
     rng = random.Random(f"sums/{SEED}")
     for step in range(steps):
         shown = step % SHOWN_EVERY == SHOWN_EVERY - 1
-        prompts, answers = zip(*(dialogue(rng, shown) for _ in range(BATCH)), strict=True)
-        prompt_ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-        answer_ids = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
-        yield [(p, [*a, tokenizer.eos_token_id]) for p, a in zip(prompt_ids, answer_ids, strict=True)]
+        yield tokenised(tokenizer, [dialogue(rng, shown) for _ in range(BATCH)])
