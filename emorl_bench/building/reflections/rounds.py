@@ -43,7 +43,7 @@ from emorl_bench.tracking.silent import Silent
 
 ROUNDS, SEED = 2, 11
 WORLD_TEXTS, DAMAGED_TEXTS = (24_000, 10_000), 8_000  # of the world at first and in each later round; of policies
-PROMPTS, LAST = 768, 256  # that a policy is trained on; last answers whose true worth is shown
+PROMPTS, SAMPLES, LAST = 768, 4, 256  # that a policy is trained on, answers to each; those whose true worth is shown
 PROCESSES = 2
 FAMILIES = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}
 UNIFORM = (1 / 3, 1 / 3, 1 / 3)
@@ -173,9 +173,9 @@ def attacked(scorers: Scorers, name: str, directory: Path, attack: Attack, seed:
             new_policy=bank.new_policy,
             update=attack.rule,
             reward="linear",
-            training=Training(validate_every=16, variation=0.0, checkpoint_every=10_000),
-            budget=Budget(prompts=PROMPTS),
-            sampling=Sampling(24, samples_per_prompt=4),
+            training=Training(validate_every=16, checkpoint_every=10_000),
+            budget=Budget(samples=SAMPLES * PROMPTS),  # of training alone
+            sampling=Sampling(24, samples_per_prompt=SAMPLES),
             tracker=Silent(),
             ledger=ledger,
             seed=seed,
