@@ -76,7 +76,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     from emorl_bench.runner.provenance import provenance
 
     if arguments.quick:
-        sweeps.run(arguments.runs, sweeps.QUICK, models=sweeps.MODELS[:1])
+        sweeps.run(arguments.runs, sweeps.QUICK, models=sweeps.MAIN_CELLS)
     else:
         sweeps.run(arguments.runs, sweeps.FULL)
     found = policies.read_summaries(arguments.runs)

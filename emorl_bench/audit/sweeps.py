@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emorl_bench.core.errors import UserError
@@ -14,7 +14,8 @@ UNSEEN = {  # task -> prompts that no choice in its design has looked at
     "reflections": "task.graded_on=audit",
     "sums": "task.split_seed=977",
 }
-MODELS = ("tiny_t5", "tiny_gpt2")
+EVERY_MODEL: Mapping[str, Sequence[str]] = dict.fromkeys(UNSEEN, ("tiny_t5", "tiny_gpt2"))  # task -> models
+MAIN_CELLS: Mapping[str, Sequence[str]] = {"reflections": ("tiny_t5",), "sums": ("tiny_gpt2",)}
 Sweep = tuple[str, ...]  # overrides of one multirun
 BASES: Sweep = ("method=base", "seed=0")
 FULL: tuple[Sweep, ...] = (
@@ -26,15 +27,22 @@ FULL: tuple[Sweep, ...] = (
 QUICK: tuple[Sweep, ...] = (("method=weighted_scst,emorl", "seed=0"), BASES)
 
 
-def run(runs: Path, sweeps: Sequence[Sweep], *, models: Sequence[str] = MODELS) -> None:
-    """Bring every run of some sweeps to its end, on both tasks; those that are finished already are skipped.
+def run(runs: Path, sweeps: Sequence[Sweep], *, models: Mapping[str, Sequence[str]] = EVERY_MODEL) -> None:
+    """Bring every run of some sweeps to its end, on the models of each task; finished ones are skipped.
 
     Raises:
         UserError: a sweep failed.
     """
     for task, prompts in UNSEEN.items():
         for sweep in sweeps:
-            overrides = [*COMMON, f"task={task}", prompts, f"model={','.join(models)}", *sweep, f"runs_dir={runs}"]
+            overrides = [
+                *COMMON,
+                f"task={task}",
+                prompts,
+                f"model={','.join(models[task])}",
+                *sweep,
+                f"runs_dir={runs}",
+            ]
             command = [sys.executable, "-m", "emorl_bench.cli", "-m", *overrides]
             if subprocess.run(command, check=False).returncode != 0:
                 raise UserError(f"the check's runs failed: {' '.join(command)}; the same command goes on")
