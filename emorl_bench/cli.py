@@ -25,7 +25,7 @@ from emorl_bench.runner.compose import VERSION_BASE, conf_dir, precheck
 from emorl_bench.runner.job_process import run_apart
 
 INTERRUPTED = 130
-GRACE = 5.0  # seconds
+GRACE = 15.0  # seconds; a busy launcher takes several to end the others
 
 
 def task(config: DictConfig) -> float | None:
