@@ -10,10 +10,9 @@ import pytest
 from conftest import MemoryTracker, make_bank
 from test_conf import composed
 
-from emorl_bench.assets.shipped import asset_dir
+from emorl_bench.assets.shipped import FAMILIES, asset_dir
 from emorl_bench.assets.sums.tokenizer import build_tokenizer
 from emorl_bench.audit.sums_bases import of_base
-from emorl_bench.building.reflections.probe import FAMILIES
 from emorl_bench.building.sums.base_models import MODELS, POSITIONS, STEPS, batches, build
 from emorl_bench.building.sums.probe import Probe, probe
 from emorl_bench.core.errors import UserError

@@ -14,6 +14,7 @@ from pathlib import Path
 from emorl_bench.assets.hashes import SHA256
 from emorl_bench.core.errors import UserError, did_you_mean
 
+FAMILIES = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}  # base models of each embedded task
 SHIPPED = Path(__file__).parent / "shipped"
 RESTORE = "restore it with `git checkout -- emorl_bench/assets/shipped`, or install emorl-bench again"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emorl_bench.assets.shipped import asset_dir
+from emorl_bench.assets.shipped import FAMILIES, asset_dir
 from emorl_bench.assets.world.best import inside
 from emorl_bench.assets.world.statements import sample_statements
 from emorl_bench.audit.requirements import Requirement
-from emorl_bench.building.reflections.probe import FAMILIES, MOST_WORDS, base_policy, probe
+from emorl_bench.building.reflections.probe import MOST_WORDS, base_policy, probe
 
 TASK, PROMPTS, SEED = "reflections", 96, 17
 INSIDE, SAMPLED, UNPARSED = 0.10, 0.02, 0.20

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emorl_bench.assets.shipped import asset_dir
+from emorl_bench.assets.shipped import FAMILIES, asset_dir
 from emorl_bench.assets.sums.judge import OBJECTIVES
 from emorl_bench.audit.requirements import Requirement
-from emorl_bench.building.reflections.probe import FAMILIES
 from emorl_bench.building.sums.probe import Probe, probe
 
 TASK = "sums"

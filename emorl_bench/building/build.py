@@ -16,9 +16,9 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from emorl_bench.assets.scoring import NGRAMS, READER, SCORERS
-from emorl_bench.assets.shipped import SHIPPED, file_hash
+from emorl_bench.assets.shipped import FAMILIES, SHIPPED, file_hash
 from emorl_bench.building.reflections.base_models import build_base_model
-from emorl_bench.building.reflections.rounds import FAMILIES, build_scorers
+from emorl_bench.building.reflections.rounds import build_scorers
 from emorl_bench.building.sums.base_models import build as build_sums_model
 
 PROCESSES = 2

@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from emorl_bench.assets.shipped import asset_dir
+from emorl_bench.assets.shipped import FAMILIES, asset_dir
 from emorl_bench.assets.world.grades import golds
 from emorl_bench.assets.world.statements import sample_statements
 from emorl_bench.core.ledger import Ledger
@@ -30,7 +30,6 @@ from emorl_bench.policies.loading import ModelSource, load_backbone
 from emorl_bench.policies.lora import AdapterSettings
 from emorl_bench.scorer_training.preferences import Choices, with_noise
 
-FAMILIES = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}  # embedded base models
 NEW_TOKENS, TEMPERATURE = 24, 1.0  # the embedded task's own
 
 

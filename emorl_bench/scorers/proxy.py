@@ -13,10 +13,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from emorl_bench.assets.shipped import FAMILIES
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.ledger import Cost
 from emorl_bench.core.types import Example
-from emorl_bench.scorer_training.gold_preferences import FAMILIES, GoldPairs
+from emorl_bench.scorer_training.gold_preferences import GoldPairs
 from emorl_bench.scorer_training.preference_heads import STATISTICS, statistics
 from emorl_bench.scorer_training.proxies import Unit, card, ensure, rewards
 from emorl_bench.scorers.gold import Gold

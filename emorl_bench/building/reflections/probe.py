@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from emorl_bench.assets.shipped import FAMILIES
 from emorl_bench.assets.world.grades import EMPATHY, OBJECTIVES, REFLECTION, golds
 from emorl_bench.assets.world.judge import read
 from emorl_bench.core.ledger import Ledger
@@ -19,7 +20,6 @@ from emorl_bench.policies.decode import Decoder
 from emorl_bench.policies.loading import ModelSource, load_backbone
 from emorl_bench.policies.lora import AdapterSettings
 
-FAMILIES = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}
 MOST_WORDS, SAMPLES = 23, 16  # a policy says 24 tokens, of which the last ends the answer
 # What every best answer at the uniform preference has: two details in a complex reflection, a warm sentence, no defect.
 LEAST = (REFLECTION[2], EMPATHY[1])

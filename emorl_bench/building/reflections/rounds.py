@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from emorl_bench.assets.ngrams import NGrams
 from emorl_bench.assets.reader import Reader, encode
+from emorl_bench.assets.shipped import FAMILIES
 from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.grades import OBJECTIVES
 from emorl_bench.assets.world.judge import statement_of
@@ -45,7 +46,6 @@ ROUNDS, SEED = 2, 11
 WORLD_TEXTS, DAMAGED_TEXTS = (24_000, 10_000), 8_000  # of the world at first and in each later round; of policies
 PROMPTS, SAMPLES, LAST = 768, 4, 256  # that a policy is trained on, answers to each; those whose true worth is shown
 PROCESSES = 2
-FAMILIES = {"tiny_t5": "seq2seq", "tiny_gpt2": "causal"}
 UNIFORM = (1 / 3, 1 / 3, 1 / 3)
 Progress = Callable[[str], None]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from emorl_bench.assets.shipped import FAMILIES
 from emorl_bench.assets.sums.judge import LEGAL, best_answer, judge, words
 from emorl_bench.assets.sums.prompts import Terms, draw_split, prompt_of
-from emorl_bench.building.reflections.probe import FAMILIES
 from emorl_bench.building.sums.habits import LARGEST, LEVELS
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
