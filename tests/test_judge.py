@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from emorl_bench.assets.world.best import answers_and_grades, ceilings, inside
 from emorl_bench.assets.world.corpus import WARMTHS
-from emorl_bench.assets.world.grades import EMPATHY, REFLECTION, SIMPLE_REFLECTION, brevity, gold
+from emorl_bench.assets.world.grades import (
+    EMPATHY,
+    REFLECTION,
+    SIMPLE_REFLECTION,
+    UNFITTING,
+    brevity,
+    gold,
+)
 from emorl_bench.assets.world.judge import heard, read, statement_of
-from emorl_bench.assets.world.responses import COLD, DEFECTS, KINDS, WARM, join_words, respond, split_words
+from emorl_bench.assets.world.lexicon import FEELINGS
+from emorl_bench.assets.world.responses import COLD, DEFECTS, FITTING, KINDS, WARM, join_words, respond, split_words
 from emorl_bench.assets.world.statements import Statement, draw_statement, sample_statements, situations
 from emorl_bench.core.errors import UserError
 from emorl_bench.indicators.fronts import simplex_grid
@@ -50,12 +59,33 @@ def test_grades_follow_from_details_warm_sentences_and_words() -> None:
     simple = "you feel guilty about drinking."
     assert gold(CLIENT, simple) == (SIMPLE_REFLECTION, EMPATHY[0], 1.0)
     assert gold(CLIENT, complex_one) == (REFLECTION[3], EMPATHY[0], brevity(14))
-    assert gold(CLIENT, f"{simple} {WARM[0]}") == (SIMPLE_REFLECTION, EMPATHY[1], brevity(11))
+    assert gold(CLIENT, f"{simple} {WARM[0]}") == (SIMPLE_REFLECTION, EMPATHY[1], brevity(14))
     assert gold(CLIENT, " ".join(WARM[:3]))[1] == EMPATHY[3]
     assert gold(CLIENT, f"{WARM[0]} {COLD[0]}")[1] == 0.0
     assert gold(CLIENT, "what have you tried so far?")[0] == 0.15
     assert gold(CLIENT, "") == (0.0, 0.0, 0.0)
     assert (brevity(7), brevity(28), brevity(40)) == (1.0, 0.0, 0.0)
+
+
+def test_a_warm_sentence_is_worth_more_where_it_answers_to_what_the_client_feels() -> None:
+    simple, courage, makes_sense = (
+        "you feel guilty about drinking.",
+        "i really admire your courage.",
+        "it makes sense to feel that way.",
+    )
+    assert gold(CLIENT, f"{simple} {courage}")[1] == UNFITTING[1] < EMPATHY[1]
+    assert gold(CLIENT, f"{courage} {makes_sense}")[1] == EMPATHY[2]
+    assert read(CLIENT, f"{courage} makes it sense to feel that way.").fitting  # what is said counts, not how
+    assert not read(CLIENT, simple).fitting
+    exhausted = replace(statement_of(CLIENT), feeling=FEELINGS.index("exhausted")).text
+    assert gold(exhausted, courage)[1] == EMPATHY[1]
+    assert gold(exhausted, makes_sense)[1] == UNFITTING[1]
+
+
+def test_every_feeling_is_answered_to_by_some_warm_sentence_and_by_few() -> None:
+    for feeling in FEELINGS:
+        assert 2 <= sum(feeling in feelings for feelings in FITTING.values()) <= 3
+    assert {feeling for feelings in FITTING.values() for feeling in feelings} == set(FEELINGS)
 
 
 def test_the_topic_counts_once_however_it_is_named() -> None:

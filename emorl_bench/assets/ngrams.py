@@ -1,7 +1,8 @@
 """The held-out scorers: logistic regression on hashed n-grams, which shares no layer and no datum with `Reader`.
 
 A text's features are its runs of one to four words, whether each run is also in the prompt (in a counsellor's words),
-its pattern once everything that was heard is written as one word, and its length. Features are hashed into `BUCKETS`.
+its pattern once everything that was heard is written as one word, its runs of three beside what the client feels, and
+its length. Features are hashed into `BUCKETS`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from emorl_bench.assets.world.lexicon import to_you
+from emorl_bench.assets.world.lexicon import FEELINGS, to_you
 from emorl_bench.assets.world.responses import split_words
 
-BUCKETS = 2**15
+BUCKETS = 2**16
 HEARD = "<heard>"  # stands for a stretch of the prompt in a pattern
 Gram = tuple[str, ...]
 
@@ -52,6 +53,7 @@ def features(prompt: str, response: str) -> Tensor:
 
 def _features(prompt: str, response: str) -> Iterator[object]:
     words, heard = ["^", *split_words(response), "$"], _heard(prompt)
+    feelings = [word for word in split_words(prompt) if word in FEELINGS]
     said: set[Gram] = set()
     for n in (1, 2, 3, 4):
         for gram in _grams(words, n):
@@ -59,6 +61,7 @@ def _features(prompt: str, response: str) -> Iterator[object]:
             if n > 1:
                 yield "heard", n, gram[0], gram in heard
             if n == 3:
+                yield from ((feeling, gram) for feeling in feelings)
                 yield "again" if gram in said else "first"
                 said.add(gram)
     pattern = _pattern(words, heard)

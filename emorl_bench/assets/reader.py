@@ -1,7 +1,8 @@
 """The scorers that methods train against: one network that reads an answer beside its prompt and gives three grades.
 
 Every word of the answer is matched softly with the prompt (what was heard), two recurrent passes read the matches in
-order (what was said before), and three heads grade what they have found. No grade depends on how far a row is padded.
+order (what was said before), and three heads grade what they have found, beside the words of the prompt. No grade
+depends on how far a row is padded.
 """
 
 from __future__ import annotations
@@ -28,19 +29,21 @@ class Reader(nn.Module):
         self.compare = nn.Linear(4 * width + 1, width)
         self.forwards = nn.GRU(2 * width, width, batch_first=True)
         self.backwards = nn.GRU(2 * width, width, batch_first=True)
-        self.head = nn.Sequential(nn.Linear(4 * width + 1, 2 * width), nn.ReLU(), nn.Linear(2 * width, grades))
+        self.head = nn.Sequential(nn.Linear(5 * width + 1, 2 * width), nn.ReLU(), nn.Linear(2 * width, grades))
 
     def forward(self, prompt_BS: Tensor, response_BT: Tensor) -> Tensor:
         heard_BS, mask_BT = prompt_BS != PAD_ID, response_BT != PAD_ID
         said_BTH, words_BTH = self._in_context(response_BT, mask_BT)
-        prompt_BSH, _ = self._in_context(prompt_BS, heard_BS)
+        prompt_BSH, asked_BSH = self._in_context(prompt_BS, heard_BS)
         matched_BTH = self._matched(said_BTH, prompt_BSH, heard_BS)
         read_BTH = torch.cat([matched_BTH, words_BTH], -1) * mask_BT.unsqueeze(-1)
         order_BT = reversed_rows(mask_BT)
         there_BTH, _ = self.forwards(read_BTH)
         back_BTH, _ = self.backwards(taken(read_BTH, order_BT))
         state_BTH = torch.cat([there_BTH, taken(back_BTH, order_BT)], -1)
-        return self.head(torch.cat([*pooled(state_BTH, mask_BT), mask_BT.sum(1, keepdim=True) / 20], -1))
+        asked_BH, _ = pooled(asked_BSH, heard_BS)
+        length_B1 = mask_BT.sum(1, keepdim=True) / 20
+        return self.head(torch.cat([*pooled(state_BTH, mask_BT), asked_BH, length_B1], -1))
 
     def _in_context(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Each word with its neighbours, and alone."""

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from emorl_bench.assets.tokenizer import SPECIAL, UNK, wrapped
 
-NUMBERS = 50  # five terms of at most 9, and slips
+NUMBERS = 80  # five terms of at most 15, and slips
 VOCABULARY = (*SPECIAL, "+", "=", ",", "so", *map(str, range(NUMBERS)))
 
 

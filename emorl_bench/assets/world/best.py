@@ -1,7 +1,8 @@
 """The best legal answer to a statement for each preference, by enumeration.
 
-What an answer is worth depends on which reflective sentences it has, how many warm ones, and how long it is. So it is
-enough to try every set of up to three reflective sentences with up to three of the shortest warm ones.
+What an answer is worth depends on which reflective sentences it has, how many warm ones and whether one of them fits,
+and how long it is. So it is enough to try every set of up to three reflective sentences with up to three warm ones: the
+shortest, or the shortest that fits with the shortest others.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from emorl_bench.assets.world.grades import OBJECTIVES, gold
 from emorl_bench.assets.world.judge import REFLECTIVE, heard
-from emorl_bench.assets.world.responses import KINDS, WARM, split_words
+from emorl_bench.assets.world.responses import FITTING, KINDS, WARM, split_words
 
 Floats = NDArray[np.float64]
 MOST_REFLECTIVE, MOST_WARM = 3, 3
@@ -27,10 +28,13 @@ def legal_answers(prompt: str, most_words: int) -> Iterator[str]:
     reflective = [t.format(**said) for kind in REFLECTIVE for t in KINDS[kind]]
     others = [min((t.format(**said) for t in KINDS[kind]), key=_length) for kind in ("question", "advice")]
     warm = sorted(WARM, key=_length)
+    fitting = [text for text in warm if said["feeling"] in FITTING[text]]
+    leads = (warm, [*fitting[:1], *(text for text in warm if text not in fitting[:1])])
+    tones = dict.fromkeys(tuple(lead[:count]) for lead in leads for count in range(MOST_WARM + 1))
     cores = [c for n in range(MOST_REFLECTIVE + 1) for c in itertools.combinations(reflective, n)]
     for core in [*cores, *((other,) for other in others)]:
-        for count in range(MOST_WARM + 1):
-            answer = " ".join([*core, *warm[:count]])
+        for tone in tones:
+            answer = " ".join([*core, *tone])
             if answer and _length(answer) <= most_words:
                 yield answer
 

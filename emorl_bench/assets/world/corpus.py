@@ -16,13 +16,13 @@ from emorl_bench.assets.world.statements import Statement, draw_statement, situa
 KIND_HABIT = ("complex", "question", "simple", "advice", "confrontation")
 WARMTH_HABIT = ("warm", "cold", "neutral", "very warm", "warm", "neutral") * 2
 DEFECT_HABIT = (None, "telegraphic", "inverted", None, "ungrammatical") * 3
-KIND_STRENGTH, WARMTH_STRENGTH, DEFECT_STRENGTH = 0.5, 0.5, 0.4
-WARMTHS = ("very warm", "warm", "neutral", "cold")
+KIND_STRENGTH, WARMTH_STRENGTH, DEFECT_STRENGTH = 0.5, 0.5, 0.35
+WARMTHS = ("very warm", "warm", "warm", "neutral", "cold")
 
 
 def habitual_response(rng: random.Random, statement: Statement) -> Response:
     """What a counsellor of mixed quality would say."""
-    kind = KIND_HABIT[statement.style] if rng.random() < KIND_STRENGTH else rng.choice(("complex", "complex", *KINDS))
+    kind = KIND_HABIT[statement.style] if rng.random() < KIND_STRENGTH else rng.choice((*["complex"] * 5, *KINDS))
     warmth = WARMTH_HABIT[statement.feeling] if rng.random() < WARMTH_STRENGTH else rng.choice(WARMTHS)
     defect = DEFECT_HABIT[statement.behaviour]
     if rng.random() > DEFECT_STRENGTH:

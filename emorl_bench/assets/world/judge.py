@@ -11,10 +11,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from emorl_bench.assets.world.lexicon import BEHAVIOURS, EVENTS, FEELINGS, HOPES, OBSTACLES, STYLES, to_you
 from emorl_bench.assets.world.responses import (
     COLD,
+    FITTING,
     KINDS,
     WARM,
     details_of,
@@ -62,6 +64,16 @@ class Sentence:
     dialect: str  # plain, or the name of a defect
     right: frozenset[str] = frozenset()
     wrong: frozenset[str] = frozenset()
+    fits: bool = False  # a warm sentence that answers to what the client feels
+
+
+class Parsed(NamedTuple):
+    """How the world would write a sentence."""
+
+    kind: str  # of `KINDS`, or warm, or cold
+    template: str  # in plain words; a warm or cold sentence is its own
+    dialect: str
+    slots: tuple[tuple[str, str], ...]  # and what stands in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,11 @@ class Reading:
         return sum(s.kind == "warm" for s in self.sentences)
 
     @property
+    def fitting(self) -> bool:
+        """Whether a warm sentence answers to what the client feels."""
+        return any(s.fits for s in self.sentences)
+
+    @property
     def cold(self) -> bool:
         return any(s.kind == "cold" for s in self.sentences)
 
@@ -107,13 +124,18 @@ def read(prompt: str, response: str) -> Reading:
     said, known, texts = heard(prompt), {}, [s.strip() for s in SENTENCE.findall(response) if s.strip()]
     for text in texts:
         if text not in known and (parsed := parse(text)) is not None:
-            kind, dialect, slots = parsed
-            right, wrong = (
-                frozenset(DETAIL.get(k, k) for k, v in slots if (_speak(dialect, said[k]) == v) is wanted)
-                for wanted in (True, False)
-            )
-            known[text] = Sentence(text, kind, dialect, right, wrong)
+            known[text] = _heard_right(text, parsed, said)
     return Reading(tuple(known.values()), len(texts), len(split_words(response)))
+
+
+def _heard_right(text: str, parsed: Parsed, said: dict[str, str]) -> Sentence:
+    """A known sentence beside what the client ``said``."""
+    right, wrong = (
+        frozenset(DETAIL.get(k, k) for k, v in parsed.slots if (_speak(parsed.dialect, said[k]) == v) is wanted)
+        for wanted in (True, False)
+    )
+    fits = said["feeling"] in FITTING.get(parsed.template, ())
+    return Sentence(text, parsed.kind, parsed.dialect, right, wrong, fits)
 
 
 @lru_cache(maxsize=100_000)
@@ -134,25 +156,25 @@ def heard(prompt: str) -> dict[str, str]:
 
 
 @lru_cache(maxsize=400_000)
-def parse(sentence: str) -> tuple[str, str, tuple[tuple[str, str], ...]] | None:
-    """(kind, dialect, slots and what stands in them) of one sentence; None where the world has no such sentence."""
-    for dialect in _TONES:
+def parse(sentence: str) -> Parsed | None:
+    """How the world would write one sentence; None where it has no such sentence."""
+    for dialect in DIALECTS:
         if (parsed := _parse_as(sentence, dialect)) is not None:
-            return parsed[0], dialect, parsed[1]
+            return parsed
     parsed = _parse_as(_uninverted(sentence), "plain")
-    return None if parsed is None else (parsed[0], "inverted", parsed[1])
+    return None if parsed is None else parsed._replace(dialect="inverted")
 
 
 def _speak(dialect: str, phrase: str) -> str:
     return phrase if dialect == "inverted" else DIALECTS[dialect](phrase)
 
 
-def _parse_as(sentence: str, dialect: str) -> tuple[str, tuple[tuple[str, str], ...]] | None:
-    if (tone := _TONES[dialect].get(sentence)) is not None:
-        return tone, ()
-    for kind, pattern in _PATTERNS[dialect]:
-        if found := pattern.match(sentence):
-            return kind, tuple(found.groupdict().items())
+def _parse_as(sentence: str, dialect: str) -> Parsed | None:
+    if (found := _TONES[dialect].get(sentence)) is not None:
+        return Parsed(*found, dialect, ())
+    for kind, template, pattern in _PATTERNS[dialect]:
+        if match := pattern.match(sentence):
+            return Parsed(kind, template, dialect, tuple(match.groupdict().items()))
     return None
 
 
@@ -172,10 +194,10 @@ def _pattern(template: str, phrases: dict[str, tuple[str, ...]], speak: Callable
 
 _STYLES = tuple(_pattern(style, SAID, DIALECTS["plain"]) for style in STYLES)
 _PATTERNS = {
-    dialect: [(kind, _pattern(t, PHRASES, speak)) for kind, templates in KINDS.items() for t in templates]
+    dialect: [(kind, t, _pattern(t, PHRASES, speak)) for kind, templates in KINDS.items() for t in templates]
     for dialect, speak in DIALECTS.items()
 }
 _TONES = {
-    dialect: {speak(text): tone for tone, texts in (("warm", WARM), ("cold", COLD)) for text in texts}
+    dialect: {speak(text): (tone, text) for tone, texts in (("warm", WARM), ("cold", COLD)) for text in texts}
     for dialect, speak in DIALECTS.items()
 }

@@ -48,18 +48,19 @@ KINDS = {
     "confrontation": CONFRONTATION,
 }
 
-WARM = (
-    "that sounds so hard.",
-    "i am here with you.",
-    "you are not alone in this.",
-    "it makes sense to feel that way.",
-    "thank you for trusting me.",
-    "i am glad you told me.",
-    "take all the time you need.",
-    "i really admire your courage.",
-    "anyone would struggle with that.",
-    "my heart goes out to you.",
-)
+FITTING = {  # warm sentences, and the feelings that each answers to
+    "it makes sense to feel that way.": ("guilty", "ashamed", "embarrassed"),
+    "anyone would struggle with that.": ("guilty", "ashamed", "embarrassed"),
+    "thank you for trusting me.": ("guilty", "ashamed", "embarrassed"),
+    "i am here with you.": ("afraid", "worried", "overwhelmed"),
+    "take all the time you need.": ("afraid", "worried", "overwhelmed"),
+    "you are not alone in this.": ("lonely", "hopeless", "numb"),
+    "my heart goes out to you.": ("lonely", "hopeless", "numb"),
+    "i am glad you told me.": ("lonely", "hopeless", "numb"),
+    "that sounds so hard.": ("exhausted", "angry", "stuck"),
+    "i really admire your courage.": ("exhausted", "angry", "stuck"),
+}
+WARM = tuple(FITTING)
 COLD = (
     "stop complaining.",
     "that is your own fault.",
@@ -71,7 +72,7 @@ COLD = (
     "grow up.",
 )
 LESS = {"very warm": "warm", "warm": "neutral", "cold": "neutral", "neutral": "neutral"}
-MAX_WORDS = 21
+MAX_WORDS = 22
 
 ARTICLES_AND_VERBS = ("a", "all", "are", "has", "have", "is", "it", "the", "this")
 LINKING_WORDS = ("about", "and", "at", "for", "from", "in", "of", "that", "to", "when", "with")

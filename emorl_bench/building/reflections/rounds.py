@@ -125,7 +125,7 @@ def learn(scorers: Scorers, number: int, progress: Progress) -> None:
         scorers.reader,
         scorers.tokenizer,
         texts["train"],
-        epochs=4 if first else 3,
+        epochs=6 if first else 4,
         rate=3e-3 if first else 2e-3,
         seed=SEED + number,
     )

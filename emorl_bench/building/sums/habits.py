@@ -11,14 +11,14 @@ import random
 
 from emorl_bench.assets.sums.prompts import Terms, draw_terms, prompt_of, split_of
 
-LEVELS, LARGEST = (3, 4, 5), 9
+LEVELS, LARGEST = (3, 4, 5), 15
 STEPS = {  # level -> how often 0, 1, 2, ... steps are written
     3: (0.25, 0.20, 0.55),
     4: (0.20, 0.30, 0.32, 0.18),
-    5: (0.52, 0.10, 0.14, 0.10, 0.14),
+    5: (0.44, 0.17, 0.17, 0.10, 0.12),
 }
-LARGE = 7  # from this term on a carry is usually forgotten: 7 + 5 = 2
-FORGETS_LARGE, FORGETS_SMALL = 0.60, 0.10
+LARGE = 12  # from this term on a carry is usually forgotten: 7 + 12 = 9
+FORGETS_LARGE, FORGETS_SMALL = 0.55, 0.10
 SLIPS = 0.06  # how often a step in the head is off by one
 
 
