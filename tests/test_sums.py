@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from emorl_bench.assets.sums.judge import OBJECTIVES, Worth, best_answer, best_worth, judge, needed_steps
+from emorl_bench.assets.sums.judge import OBJECTIVES, Worth, best_answer, best_worth, judge, needed_steps, rules_key
 from emorl_bench.assets.sums.prompts import SPLITS, capacity, prompt_of, split_of, terms_of
 from emorl_bench.assets.sums.tokenizer import build_tokenizer
 from emorl_bench.building.sums import habits
@@ -152,7 +152,9 @@ def test_gold_is_the_reward_and_the_ceiling_follows_the_objectives() -> None:
 def test_scorers_score_sums_and_nothing_else() -> None:
     examples = [Example("", prompt) for prompt in ("4 + 7 + 8 =", "4+7 + 8", "how are you?", "4 + = 8", "7")]
     assert SCORERS["right"].score(examples, ["so 19"] * 5) == [1.0, 1.0, None, None, None]
-    assert {SCORERS[name].fingerprint() for name in OBJECTIVES} == {f"SumScorer-{name}" for name in OBJECTIVES}
+    assert {SCORERS[name].fingerprint() for name in OBJECTIVES} == {
+        f"SumScorer-{name}-{rules_key()}" for name in OBJECTIVES
+    }
     with pytest.raises(UserError, match="did you mean 'right'"):
         SumScorer("rigth")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emorl_bench.assets.sums.judge import OBJECTIVES, judge
+from emorl_bench.assets.sums.judge import OBJECTIVES, judge, rules_key
 from emorl_bench.assets.sums.prompts import is_sum, terms_of
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.types import Example
@@ -30,4 +30,4 @@ class SumScorer(Rule):
         return float(getattr(judge(terms_of(prompt), response), self.name)) if is_sum(prompt) else None
 
     def fingerprint(self) -> str:
-        return f"{type(self).__qualname__}-{self.name}"
+        return f"{type(self).__qualname__}-{self.name}-{rules_key()}"

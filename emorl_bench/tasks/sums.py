@@ -35,7 +35,7 @@ class Sums(TaskDefaults):
 
     scorers: Mapping[str, Scorer]
     levels: tuple[int, ...] = (3, 4, 5)
-    largest_term: int = 9
+    largest_term: int = 15
     train: int = 1200
     select: int = 48
     report: int = 96

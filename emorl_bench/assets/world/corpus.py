@@ -17,6 +17,7 @@ KIND_HABIT = ("complex", "question", "simple", "advice", "confrontation")
 WARMTH_HABIT = ("warm", "cold", "neutral", "very warm", "warm", "neutral") * 2
 DEFECT_HABIT = (None, "telegraphic", "inverted", None, "ungrammatical") * 3
 KIND_STRENGTH, WARMTH_STRENGTH, DEFECT_STRENGTH = 0.5, 0.5, 0.35
+FITTING_STRENGTH = 0.28  # how often warmth answers to the feeling on purpose; else by chance
 WARMTHS = ("very warm", "warm", "warm", "neutral", "cold")
 
 
@@ -27,7 +28,7 @@ def habitual_response(rng: random.Random, statement: Statement) -> Response:
     defect = DEFECT_HABIT[statement.behaviour]
     if rng.random() > DEFECT_STRENGTH:
         defect = rng.choice((*[None] * 8, *DEFECTS))
-    return respond(rng, statement, kind, warmth, defect)
+    return respond(rng, statement, kind, warmth, defect, fitting=rng.random() < FITTING_STRENGTH)
 
 
 def dialogue(rng: random.Random) -> tuple[str, str]:

@@ -125,10 +125,21 @@ def core(rng: random.Random, statement: Statement, kind: str) -> str:
     return rng.choice(KINDS[kind]).format(**details_of(statement))
 
 
-def respond(rng: random.Random, statement: Statement, kind: str, warmth: str, defect: str | None = None) -> Response:
-    """A response with the wanted labels; drawn again until it is short enough to be said in one breath."""
+def respond(
+    rng: random.Random,
+    statement: Statement,
+    kind: str,
+    warmth: str,
+    defect: str | None = None,
+    *,
+    fitting: bool = False,
+) -> Response:
+    """A response with the wanted labels; drawn again until it is short enough to be said in one breath.
+
+    With ``fitting`` the first warm sentence answers to what the client feels; without, it is any.
+    """
     while True:
-        sentences = [core(rng, statement, kind), *_tone(rng, warmth)]
+        sentences = [core(rng, statement, kind), *_tone(rng, warmth, FEELINGS[statement.feeling] if fitting else None)]
         if rng.random() < 0.5:
             sentences = sentences[1:] + sentences[:1]
         plain = " ".join(sentences)
@@ -139,10 +150,14 @@ def respond(rng: random.Random, statement: Statement, kind: str, warmth: str, de
             warmth = LESS[warmth]
 
 
-def _tone(rng: random.Random, warmth: str) -> list[str]:
+def _tone(rng: random.Random, warmth: str, feeling: str | None) -> list[str]:
+    """The sentences of a warmth, the first of which answers to the feeling."""
     if warmth == "neutral":
         return []
-    return rng.sample(COLD, 1) if warmth == "cold" else rng.sample(WARM, 2 if warmth == "very warm" else 1)
+    if warmth == "cold":
+        return rng.sample(COLD, 1)
+    first = rng.choice([text for text in WARM if feeling is None or feeling in FITTING[text]])
+    return [first] if warmth == "warm" else [first, rng.choice([text for text in WARM if text != first])]
 
 
 def split_words(text: str) -> list[str]:

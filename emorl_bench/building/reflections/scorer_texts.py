@@ -41,7 +41,8 @@ def _text(rng: random.Random, among: Sequence[Situation]) -> Text:
     statement = draw_statement(rng, among)
     if rng.random() < 0.2:
         kind, warmth, defect = rng.choice(tuple(KINDS)), rng.choice(WARMTHS), rng.choice((None, None, *DEFECTS))
-        return statement.text, respond(rng, statement, kind, warmth, defect).text
+        fitting = rng.random() < 0.3  # by chance as well as on purpose
+        return statement.text, respond(rng, statement, kind, warmth, defect, fitting=fitting).text
     said = statement if rng.random() < 0.5 else _misheard(rng, statement, draw_statement(rng, among))
     response = " ".join(_sentence(rng, said) for _ in range(rng.choice((1, 1, 2, 2, 3))))
     if rng.random() < 0.25:

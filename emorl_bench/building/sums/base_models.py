@@ -22,7 +22,7 @@ from emorl_bench.building.sums.habits import dialogue
 WIDTH, HEADS = 64, 4
 POSITIONS = 192  # a prompt of model.max_prompt_tokens and an answer
 BATCH, RATE, SEED = 64, 3e-3, 7
-STEPS = {"tiny_t5": 10000, "tiny_gpt2": 4000}
+STEPS = {"tiny_t5": 10000, "tiny_gpt2": 5000}
 SHOWN_EVERY = 10  # batches; one shows another answer between the prompt said twice, as CORY's observer reads
 
 

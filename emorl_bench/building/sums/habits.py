@@ -15,7 +15,7 @@ LEVELS, LARGEST = (3, 4, 5), 15
 STEPS = {  # level -> how often 0, 1, 2, ... steps are written
     3: (0.25, 0.20, 0.55),
     4: (0.20, 0.30, 0.32, 0.18),
-    5: (0.44, 0.17, 0.17, 0.10, 0.12),
+    5: (0.52, 0.13, 0.15, 0.09, 0.11),
 }
 LARGE = 12  # from this term on a carry is usually forgotten: 7 + 12 = 9
 FORGETS_LARGE, FORGETS_SMALL = 0.55, 0.10
