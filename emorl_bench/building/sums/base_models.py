@@ -22,7 +22,7 @@ from emorl_bench.building.sums.habits import dialogue
 WIDTH, HEADS = 64, 4
 POSITIONS = 192  # a prompt of model.max_prompt_tokens and an answer
 BATCH, RATE, SEED = 64, 3e-3, 7
-STEPS = {"tiny_t5": 10000, "tiny_gpt2": 5000}
+STEPS = {"tiny_t5": 20000, "tiny_gpt2": 5000}
 SHOWN_EVERY = 10  # batches; one shows another answer between the prompt said twice, as CORY's observer reads
 
 
@@ -33,7 +33,7 @@ def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
             d_model=WIDTH,
             d_kv=WIDTH // HEADS,
             num_heads=HEADS,
-            d_ff=128,
+            d_ff=4 * WIDTH,
             num_layers=2,
             num_decoder_layers=2,
             dropout_rate=0.0,
