@@ -208,7 +208,7 @@ def test_harder_levels_can_be_drawn() -> None:
         ({"levels": (1, 3)}, "task.levels=[1, 3]"),
         ({"largest_term": 0}, "task.largest_term=0"),
         ({"report": 0}, "task.report=0"),
-        ({"report": 600}, "task.report: needs 200 different sums of 3 terms and there are 71"),
+        ({"report": 1200}, "task.report: needs 400 different sums of 3 terms and there are 360"),
         ({"levels": (2,), "select": 48}, "lower task."),
     ],
 )
