@@ -17,15 +17,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from baselines.snapshots import place
+from emorl_bench.config import schema
+from emorl_bench.config.compose import VERSION_BASE, conf_dir
 from emorl_bench.core.protocols import Generator
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.indicators.best_of_n import best_of_n_kl, expected_best
 from emorl_bench.policies.adapter_files import WEIGHTS
 from emorl_bench.rl.kl import kl_to_reference
-from emorl_bench.runner import bench, job, schema
+from emorl_bench.runner import bench, job
 from emorl_bench.runner.bench import Workbench
-from emorl_bench.runner.compose import VERSION_BASE, conf_dir
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.scorers.proxy import Proxy
 from emorl_bench.tracking.silent import Silent

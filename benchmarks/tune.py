@@ -30,9 +30,9 @@ from benchmarks.timing import say
 from benchmarks.tuning_space import Knob, Settings, drawn, knobs
 from benchmarks.tuning_tables import Trial, write_tables
 from benchmarks.tuning_utility import select_utility
+from emorl_bench.config import schema
+from emorl_bench.config.compose import VERSION_BASE, conf_dir, plain
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner import schema
-from emorl_bench.runner.compose import VERSION_BASE, conf_dir, plain
 
 SPACE = Path(__file__).with_name("tuning.yaml")
 SWEEP = Path(__file__).resolve().parent.parent / "sweeps" / "tune.yaml"

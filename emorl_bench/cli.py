@@ -19,9 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from emorl_bench.config import schema
+from emorl_bench.config.compose import VERSION_BASE, conf_dir, precheck
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner import plugins, schema
-from emorl_bench.runner.compose import VERSION_BASE, conf_dir, precheck
+from emorl_bench.runner import plugins
 from emorl_bench.runner.job_process import run_apart
 
 INTERRUPTED = 130

@@ -14,8 +14,8 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
+from emorl_bench.config.compose import VERSION_BASE, conf_dir, plain, precheck
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.runner.compose import VERSION_BASE, conf_dir, plain, precheck
 
 DEVICES = ("auto", "cpu", "cuda")
 INTERRUPTED = 130

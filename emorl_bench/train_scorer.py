@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.program import Config, check_hardware, device_of, run
-from emorl_bench.runner.compose import conf_dir
 
 TWINS = ("train", "held_out")
 
@@ -37,7 +37,7 @@ def trained_card(config: Config) -> str:
     """
     from hydra.utils import instantiate
 
-    from emorl_bench.runner.targets import check_targets
+    from emorl_bench.config.targets import check_targets
     from emorl_bench.scorer_training.artefacts import CARD_TEXT
     from emorl_bench.scorers.trained import Trained
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from emorl_bench.config.checks import check_data, check_model, check_values
 from emorl_bench.core.errors import UserError
 from emorl_bench.program import Config, check_hardware, device_of, run
-from emorl_bench.runner.checks import check_data, check_model, check_values
 
 ABOVE_ZERO = ("epochs", "batch", "learning_rate", "max_new_tokens")
 
@@ -21,8 +21,8 @@ def verify(config: Config) -> None:
 
 
 def work(config: Config) -> None:
+    from emorl_bench.config.targets import check_targets
     from emorl_bench.runner.supervised import warm_up
-    from emorl_bench.runner.targets import check_targets
 
     check_targets({"task": config["task"]})
     print(f"warm model: {warm_up(config, device_of(config))}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emorl_bench import cli
-from emorl_bench.runner.compose import conf_dir
+from emorl_bench.config.compose import conf_dir
 
 SWEEPS = str(conf_dir().parent / "sweeps")
 

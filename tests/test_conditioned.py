@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from baselines.pareto_set import Hypernetwork, ParetoSet
 from baselines.weight_ensembling_moe import WeightEnsemblingMoe
+from emorl_bench.config.compose import plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
@@ -29,7 +30,6 @@ from emorl_bench.rl.loop import side_by_side
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.preferences import drawn
 from emorl_bench.rl.rloo import Rloo
-from emorl_bench.runner.compose import plain
 
 METHODS = {"pareto_set": ParetoSet(Rloo(learning_rate=1e-2)), "weight_ensembling_moe": WeightEnsemblingMoe(Rloo())}
 GREEDY = Sampling(8, temperature=0.0)

@@ -9,12 +9,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from emorl_bench.config import schema
+from emorl_bench.config.checks import check
+from emorl_bench.config.compose import conf_dir, plain
+from emorl_bench.config.schema import what_decides
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner import schema
-from emorl_bench.runner.checks import check
-from emorl_bench.runner.compose import conf_dir, plain
-from emorl_bench.runner.schema import what_decides
-from emorl_bench.runner.targets import check_targets
 
 GROUPS = ("task", "model", "update", "method", "budget", "tracker", "hardware", "experiment")
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from peft import PeftModel
 from torch import Tensor
 
+from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
@@ -31,7 +32,6 @@ from emorl_bench.policies.decode import Decoder
 from emorl_bench.policies.lora import AdapterSettings
 from emorl_bench.policies.seq2seq import Seq2SeqBackbone
 from emorl_bench.rl.kl import kl_to_reference
-from emorl_bench.runner.compose import conf_dir
 from emorl_bench.search.simplex import SimplexSubdivision
 
 LAYERS = 4  # of the decoder; an encoder has two

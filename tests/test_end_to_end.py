@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from emorl_bench.runner.compose import conf_dir
+from emorl_bench.config.compose import conf_dir
 
 ELSEWHERE = {  # what these files test on small random models: the whole matrix would take half an hour
     "test_dynamic_weighting": ("c_dynaopt", "dorb", "dynaopt", "hv_guided", "round_robin", "saw", "random_weights"),

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from baselines.ric import Asked, RewardsInContext
+from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
@@ -38,7 +39,6 @@ from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.rl.likelihood import Likelihood
 from emorl_bench.rl.recorded import Recorded
 from emorl_bench.rl.scst import Scst
-from emorl_bench.runner.compose import conf_dir
 
 NAN = math.nan
 SAMPLED = Sampling(6, temperature=1.0, samples_per_prompt=4)

@@ -15,13 +15,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from benchmarks.timing import say
+from emorl_bench.config import schema
+from emorl_bench.config.compose import VERSION_BASE, conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.policies.bank import on_one_base
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.weighting import fixed_weights
-from emorl_bench.runner import job, schema
+from emorl_bench.runner import job
 from emorl_bench.runner.bench import Workbench, fingerprint
-from emorl_bench.runner.compose import VERSION_BASE, conf_dir
 from emorl_bench.runner.provenance import provenance
 from emorl_bench.tracking.atomic import write_json
 

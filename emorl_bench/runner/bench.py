@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 
+from emorl_bench.config.schema import what_decides
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench, Method, Priced, Scorer, Task, Tracker, UpdateRule
@@ -33,7 +34,6 @@ from emorl_bench.runner.evaluate import Grader
 from emorl_bench.runner.group import device_of
 from emorl_bench.runner.ladder import Ladder, Repeating, row_of
 from emorl_bench.runner.provenance import assets_hash
-from emorl_bench.runner.schema import what_decides
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
 

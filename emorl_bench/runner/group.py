@@ -18,8 +18,9 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather, gather_object, reduce
 from torch import Tensor
 
+from emorl_bench.config.checks import launched
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.ranks import ALONE, Ranks, T, launched
+from emorl_bench.core.ranks import ALONE, Ranks, T
 
 PATIENCE = timedelta(days=2)  # ranks wait while rank 0 waits for an expert that another run is training
 

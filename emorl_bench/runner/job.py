@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from emorl_bench.config.checks import check, check_writable
+from emorl_bench.config.compose import plain
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.runner import bench
-from emorl_bench.runner.checks import check, check_writable
-from emorl_bench.runner.compose import plain
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.group import joined
-from emorl_bench.runner.targets import check_targets
 from emorl_bench.tracking.fanout import Fanout, View
 from emorl_bench.tracking.jsonl import Jsonl
 from emorl_bench.tracking.silent import Silent

@@ -26,8 +26,8 @@ from hydra.core.utils import configure_log, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from emorl_bench.config.compose import VERSION_BASE
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner.compose import VERSION_BASE
 
 Work = Callable[[], Any]
 Outcome = tuple[str, Any]  # ("done", value) or ("failed", words)

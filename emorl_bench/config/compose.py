@@ -1,7 +1,7 @@
 """Compose every configuration a command line asks for, before Hydra runs it, and say what is wrong in one line.
 
 Hydra's own messages take several lines and a traceback, and it meets them job by job. Here each choice of a sweep is
-composed once (not their product), which takes a fraction of a second because nothing imports torch.
+composed once (not their product), which takes a fraction of a second because nothing in this package imports torch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from emorl_bench.config.checks import check, check_writable, launched
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.core.ranks import launched
-from emorl_bench.runner.checks import check, check_writable
-from emorl_bench.runner.extras import EXTRAS, check_launcher, needs_extra
 
 VERSION_BASE = "1.3"
+EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
+"""The extra of this package that brings each launcher of Hydra."""
 PLAIN_TYPES = {
     "Integer": "a whole number",
     "Float": "a number",
@@ -125,6 +126,20 @@ def _values(override: Override) -> list[str]:
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: only lists of values can be swept, such as seed=0,1,2")
     return list(override.sweep_string_iterator())
+
+
+def check_launcher(name: str) -> None:
+    """Raise a `UserError` where the launcher of this name needs an extra that is not installed.
+
+    joblib's and submitit's configurations come with their plugins, so Hydra does not find them without; Ray's is ours.
+    """
+    if name == "ray" and find_spec("ray") is None:
+        raise UserError(needs_extra(name))
+
+
+def needs_extra(name: str) -> str:
+    """The one line for whoever has not installed the extra of this launcher."""
+    return f'hydra/launcher={name} needs the extra: pip install -c constraints.txt -e ".[{EXTRAS[name]}]"'
 
 
 def explain(error: Exception, lines: Sequence[str]) -> str:

@@ -1,22 +1,22 @@
 """What can be known to be wrong from the configuration alone, said in one line each.
 
-Free of torch: the command line runs these before it starts anything, and every job runs them again.
+The command line runs these checks before it starts anything, and every job runs them again.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from emorl_bench.config.schema import RootConfig
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.core.ranks import launched
 from emorl_bench.offline.locating import OFFLINE, is_local, resolve
 from emorl_bench.offline.soundness import conversion
-from emorl_bench.runner.schema import RootConfig
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -87,6 +87,11 @@ def check_values(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key} is missing: say {key}=VALUE")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{key}={value}: give a finite number")
+
+
+def launched() -> int:
+    """How many processes ``accelerate launch`` or ``torchrun`` has started for this run, by its environment."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
 
 
 def check_writable(runs_dir: str | Path) -> None:

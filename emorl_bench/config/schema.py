@@ -1,8 +1,7 @@
 """The typed root of every configuration: a key that is not here, or a value of another type, is an error.
 
 The YAML files in ``conf`` hold the numbers; this file holds the names and types. ``task``, ``method`` and ``update``
-are open on purpose: what they may contain is the signature of their ``_target_`` (`emorl_bench.runner.targets`). This
-module must stay free of torch, so that a typo is answered in about a second.
+are open on purpose: what they may contain is the signature of their ``_target_`` (`emorl_bench.config.targets`).
 """
 
 from __future__ import annotations
