@@ -22,8 +22,8 @@ from omegaconf import DictConfig
 from emorl_bench.config import schema
 from emorl_bench.config.compose import VERSION_BASE, conf_dir, precheck
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner import plugins
-from emorl_bench.runner.job_process import run_apart
+from emorl_bench.launch import plugins
+from emorl_bench.launch.job_process import run_apart
 
 INTERRUPTED = 130
 GRACE = 15.0  # seconds; a busy launcher takes several to end the others

@@ -17,7 +17,7 @@ PROGRAM = """
 import json, os, resource, signal, time
 from pathlib import Path
 import hydra
-from emorl_bench.runner import job_process, plugins
+from emorl_bench.launch import job_process, plugins
 from emorl_bench.config import schema
 from emorl_bench.config.compose import conf_dir
 

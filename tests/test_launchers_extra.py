@@ -20,7 +20,7 @@ from hydra.core.plugins import Plugins
 from emorl_bench.config import compose, schema
 from emorl_bench.config.compose import precheck
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner import plugins
+from emorl_bench.launch import plugins
 
 PROGRAM = Path(sys.executable).parent / "emorl-bench"
 SMALL = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hydra.core.plugins import Plugins
 
-from emorl_bench.runner.launcher import Processes
-from emorl_bench.runner.ray_launcher import Ray
-from emorl_bench.runner.sweeper import Grid
+from emorl_bench.launch.process_launcher import Processes
+from emorl_bench.launch.ray_launcher import Ray
+from emorl_bench.launch.sweeper import Grid
 
 PACKAGE = "hydra_plugins.emorl_bench"  # Hydra admits plugins under `hydra_plugins` only
 OURS = (Processes, Ray, Grid)

@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from emorl_bench.runner.job_process import JobFailed, JobProcess, Outcome, hydra_job, stop
+from emorl_bench.launch.job_process import JobFailed, JobProcess, Outcome, hydra_job, stop
 
 
 @dataclass

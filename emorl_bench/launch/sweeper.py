@@ -19,7 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from emorl_bench.runner.job_process import words
+from emorl_bench.launch.job_process import words
 
 Jobs = Sequence[Sequence[str]]  # the overrides of each
 

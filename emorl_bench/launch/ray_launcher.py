@@ -18,8 +18,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from emorl_bench.runner.job_process import PATIENCE, Outcome, Work, attempt, hydra_job, redirect, words
-from emorl_bench.runner.launcher import Progress, job_return, sweep_config
+from emorl_bench.launch.job_process import PATIENCE, Outcome, Work, attempt, hydra_job, redirect, words
+from emorl_bench.launch.process_launcher import Progress, job_return, sweep_config
 
 ONCE = {"max_calls": 1, "max_retries": 0}  # a worker ends with its job: a process, and a peak of memory, for each
 
