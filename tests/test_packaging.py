@@ -24,7 +24,7 @@ def test_the_wheel_from_the_sdist_works_in_an_empty_directory(tmp_path: Path) ->
     empty.mkdir()
     zipfile.ZipFile(wheel).extractall(site)
     script = (
-        "import sys; from pathlib import Path; import emorl_bench; from emorl_bench.cli import main; "
+        "import sys; from pathlib import Path; import emorl_bench; from emorl_bench.cli.bench import main; "
         f"assert Path(emorl_bench.__file__).is_relative_to({str(site)!r}), emorl_bench.__file__; main()"
     )
     arguments = ["method=base", "budget=smoke", "preferences.divisions=1", "tracker=local"]

@@ -19,6 +19,7 @@ from synthetic_runs import write_run
 from test_conf import composed
 from torch import Tensor
 
+from emorl_bench.cli.report import main as report
 from emorl_bench.config import schema
 from emorl_bench.config.checks import check
 from emorl_bench.config.compose import conf_dir, plain
@@ -28,7 +29,6 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.policies.bank import AdapterPolicy
-from emorl_bench.report.cli import main as report
 from emorl_bench.report.published import MARKS, PUBLISHED
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.scst import Scst

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from emorl_bench import train_scorer
+from emorl_bench.cli import train_scorer
 from emorl_bench.config.compose import VERSION_BASE, conf_dir, plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger

@@ -21,13 +21,14 @@ from emorl_bench.offline.soundness import conversion
 Rule = tuple[Callable[[Any], bool], str]
 
 OPEN_KEYS = {"names"}  # what a job adds to its own configuration
+DEVICES = ("auto", "cpu", "cuda")
 CHOICES = {
     "reward": ("linear", "log"),
     "model.family": ("seq2seq", "causal"),
     "model.dtype": (None, "float32", "bfloat16"),
     "model.attention": (None, "eager", "sdpa", "flash_attention_2"),
     "model.chat": ("auto", "on", "off"),
-    "hardware.device": ("auto", "cpu", "cuda"),
+    "hardware.device": DEVICES,
     "hardware.dtype": ("float32", "bfloat16", "float64"),
     "hardware.scorer_dtype": ("float32", "bfloat16"),
     "tracker.name": ("local", "wandb"),
@@ -125,6 +126,17 @@ def _check_decoding(decoding: list[str]) -> None:
             raise UserError(f"decoding={decoding}: unknown '{name}'{did_you_mean(name, ('greedy', 'sampled'))}")
     if not decoding or len(set(decoding)) < len(decoding):
         raise UserError(f"decoding={decoding}: name greedy, sampled or both, each once")
+
+
+def check_hardware(config: Mapping[str, Any]) -> None:
+    """Of a program that takes ``hardware`` and ``force`` and no more of a run: device, threads and ``force``."""
+    hardware, known = config["hardware"], DEVICES
+    if hardware["device"] not in known:
+        raise UserError(f"hardware.device={hardware['device']}: unknown{did_you_mean(hardware['device'], known)}")
+    if not isinstance(threads := hardware["threads"], int) or threads < 1:
+        raise UserError(f"hardware.threads={threads}: give a whole number above 0")
+    if not isinstance(config["force"], bool):
+        raise UserError(f"force={config['force']}: give true or false")
 
 
 def check_data(task: Mapping[str, Any]) -> None:

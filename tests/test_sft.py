@@ -22,7 +22,7 @@ from emorl_bench.policies.loading import FAMILIES
 from emorl_bench.runner.base_model import load_base
 from emorl_bench.runner.bench import build_task
 from emorl_bench.runner.group import ALONE
-from emorl_bench.runner.supervised import IGNORED, RECORD, demonstrations, lesson, warm_up
+from emorl_bench.runner.sft import IGNORED, RECORD, demonstrations, lesson, warm_up
 
 CPU = torch.device("cpu")
 WORDS = [f"w{i}" for i in range(4, 40)]
@@ -56,7 +56,7 @@ def settings(tmp_path: Path, data_dir: Path, architecture: str, *changes: str) -
         "model.max_prompt_tokens=16",
     ]
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-        return plain(compose("warm_up", overrides=[*fixed, *changes]))
+        return plain(compose("sft", overrides=[*fixed, *changes]))
 
 
 def test_rows_hold_prompt_answer_and_end(tmp_path: Path, data_dir: Path, architecture: str) -> None:
@@ -153,9 +153,9 @@ def test_a_task_without_written_answers_is_refused(tmp_path: Path, data_dir: Pat
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], line: str) -> None:
-    command = [sys.executable, "-m", "emorl_bench.warm_up", "model=tiny_gpt2", *arguments]
+    command = [sys.executable, "-m", "emorl_bench.cli.sft", "model=tiny_gpt2", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=180, check=False)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("emorl-warm-up: ")
+    assert done.stderr.startswith("emorl-sft: ")
     assert done.stderr.count("\n") == 1
     assert line in done.stderr

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from emorl_bench.cli.harness import one_line
 from emorl_bench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SHOWN = 3  # report prompts answered when no text is given
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="emorl-generate", description="Answer a text with what a run produced.")
     parser.add_argument("run", type=Path, help="a finished run directory")
     parser.add_argument("--preference", help="one weight for each objective, such as 0.6,0.3,0.1; uniform by default")
@@ -35,14 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     arguments = parser.parse_args(argv)
-    try:
+    with one_line("emorl-generate", traceback=arguments.traceback):
         generate(arguments)
-    except UserError as error:
-        if arguments.traceback:
-            raise
-        print(f"emorl-generate: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 def generate(arguments: argparse.Namespace) -> None:

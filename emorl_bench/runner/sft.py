@@ -35,7 +35,7 @@ from emorl_bench.runner.bench import build_task
 from emorl_bench.runner.provenance import provenance
 
 IGNORED = -100  # a label that the loss leaves out
-RECORD = "warm_up.json"
+RECORD = "sft.json"
 SETTINGS = ("epochs", "batch", "learning_rate", "max_new_tokens", "seed")
 
 Config = Mapping[str, Any]

@@ -1,17 +1,21 @@
 """``emorl-train-scorer``: train a scorer (several with ``-m``), judge it on groups it has not seen, print its card.
 
 What is in the cache is not trained again: the weights are found by a hash of settings, data and encoder, the same that
-``emorl-bench`` looks for. As there, no torch at module level.
+``emorl-bench`` looks for.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from emorl_bench.config.compose import conf_dir
-from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.program import Config, check_hardware, device_of, run
+from omegaconf import DictConfig
 
+from emorl_bench.cli.harness import Config, one_line, run_hydra
+from emorl_bench.config.checks import check_hardware
+from emorl_bench.config.compose import conf_dir, plain
+from emorl_bench.core.errors import UserError, did_you_mean
+
+PROGRAM = "emorl-train-scorer"
 TWINS = ("train", "held_out")
 
 
@@ -25,8 +29,9 @@ def verify(config: Config) -> None:
             raise UserError(f"scorer.{key} is missing: say scorer.{key}=VALUE")
 
 
-def work(config: Config) -> None:
-    print(trained_card(config))
+def task(config: DictConfig) -> None:
+    with one_line(PROGRAM):
+        print(trained_card(plain(config)))
 
 
 def trained_card(config: Config) -> str:
@@ -38,6 +43,7 @@ def trained_card(config: Config) -> str:
     from hydra.utils import instantiate
 
     from emorl_bench.config.targets import check_targets
+    from emorl_bench.runner.group import chosen_device
     from emorl_bench.scorer_training.artefacts import CARD_TEXT
     from emorl_bench.scorers.trained import Trained
 
@@ -49,7 +55,7 @@ def trained_card(config: Config) -> str:
             f"scorer={config['scorer']['_target_']}: is not trained; choose one of {', '.join(trainable())}"
         )
     scorer = scorer.held_out() if config["twin"] == "held_out" else scorer
-    directory = scorer.on(device_of(config)).train(afresh=config["force"])
+    directory = scorer.on(chosen_device(config["hardware"])).train(afresh=config["force"])
     return f"{(directory / CARD_TEXT).read_text(encoding='utf-8')}\nKept in {directory}"
 
 
@@ -59,7 +65,7 @@ def trainable() -> list[str]:
 
 
 def main() -> None:
-    run("emorl-train-scorer", "train_scorer", verify, work)
+    run_hydra(PROGRAM, "train_scorer", task, verify)
 
 
 if __name__ == "__main__":
