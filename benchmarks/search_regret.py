@@ -4,7 +4,8 @@ Every strategy meets the same surfaces, preferences and noise (`search_surfaces`
 evaluate as many blends; regret is what the recommended blend's true utility lacks to the optimum. A figure is the
 median over the seeds. Columns: ``regret`` after all evaluations, for one preference; ``four``, the same evaluations for
 four preferences together: a search for one preference has a quarter of them each, one that answers all has all. Where
-there is noise each search is also run with its leaders graded again (`emorl_bench.core.confirm`), at the same price.
+there is noise each search is also run with its leaders graded again
+(`search.successive_halving`), at the same price.
 
 Keys of the last line: a strategy's regret over the random search's, the geometric mean over surfaces, numbers of
 objectives and noise where it finished a round within the budget; less than 1 is better. A regret counts as 0.001 at

@@ -33,11 +33,11 @@ from benchmarks.search_strategies import CONFIRM, EVALUATIONS, LEADERS, Variant,
 from benchmarks.search_tables import Case, Curves, Results, finish, keep, plain
 from benchmarks.search_trials import Trial, trial
 from benchmarks.timing import say
-from emorl_bench.core.confirm import Part
 from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example
 from emorl_bench.ensemble.blending import HiddenState
+from emorl_bench.search.successive_halving import Part
 from emorl_bench.tasks.reflections import Reflections
 
 Floats = NDArray[np.float64]

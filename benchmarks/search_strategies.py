@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.search_trials import Judged, Strategy
-from emorl_bench.core.confirm import Confirming
 from emorl_bench.search.hierarchical import HierarchicalGrid
 from emorl_bench.search.optuna_study import INSTALL, OptunaSearch
 from emorl_bench.search.simplex import SimplexSubdivision
 from emorl_bench.search.sobol import Sobol
+from emorl_bench.search.successive_halving import SuccessiveHalving
 from emorl_bench.search.told import Told
 from emorl_bench.search.ucb_front import UcbFront
 
@@ -31,7 +31,7 @@ Make = Callable[[int, int, int | None], Strategy]  # evaluations, seed, leaders 
 
 
 @dataclass(frozen=True)
-class Random(Confirming):
+class Random(SuccessiveHalving):
     """Uniform weights, one after the other: what every search has to beat."""
 
     evaluations: int

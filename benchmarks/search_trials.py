@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.search_surfaces import SURFACES, Surface
-from emorl_bench.core.confirm import HALVES, Confirming, Part, directions, key_of, leaders, pooled
 from emorl_bench.core.protocols import FrontSearch, FrontStrategy, SearchStrategy
 from emorl_bench.ensemble.front import ForOne
+from emorl_bench.search.successive_halving import HALVES, Part, SuccessiveHalving, directions, key_of, leaders, pooled
 
 Floats = NDArray[np.float64]
 Strategy = SearchStrategy | FrontStrategy
@@ -133,7 +133,7 @@ class Running:
             if isinstance(strategy, FrontStrategy)
             else ForOne(strategy.start(experts), preference_K)
         )
-        return cls(search, met, preference_K, strategy.confirm if isinstance(strategy, Confirming) else None)
+        return cls(search, met, preference_K, strategy.confirm if isinstance(strategy, SuccessiveHalving) else None)
 
     @property
     def spent(self) -> float:

@@ -18,7 +18,6 @@ from benchmarks.search_docs import TABLES
 from benchmarks.search_strategies import LEADERS, Random, variants
 from benchmarks.search_surfaces import Concave
 from benchmarks.search_trials import Noisy, Running, on_surface, trial
-from emorl_bench.core.confirm import leaders, pooled
 from emorl_bench.core.errors import UserError
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
@@ -28,6 +27,7 @@ from emorl_bench.search.hierarchical import HierarchicalGrid
 from emorl_bench.search.optuna_study import OptunaSearch
 from emorl_bench.search.simplex import SimplexSubdivision
 from emorl_bench.search.sobol import Sobol
+from emorl_bench.search.successive_halving import leaders, pooled
 from emorl_bench.search.ucb_front import UcbFront
 
 NAN = torch.nan

@@ -19,7 +19,7 @@ from emorl_bench.config.checks import check
 from emorl_bench.config.compose import plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner.answer_room import check_answer_room
+from emorl_bench.runner.base_model import check_answer_room
 from emorl_bench.runner.bench import execute
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.tasks.reflections import Reflections

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from emorl_bench.core.applicable import mean_scores, not_applicable, stated
-from emorl_bench.core.progress import Steps
 from emorl_bench.core.protocols import Bench, Generator, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
 from emorl_bench.policies.bank import AdapterPolicy, generate_together
+from emorl_bench.progress import Steps
 from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.run import TrainingRun

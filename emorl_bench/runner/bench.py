@@ -26,8 +26,15 @@ from emorl_bench.ensemble.evaluations import paid_by_preference
 from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.decode import Decoder
-from emorl_bench.runner.answer_room import check_answer_room
-from emorl_bench.runner.base_model import dtype_name, load_base, locate_model, note_model, prompt_format, weights_hash
+from emorl_bench.runner.base_model import (
+    check_answer_room,
+    dtype_name,
+    load_base,
+    locate_model,
+    note_model,
+    prompt_format,
+    weights_hash,
+)
 from emorl_bench.runner.change import change
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader

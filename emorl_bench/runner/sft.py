@@ -24,12 +24,12 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.progress import Steps
 from emorl_bench.core.protocols import Task
 from emorl_bench.core.ranks import ALONE
 from emorl_bench.core.types import Example
 from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.loading import FAMILIES
+from emorl_bench.progress import Steps
 from emorl_bench.runner.base_model import load_base, locate_model, prompt_format, weights_hash
 from emorl_bench.runner.bench import build_task
 from emorl_bench.runner.provenance import provenance

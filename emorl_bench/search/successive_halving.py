@@ -28,7 +28,7 @@ DIGITS = 9  # weights that agree to so many digits are the same direction
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confirming:
+class SuccessiveHalving:
     """What the settings of all strategies share. ``confirm``: how many leaders are graded again; ``None``: none."""
 
     confirm: int | None = None
