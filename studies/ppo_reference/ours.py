@@ -137,4 +137,4 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        sys.exit(f"benchmarks.ppo_reference.ours: {error}")
+        sys.exit(f"studies.ppo_reference.ours: {error}")

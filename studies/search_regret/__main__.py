@@ -1,6 +1,6 @@
 """Weight search without language models: regret against evaluations, on surfaces whose optimum is known.
 
-Every strategy meets the same surfaces, preferences and noise (`search_surfaces`, one draw for each seed) and may
+Every strategy meets the same surfaces, preferences and noise (`surfaces`, one draw for each seed) and may
 evaluate as many blends; regret is what the recommended blend's true utility lacks to the optimum. A figure is the
 median over the seeds. Columns: ``regret`` after all evaluations, for one preference; ``four``, the same evaluations for
 four preferences together: a search for one preference has a quarter of them each, one that answers all has all. Where
@@ -18,14 +18,14 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from benchmarks.record import Options, Record, options, run
-from benchmarks.search_docs import OPTION, document
-from benchmarks.search_strategies import EVALUATIONS, LEADERS, Variant, variants
-from benchmarks.search_surfaces import SURFACES
-from benchmarks.search_tables import PREFERENCES, Case, Curves, Results, finish, keep, plain
-from benchmarks.search_trials import Trial, on_surface
+from benchmarks.record import Record, options, run
 from benchmarks.timing import say
 from emorl_bench.core.errors import UserError, did_you_mean
+from studies.search_regret.docs import OPTION, document
+from studies.search_regret.strategies import EVALUATIONS, LEADERS, Variant, numbers, variants
+from studies.search_regret.surfaces import SURFACES
+from studies.search_regret.tables import PREFERENCES, Case, Curves, Results, finish, keep, plain
+from studies.search_regret.trials import Trial, on_surface
 
 NOISES = (0.0, 0.05)
 SEEDS, OBJECTIVES = 20, "2,4,6"
@@ -74,14 +74,6 @@ def measured(record: Record, sizes: Sequence[int], evaluations: int) -> Results:
 def _trial(variant: Variant, surface: str, objectives: int, noise: float, evaluations: int, seed: int) -> Trial:
     judged = variant.confirm or "both"
     return on_surface(variant(evaluations, seed), surface, objectives, noise, evaluations, seed, judged)
-
-
-def numbers(given: Options, key: str, least: int) -> list[int]:
-    text = given.extra[key]
-    parts = text.split(",")
-    if not all(part.isdecimal() and int(part) >= least for part in parts):
-        raise UserError(f"--{key}={text}: give whole numbers of {least} or more, separated by commas")
-    return [int(part) for part in parts]
 
 
 if __name__ == "__main__":

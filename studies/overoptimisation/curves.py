@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from baselines.snapshots import place
 from emorl_bench.config import schema
 from emorl_bench.config.compose import VERSION_BASE, conf_dir
 from emorl_bench.core.protocols import Generator
@@ -30,9 +29,11 @@ from emorl_bench.runner.bench import Workbench
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.scorers.proxy import Proxy
 from emorl_bench.tracking.silent import Silent
+from studies.overoptimisation.snapshots import place
 
 Floats = NDArray[np.float64]
 NAMES = {"task": "proxy_reflections", "model": "tiny_t5", "method": "snapshots"}
+CONF = Path(__file__).with_name("conf")  # the experiment, and the method that only this study needs
 SAMPLES = 4  # of each report prompt, to grade a snapshot
 
 
@@ -165,7 +166,8 @@ def _composed(overrides: Sequence[str], seed: int) -> Any:
     schema.register()
     GlobalHydra.instance().clear()
     threads = torch.get_num_threads()
-    fixed = ["experiment=overoptimisation", "tracker=local", "hardware=cpu", f"hardware.threads={threads}"]
+    fixed = [f"hydra.searchpath=[file://{CONF}]", "experiment=overoptimisation", "tracker=local"]
+    fixed += ["hardware=cpu", f"hardware.threads={threads}"]
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
         return compose("config", overrides=[*fixed, f"seed={seed}", *overrides])
 

@@ -65,7 +65,7 @@ def as_markdown(trials: Sequence[Trial], seeds: Sequence[int], cells: Sequence[s
     lines = [
         "# Trials of tuning",
         "",
-        f"Written by `python -m benchmarks.tune {shlex.join(sys.argv[1:])}`. {max(counts.values(), default=0)} "
+        f"Written by `python -m studies.tuning {shlex.join(sys.argv[1:])}`. {max(counts.values(), default=0)} "
         f"configurations of every method, seeds {', '.join(map(str, seeds))}, which no report uses. Numbers are "
         "utilities on the select split, mean over the graded preferences and over seeds. Trial 0 is the method as its "
         "YAML had it; in bold the trial with the highest mean over the columns. The KL coefficient was the common one.",

@@ -70,7 +70,7 @@ def text(setup: Any, theirs: Any, curves: dict[str, dict[str, Floats]]) -> str:
         f"{len(curves['ours']['reward'])} seeds, {setup['steps']} steps of {setup['prompts']} answers; model "
         f"`{setup['assets']['model']}`, data and scorers `{setup['assets']['fingerprint']}`; TRL {theirs['trl']}. "
         "Means of the last quarter of the steps, with 95 % t intervals over seeds; the difference is paired by seed, "
-        "which fixes the adapter that both start from. `benchmarks/ppo_reference/__init__.py` has the commands and "
+        "which fixes the adapter that both start from. `studies/ppo_reference/__init__.py` has the commands and "
         "what is not the same.",
         "",
         "| | this suite | TRL | difference |",

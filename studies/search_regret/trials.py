@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.search_surfaces import SURFACES, Surface
 from emorl_bench.core.protocols import FrontSearch, FrontStrategy, SearchStrategy
 from emorl_bench.ensemble.front import ForOne
 from emorl_bench.search.successive_halving import HALVES, Part, SuccessiveHalving, directions, key_of, leaders, pooled
+from studies.search_regret.surfaces import SURFACES, Surface
 
 Floats = NDArray[np.float64]
 Strategy = SearchStrategy | FrontStrategy

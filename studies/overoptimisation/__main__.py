@@ -20,9 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.overoptimisation_curves import Candidates, Curve, Variant, proxy_of, scoring_seconds, trained
-from benchmarks.overoptimisation_findings import SINGLE, findings, grouped, table
-from benchmarks.overoptimisation_plot import KINDS, plot_curves
 from benchmarks.record import run
 from benchmarks.timing import say
 from emorl_bench.core.errors import UserError
@@ -31,6 +28,9 @@ from emorl_bench.scorer_training.preference_heads import STATISTICS
 from emorl_bench.scorer_training.proxies import card
 from emorl_bench.scorers.proxy import Proxy
 from emorl_bench.tracking.atomic import write_json, write_text
+from studies.overoptimisation.curves import Candidates, Curve, Variant, proxy_of, scoring_seconds, trained
+from studies.overoptimisation.findings import SINGLE, findings, grouped, table
+from studies.overoptimisation.plot import KINDS, plot_curves
 
 PROBE = 512  # texts that scoring is timed on
 QUICK = ("task.scorers.proxy.pairs=24", "task.scorers.proxy.epochs=1", "budget.prompts=48", "method.keep=[0,2]")
@@ -118,7 +118,7 @@ def cost(proxy: Proxy, variant: Variant, candidates: Candidates) -> dict[str, An
 def write(plan: Plan, curves: Sequence[Curve], costs: Sequence[dict[str, Any]], here: dict[str, Any]) -> None:
     """The record, the picture and the page, of the seeds that are done."""
     by_variant = grouped(curves)
-    command = " ".join(["python -m benchmarks.overoptimisation", *map(shlex.quote, sys.argv[1:])])
+    command = " ".join(["python -m studies.overoptimisation", *map(shlex.quote, sys.argv[1:])])
     record = here | {
         "command": command,
         "uncommitted_changes": bool(code_diff()),
@@ -183,7 +183,7 @@ def cost_table(costs: Sequence[dict[str, Any]]) -> list[str]:
 
 def planned(argv: Sequence[str] | None) -> Plan:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.overoptimisation", description=(__doc__ or "").splitlines()[0]
+        prog="python -m studies.overoptimisation", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--seeds", type=int, default=3, help="of best-of-n (default 3)")
     parser.add_argument("--rl-seeds", type=int, default=3, help="of training (default 3)")

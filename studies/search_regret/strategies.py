@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.search_trials import Judged, Strategy
+from benchmarks.record import Options
+from emorl_bench.core.errors import UserError
 from emorl_bench.search.hierarchical import HierarchicalGrid
 from emorl_bench.search.optuna_study import INSTALL, OptunaSearch
 from emorl_bench.search.simplex import SimplexSubdivision
@@ -19,6 +20,7 @@ from emorl_bench.search.sobol import Sobol
 from emorl_bench.search.successive_halving import SuccessiveHalving
 from emorl_bench.search.told import Told
 from emorl_bench.search.ucb_front import UcbFront
+from studies.search_regret.trials import Judged, Strategy
 
 CONFIRM = "+confirm"  # what the names of searches end with whose leaders are graded again
 FRESH = "+confirm on fresh"  # ... and are told apart by the fresh half alone
@@ -90,3 +92,16 @@ def variants(*, confirm: bool) -> Mapping[str, Variant]:
         found |= {name + CONFIRM: Variant(make, "both") for name, make in strategies().items() if name != "optuna_gp"}
         found |= {name + FRESH: Variant(strategies()[name], "fresh") for name in ("random", "sobol")}
     return found
+
+
+def numbers(given: Options, key: str, least: int) -> list[int]:
+    """What an option of this name lists.
+
+    Raises:
+        UserError: something else than whole numbers of ``least`` or more.
+    """
+    text = given.extra[key]
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) >= least for part in parts):
+        raise UserError(f"--{key}={text}: give whole numbers of {least} or more, separated by commas")
+    return [int(part) for part in parts]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.overoptimisation_curves import Curve, Variant
-from benchmarks.overoptimisation_findings import SINGLE, Curves
 from emorl_bench.report.style import figure, looks, panels
+from studies.overoptimisation.curves import Curve, Variant
+from studies.overoptimisation.findings import SINGLE, Curves
 
 KINDS = {"bon": "best-of-n", "rl": "training"}
 Panel = tuple[str, float, bool]  # kind, noise, shared

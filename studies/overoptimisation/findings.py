@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.overoptimisation_curves import Curve, Floats, Variant
 from emorl_bench.indicators.intervals import Interval, t_interval
+from studies.overoptimisation.curves import Curve, Floats, Variant
 
 SINGLE = Variant(1, False, "mean")
 Key = tuple[str, float, Variant]  # kind, noise, variant

@@ -1,6 +1,6 @@
 """How far do results differ between processors? The same commands under two matrix-product code paths of one machine.
 
-``python -m benchmarks.code_paths --runs DIR --out FILE.md``. The second path is that of an old processor without AVX,
+``python -m studies.code_paths --runs DIR --out FILE.md``. The second path is that of an old processor without AVX,
 asked for by environment variables. Some ten minutes of two cores.
 """
 
@@ -23,7 +23,7 @@ OVERRIDES = ("budget=short", "decoding=[greedy]", "tracker=local")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.code_paths", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m studies.code_paths", description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/code_paths"))
     parser.add_argument("--out", type=Path, help="write the table there")
     parser.add_argument("--tasks", default="reflections,sums")
@@ -57,7 +57,7 @@ def table(found: dict[str, dict[tuple[str, str, int], float]]) -> str:
         f"Mean reward at the uniform preference, greedy. {origin['machine']['processor']}, torch "
         f"{origin['versions']['torch']}, commit {origin['commit']}, assets {content_key()}.",
         "",
-        "Command: `python -m benchmarks.code_paths --out results/arena/code_paths.md`.",
+        "Command: `python -m studies.code_paths --out results/arena/code_paths.md`.",
         f"The second path: `{' '.join(f'{k}={v}' for k, v in OLD.items())}`.",
         "",
         f"| task | method | seed | {' | '.join(found)} | difference |",

@@ -1,9 +1,7 @@
 """One weighted policy, and the way it took: its adapter is kept at chosen steps, to be graded after the run.
 
-For studies of what a training does to scores that it does not see, such as over-optimisation (`benchmarks.
-overoptimisation`): whoever reads the run may grade the snapshots by any scorer, the method knows none but its own. It
-trains as `weighted_policy` does, by the configured update rule. Snapshots are in PEFT's form; a run that is taken up
-again writes the same.
+The study grades the snapshots by scorers that the method does not know. The method trains as `weighted_policy` does, by
+the configured update rule. Snapshots are in PEFT's form; a run that is resumed writes the same.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Tune every method alike: the same number of trials, on seeds that no report uses, chosen on the select split.
 
-``benchmarks/tuning.yaml`` says what is drawn, ``sweeps/tune.yaml`` which methods, budget and settings. Each trial is
+``tuning.yaml`` says what is drawn, ``sweeps/tune.yaml`` which methods, budget and settings. Each trial is
 one configuration file of a multirun of ``emorl-bench``; a command that is repeated skips what is done. Trials of all
 methods have the same draws of a key they share. Nothing is chosen by the report split, by held-out scores or by gold.
 
-    python -m benchmarks.tune                                    # all methods, both tasks; hours
-    python -m benchmarks.tune --methods grpo,cory --trials 4 --jobs 2
-    python -m benchmarks.tune --methods grpo --trials 2 --seeds 100 budget=smoke budget.prompts=96   # does it run?
+    python -m studies.tuning                                    # all methods, both tasks; hours
+    python -m studies.tuning --methods grpo,cory --trials 4 --jobs 2
+    python -m studies.tuning --methods grpo --trials 2 --seeds 100 budget=smoke budget.prompts=96   # does it run?
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from benchmarks.timing import say
-from benchmarks.tuning_space import Knob, Settings, drawn, knobs
-from benchmarks.tuning_tables import Trial, write_tables
-from benchmarks.tuning_utility import select_utility
 from emorl_bench.config import schema
 from emorl_bench.config.compose import VERSION_BASE, conf_dir, plain
 from emorl_bench.core.errors import UserError
+from studies.tuning.space import Knob, Settings, drawn, knobs
+from studies.tuning.tables import Trial, write_tables
+from studies.tuning.utility import select_utility
 
 SPACE = Path(__file__).with_name("tuning.yaml")
-SWEEP = Path(__file__).resolve().parent.parent / "sweeps" / "tune.yaml"
+SWEEP = Path(__file__).resolve().parents[2] / "sweeps" / "tune.yaml"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parsed(argv: Sequence[str] | None) -> Plan:
     """Raises: UserError: an unknown cell or method, or a count below 1."""
     told, sweep = OmegaConf.load(SPACE), OmegaConf.load(SWEEP)
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tune", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m studies.tuning", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--methods", default=str(sweep.hydra.sweeper.params.method), help="names, with commas")
     parser.add_argument("--cells", default=",".join(told.cells), help="task/model, with commas")
     parser.add_argument("--trials", type=int, default=told.trials, help="configurations of each method")
@@ -168,4 +168,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except UserError as error:
-        sys.exit(f"benchmarks.tune: {error}")
+        sys.exit(f"studies.tuning: {error}")

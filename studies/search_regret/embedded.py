@@ -7,7 +7,7 @@ the best of the lattice. The select prompts are drawn anew for every repeat, the
 is decoded once, before any search, searches cost next to nothing.
 
 A figure is the mean over repeats and, in the picture, over preferences. Columns and keys are those of
-`benchmarks.search_regret`; ``best_known`` of the notes is the regret of who knows all select prompts at hand.
+`studies.search_regret`; ``best_known`` of the notes is the regret of who knows all select prompts at hand.
 """
 
 from __future__ import annotations
@@ -27,11 +27,6 @@ from benchmarks.benches import random_bench
 from benchmarks.embedded import trained_experts
 from benchmarks.models import SHAPES, micro, random_setting
 from benchmarks.record import Record, options, run
-from benchmarks.search_docs import OPTION, document
-from benchmarks.search_regret import numbers
-from benchmarks.search_strategies import CONFIRM, EVALUATIONS, LEADERS, Variant, variants
-from benchmarks.search_tables import Case, Curves, Results, finish, keep, plain
-from benchmarks.search_trials import Trial, trial
 from benchmarks.timing import say
 from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.seeds import stream
@@ -39,6 +34,10 @@ from emorl_bench.core.types import Example
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.search.successive_halving import Part
 from emorl_bench.tasks.reflections import Reflections
+from studies.search_regret.docs import OPTION, document
+from studies.search_regret.strategies import CONFIRM, EVALUATIONS, LEADERS, Variant, numbers, variants
+from studies.search_regret.tables import Case, Curves, Results, finish, keep, plain
+from studies.search_regret.trials import Trial, trial
 
 Floats = NDArray[np.float64]
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Record
-from benchmarks.search_docs import TABLES, document, write_tables
-from benchmarks.search_regret_plot import plot_regret
-from benchmarks.search_strategies import ANSWER_ALL, CONFIRM, FRESH, LEFT_OUT
-from benchmarks.search_trials import Trial
 from benchmarks.timing import Timing
+from studies.search_regret.docs import TABLES, document, write_tables
+from studies.search_regret.plot import plot_regret
+from studies.search_regret.strategies import ANSWER_ALL, CONFIRM, FRESH, LEFT_OUT
+from studies.search_regret.trials import Trial
 
 PREFERENCES = 4  # that share the evaluations in the column `four`
 LEAST = 1e-3  # regret below which nobody would care
