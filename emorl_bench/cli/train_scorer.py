@@ -40,16 +40,14 @@ def trained_card(config: Config) -> str:
     Raises:
         UserError: the scorer is not one that is trained, or what training and its data may raise.
     """
-    from hydra.utils import instantiate
-
-    from emorl_bench.config.targets import check_targets
+    from emorl_bench.config.targets import build, check_targets
     from emorl_bench.runner.group import chosen_device
     from emorl_bench.scorer_training.artefacts import CARD_TEXT
     from emorl_bench.scorers.trained import Trained
 
     verify(config)
     check_targets({"scorer": config["scorer"]})
-    scorer = instantiate(dict(config["scorer"]), _convert_="object")
+    scorer = build(config["scorer"])
     if not isinstance(scorer, Trained):
         raise UserError(
             f"scorer={config['scorer']['_target_']}: is not trained; choose one of {', '.join(trainable())}"

@@ -2,20 +2,68 @@
 
 ``_target_`` is the whole registry: a new method is one class and one YAML file. What the class declares is therefore
 the schema: its parameters are the keys, and their annotations, where they are plain, the types.
+
+The methods of ``baselines`` are those of this distribution: beside `emorl_bench` in a checkout, inside it in a wheel,
+which must not bring a top-level package of so common a name. Another ``baselines`` on the path is not looked at.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Callable, Mapping
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 
 from emorl_bench.core.errors import UserError, did_you_mean
 
+BASELINES = "baselines"
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def build(node: Mapping[str, Any]) -> Any:
+    """What the ``_target_`` of a plain configuration makes of its keys.
+
+    Raises:
+        UserError: another package called ``baselines`` has been imported before ours.
+    """
+    claim_baselines()
+    return instantiate(dict(node), _convert_="object")
+
+
+def baselines_dir() -> Path:
+    """Where this distribution keeps ``baselines``: inside the package in a wheel, in the checkout otherwise."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / BASELINES
+    return inside if inside.is_dir() else package.parent / BASELINES
+
+
+def claim_baselines() -> None:
+    """Make ``import baselines`` find the package of this distribution, whatever is first on the path.
+
+    Raises:
+        UserError: another package of that name has been imported already.
+    """
+    place = baselines_dir()
+    found = sys.modules.get(BASELINES)
+    if found is not None:
+        others = [other for other in getattr(found, "__path__", []) if Path(other).resolve() != place]
+        if others:
+            raise UserError(
+                f"baselines: another package of this name was imported from {others[0]}; the methods are in {place}: "
+                "import it under another name, or after emorl-bench has started"
+            )
+        return
+    spec = spec_from_file_location(BASELINES, place / "__init__.py", submodule_search_locations=[str(place)])
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[BASELINES] = module
+    spec.loader.exec_module(module)
 
 
 def check_targets(node: Any, where: str = "") -> None:
@@ -52,11 +100,13 @@ def _bind(node: Mapping[str, Any], where: str) -> None:
 
 
 def _locate(path: str, where: str) -> Callable[..., Any]:
+    claim_baselines()
     try:
         built: Any = get_object(path)
     except Exception as error:  # whatever importing somebody's module may raise
         reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
-        raise UserError(f"{where}._target_={path}: cannot be imported ({reason}); check the name") from error
+        which = f", where baselines is {baselines_dir()}" if path.startswith(f"{BASELINES}.") else ""
+        raise UserError(f"{where}._target_={path}: cannot be imported ({reason}{which}); check the name") from error
     if not callable(built):
         raise UserError(f"{where}._target_={path}: is not a class or function")
     return built  # type: ignore[no-any-return]

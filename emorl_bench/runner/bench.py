@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
 from emorl_bench.config.schema import what_decides
+from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench, Method, Priced, Scorer, Task, Tracker, UpdateRule
@@ -125,7 +125,7 @@ def build_task(config: Config) -> Task:
     Raises:
         UserError: it has no scorers.
     """
-    task: Task = instantiate(dict(config["task"]), _convert_="object")
+    task: Task = build(config["task"])
     if not task.scorers:
         raise UserError("task.scorers is empty: add an objective, such as +scorer@task.scorers.diversity_2=diversity_2")
     for key, scorer in task.scorers.items():
@@ -158,8 +158,8 @@ class Workbench:
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
         limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
         training = Training(**config["budget"]["training"])
-        update: UpdateRule = instantiate(dict(config["update"]), _convert_="object")
-        method: Method = instantiate(dict(config["method"]), _convert_="object")
+        update: UpdateRule = build(config["update"])
+        method: Method = build(config["method"])
         preferences_WK = torch.from_numpy(simplex_grid(len(panel.objectives), config["preferences"]["divisions"]))
         bench = Bench(
             train=splits.train,
