@@ -168,15 +168,15 @@ def test_conditioned_methods_share_experts_that_others_have_only_where_nothing_i
     made = bench("t5", steps=3)
     for method in METHODS.values():
         method.fit(made)
-    assert len(list(made.experts_dir.glob("*/*"))) == 2
+    assert len(list(made.runtime.experts_dir.glob("*/*"))) == 2
     expert_bank(made)
-    assert len(list(made.experts_dir.glob("*/*"))) == 4
+    assert len(list(made.runtime.experts_dir.glob("*/*"))) == 4
     # converged at the second validation
     soon = Training(6, 4, validate_every=1, window=2, variation=math.inf, stop_when_converged=True)
     endless = bench("t5", budget=Budget(), training=soon, fingerprint="endless")
     METHODS["pareto_set"].fit(endless)
     expert_bank(endless)
-    assert len(list(made.experts_dir.glob("*/*"))) == 6
+    assert len(list(made.runtime.experts_dir.glob("*/*"))) == 6
 
 
 class Killed(BaseException):

@@ -203,13 +203,13 @@ def test_a_killed_run_goes_on_to_the_same_end(bench, monkeypatch, last: int) -> 
         replace(METHOD, updates=2).fit(replace(bench("t5", **given), dir=dir))
     monkeypatch.setattr(Collected, "add", collect)
     with pytest.raises(UserError, match="never trained to its end"):
-        METHOD.fit(replace(bench("t5", **given), dir=dir, frozen=True))
+        METHOD.fit(replace(bench("t5", **given), dir=dir).with_runtime(frozen=True))
     resumed = replace(bench("t5", **given), dir=dir)
     found = replace(METHOD, updates=2).fit(resumed).policy.adapter()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
     assert (dir / "answers.jsonl").read_text() == lines
     assert resumed.ledger.totals()["data_points_train"] == whole.ledger.totals()["data_points_train"] == 30
-    frozen = replace(bench("t5", **given), dir=dir, frozen=True)
+    frozen = replace(bench("t5", **given), dir=dir).with_runtime(frozen=True)
     again = METHOD.fit(frozen).policy.adapter()
     assert all(torch.equal(again[key], value) for key, value in expected.items())
 

@@ -57,7 +57,7 @@ class SearchedFront:
         key = tuple(preference_K.tolist())
         if key not in self._found:
             graded = self.bench.preferences
-            if self.bench.frozen and key not in graded:
+            if self.bench.runtime.frozen and key not in graded:
                 self.evaluations.pot = None  # whoever talks to a finished run is no part of a comparison
             self._search(graded if key in graded else [key])
         weights_M = self._found[key]

@@ -16,7 +16,7 @@ from emorl_bench.config.schema import what_decides
 from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Bench, Method, Priced, Scorer, Task, Tracker, UpdateRule
+from emorl_bench.core.protocols import Bench, Method, Priced, Runtime, Scorer, Task, Tracker, UpdateRule
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import Choosing
@@ -176,13 +176,15 @@ class Workbench:
             ledger=ledger,
             seed=config["seed"],
             dir=dir,
-            experts_dir=Path(config["runs_dir"]).expanduser().resolve() / ".experts",
-            fingerprint=expert_fingerprint(config, task),
-            joint_experts=config["hardware"]["joint_experts"],
-            frozen=frozen,
-            ranks=ranks,
-            score_only=panel.score_only,
-            scorer_fingerprints=scorer_fingerprints(config, task),
+            runtime=Runtime(
+                experts_dir=Path(config["runs_dir"]).expanduser().resolve() / ".experts",
+                fingerprint=expert_fingerprint(config, task),
+                scorer_fingerprints=scorer_fingerprints(config, task),
+                score_only=panel.score_only,
+                joint_experts=config["hardware"]["joint_experts"],
+                frozen=frozen,
+                ranks=ranks,
+            ),
             preferences=tuple(map(tuple, preferences_WK.tolist())),
         )
         reference = bank.new_policy("reference").reference()

@@ -48,7 +48,7 @@ class Snapshots:
         return round
 
     def _keep(self, bench: Bench, run: TrainingRun, steps: int) -> None:
-        if steps in self.keep and bench.ranks.first:
+        if steps in self.keep and bench.runtime.ranks.first:
             run.policies[run.name].save(place(bench.dir, steps))
 
 
