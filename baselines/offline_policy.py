@@ -66,7 +66,7 @@ class OfflinePolicy:
                 "say update=agro"
             )
         recorded = Recorded.read(file, bench.objectives, bench.train if self.prompts == "train" else None)
-        _note(bench, recorded, file)
+        _note(bench, policy, recorded, file)
 
         def source(step: int) -> tuple[Rollout, Tensor]:
             rng = stream(bench.seed, "policy", "rollout", step)
@@ -91,7 +91,7 @@ def _base_model(bench: Bench, policy: Policy) -> Source:
     return source
 
 
-def _note(bench: Bench, recorded: Recorded, file: Path) -> None:
+def _note(bench: Bench, policy: Policy, recorded: Recorded, file: Path) -> None:
     """Keep what was read, and refuse to go on with another file of the same name."""
     record = bench.dir / "offline.json"
     read = {
@@ -107,4 +107,4 @@ def _note(bench: Bench, recorded: Recorded, file: Path) -> None:
             raise UserError(f"method.file={file}: it has changed since this run began; say force=true to start afresh")
         record.write_text(json.dumps(read, indent=2) + "\n")
 
-    bench.ranks.once(note)
+    policy.ranks.once(note)

@@ -169,7 +169,7 @@ class Stages(PreferenceRun):
 
     @property
     def online(self) -> bool:
-        return bool(self.bench.ranks.agree(self.fraction >= self.offline))  # ranks' clocks differ
+        return bool(self.solution.policy.ranks.agree(self.fraction >= self.offline))  # ranks' clocks differ
 
     @property
     def settles_from(self) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.models import Setting
-from emorl_bench.core.protocols import Bench
+from emorl_bench.core.protocols import Bench, Runtime
 from emorl_bench.core.types import Budget, Example, Sampling, Training
 from emorl_bench.rl.scst import Scst
 from emorl_bench.scorers.panel import ScorerPanel
@@ -70,6 +70,5 @@ def random_bench(setting: Setting, directory: Path, *, steps: int = 1, samples: 
         ledger=ledger,
         seed=0,
         dir=directory,
-        experts_dir=directory / "experts",
-        fingerprint=setting.name,
+        runtime=Runtime(experts_dir=directory / "experts", fingerprint=setting.name),
     )

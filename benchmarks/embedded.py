@@ -13,13 +13,13 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from benchmarks.models import Setting, endless_bank
 from emorl_bench.assets.shipped import asset_dir
-from emorl_bench.core.places import cache_root
+from emorl_bench.config import schema
+from emorl_bench.config.compose import VERSION_BASE, conf_dir
 from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.types import Example
+from emorl_bench.offline.fetching import cache_root
 from emorl_bench.rl.experts import expert_bank
-from emorl_bench.runner import schema
 from emorl_bench.runner.bench import Workbench
-from emorl_bench.runner.compose import VERSION_BASE, conf_dir
 from emorl_bench.runner.job import resolve
 from emorl_bench.tracking.silent import Silent
 

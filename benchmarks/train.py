@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.benches import random_bench
@@ -57,7 +57,7 @@ class ExpertTraining:
         bench.ledger.flops_every = 0  # counting operations would be a large part of so few steps
 
         def train() -> None:
-            expert_bank(replace(bench, joint_experts=self.joint))
+            expert_bank(bench.with_runtime(joint_experts=self.joint))
             costs = bench.ledger.as_dict()
             self.tokens = int(sum(cost["trained_tokens"] for cost in costs.values()))
             directory.cleanup()

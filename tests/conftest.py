@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Bench
+from emorl_bench.core.protocols import Bench, Runtime
 from emorl_bench.core.types import Budget, Example, Sampling, Training
 from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
@@ -151,11 +151,11 @@ def make_bench(tmp_path: Path, architecture: str = "t5", *, steps: int = 4, **ch
         "ledger": ledger,
         "seed": 0,
         "dir": tmp_path / "run",
-        "experts_dir": tmp_path / "experts",
-        "fingerprint": architecture,
     }
+    runtime = {"experts_dir": tmp_path / "experts", "fingerprint": architecture}
+    runtime |= {f.name: changes.pop(f.name) for f in fields(Runtime) if f.name in changes}
     (tmp_path / "run").mkdir(exist_ok=True)
-    return Bench(**{**given, **changes})
+    return Bench(**{**given, **changes}, runtime=Runtime(**runtime))
 
 
 @pytest.fixture(params=ARCHITECTURES)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from emorl_bench import embedded
 from emorl_bench.assets import shipped
 from emorl_bench.assets.hashes import SHA256
 from emorl_bench.assets.ngrams import features
@@ -18,6 +17,7 @@ from emorl_bench.assets.reader import Reader, reversed_rows, taken
 from emorl_bench.assets.shipped import SHIPPED, asset_dir, asset_names, content_key
 from emorl_bench.assets.tokenizer import SEP
 from emorl_bench.building.build import differences
+from emorl_bench.cli import assets
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Example
 from emorl_bench.scorers.embedded import Embedded
@@ -89,7 +89,7 @@ def test_a_fresh_build_is_compared_file_by_file(tmp_path: Path) -> None:
 
 
 def test_build_without_training_verifies_what_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
-    assert embedded.main(["build"]) == 0
+    assert assets.main(["build"]) == 0
     assert "shipped and sound" in capsys.readouterr().out
 
 

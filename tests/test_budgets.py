@@ -132,7 +132,7 @@ def test_experts_of_an_earlier_run_count_like_ones_trained_here(tmp_path: Path) 
     method, rule = METHODS["emorl"]
     bench, grader = small(tmp_path, update=rule)
     grader.grade(method.fit(bench), bench.ledger)
-    again, grader = small(tmp_path, "second", update=rule, experts_dir=bench.experts_dir)
+    again, grader = small(tmp_path, "second", update=rule, experts_dir=bench.runtime.experts_dir)
     grader.grade(method.fit(again), again.ledger)
     assert spent(again) == spent(bench)
     assert again.ledger.phases["search"].prompts == bench.ledger.phases["search"].prompts > 0
@@ -205,7 +205,7 @@ def test_a_killed_search_walks_the_same_way_again(tmp_path: Path) -> None:
     expected = answers(whole)
     lines = (whole.dir / "search.jsonl").read_text().splitlines()
     for kept in (1, 3, 5, len(lines)):
-        killed, _ = small(tmp_path, f"killed{kept}", experts_dir=whole.experts_dir)
+        killed, _ = small(tmp_path, f"killed{kept}", experts_dir=whole.runtime.experts_dir)
         (killed.dir / "search.jsonl").write_text("\n".join(lines[:kept]) + '\n{"torn')
         assert answers(killed) == expected
         assert spent(killed) == spent(whole)

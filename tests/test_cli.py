@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from emorl_bench import cli
-from emorl_bench.runner.compose import conf_dir
+from emorl_bench.cli import bench
+from emorl_bench.cli.harness import one_line
+from emorl_bench.config.compose import conf_dir
+from emorl_bench.core.errors import UserError
 
 SWEEPS = str(conf_dir().parent / "sweeps")
 
@@ -54,7 +56,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["emorl-bench", *arguments])
     with pytest.raises(SystemExit) as exit:
-        cli.main()
+        bench.main()
     error = capsys.readouterr().err
     assert exit.value.code == 2
     assert error.startswith("emorl-bench: ")
@@ -68,7 +70,7 @@ def test_an_unknown_key_in_a_file_is_named_with_the_file(
     (tmp_path / "mine.yaml").write_text("defaults: [config, _self_]\nsede: 3\n")
     monkeypatch.setattr(sys, "argv", ["emorl-bench", "--config-dir", str(tmp_path), "--config-name", "mine"])
     with pytest.raises(SystemExit):
-        cli.main()
+        bench.main()
     error = capsys.readouterr().err
     assert "mine" in error
     assert "did you mean 'seed'" in error
@@ -77,15 +79,39 @@ def test_an_unknown_key_in_a_file_is_named_with_the_file(
 def test_the_traceback_is_there_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", ["emorl-bench", "sede=3"])
-    with pytest.raises(cli.UserError) as caught:
-        cli.main()
+    with pytest.raises(UserError) as caught:
+        bench.main()
     assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (UserError("key=3:\n give 4"), 2, "emorl-x: key=3: give 4\n"),
+        (KeyboardInterrupt(), 130, "\ninterrupted; the same command continues\n"),
+    ],
+)
+def test_every_program_ends_alike(
+    error: BaseException, code: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit) as exit, one_line("emorl-x", again="continues"):
+        raise error
+    assert exit.value.code == code
+    assert capsys.readouterr().err == says
+
+
+@pytest.mark.parametrize("traceback", [False, True])
+def test_other_errors_and_those_to_be_traced_pass(traceback: bool) -> None:
+    error = UserError("wrong") if traceback else ValueError("a fault of the program's own")
+    with pytest.raises(type(error)), one_line("emorl-x", traceback=traceback):
+        raise error
 
 
 def test_a_typo_is_answered_without_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from emorl_bench import cli; sys.argv = ['emorl-bench', 'method=emrol']\n"
-        "try: cli.main()\n"
+        "import sys; from emorl_bench.cli import bench; sys.argv = ['emorl-bench', 'method=emrol']\n"
+        "try: bench.main()\n"
         "finally: print([m for m in ('torch', 'transformers', 'wandb', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=180)

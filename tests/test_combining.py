@@ -18,6 +18,7 @@ from baselines.aim import AimMerge
 from baselines.dare import DareMerge
 from baselines.ram import RamMerge
 from baselines.ties import TiesMerge
+from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
@@ -32,7 +33,6 @@ from emorl_bench.ensemble.ties import Ties
 from emorl_bench.policies.lora import Adapter
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.kl import kl_to_reference
-from emorl_bench.runner.compose import conf_dir
 
 NAMES = ("mod", "ties", "dare", "ram", "aim")
 GREEDY = Sampling(10, temperature=0.0)

@@ -10,7 +10,7 @@ import pytest
 from committed_results import ROOT, refusals
 from synthetic_runs import add_gold, write_run
 
-from emorl_bench.report.cli import report
+from emorl_bench.cli.report import report
 from emorl_bench.runner.provenance import embedded_assets
 
 SIGNED = sorted(path.parent for path in (ROOT / "results").rglob("provenance.json"))

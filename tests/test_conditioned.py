@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from baselines.pareto_set import Hypernetwork, ParetoSet
 from baselines.weight_ensembling_moe import WeightEnsemblingMoe
+from emorl_bench.config.compose import plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
@@ -29,7 +30,6 @@ from emorl_bench.rl.loop import side_by_side
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.preferences import drawn
 from emorl_bench.rl.rloo import Rloo
-from emorl_bench.runner.compose import plain
 
 METHODS = {"pareto_set": ParetoSet(Rloo(learning_rate=1e-2)), "weight_ensembling_moe": WeightEnsemblingMoe(Rloo())}
 GREEDY = Sampling(8, temperature=0.0)
@@ -168,15 +168,15 @@ def test_conditioned_methods_share_experts_that_others_have_only_where_nothing_i
     made = bench("t5", steps=3)
     for method in METHODS.values():
         method.fit(made)
-    assert len(list(made.experts_dir.glob("*/*"))) == 2
+    assert len(list(made.runtime.experts_dir.glob("*/*"))) == 2
     expert_bank(made)
-    assert len(list(made.experts_dir.glob("*/*"))) == 4
+    assert len(list(made.runtime.experts_dir.glob("*/*"))) == 4
     # converged at the second validation
     soon = Training(6, 4, validate_every=1, window=2, variation=math.inf, stop_when_converged=True)
     endless = bench("t5", budget=Budget(), training=soon, fingerprint="endless")
     METHODS["pareto_set"].fit(endless)
     expert_bank(endless)
-    assert len(list(made.experts_dir.glob("*/*"))) == 6
+    assert len(list(made.runtime.experts_dir.glob("*/*"))) == 6
 
 
 class Killed(BaseException):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from emorl_bench.config import schema
+from emorl_bench.config.checks import check
+from emorl_bench.config.compose import conf_dir, plain
+from emorl_bench.config.schema import what_decides
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner import schema
-from emorl_bench.runner.checks import check
-from emorl_bench.runner.compose import conf_dir, plain
-from emorl_bench.runner.schema import what_decides
-from emorl_bench.runner.targets import check_targets
 
 GROUPS = ("task", "model", "update", "method", "budget", "tracker", "hardware", "experiment")
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
@@ -127,8 +130,8 @@ def test_the_sweep_of_all_methods_has_all() -> None:
     sweep = OmegaConf.load(SWEEPS / "all_methods.yaml").hydra.sweeper.params
     known = {path.stem for path in (conf_dir() / "method").glob("*.yaml")}
     elsewhere = {"cory_reference", "cory_no_transfer", "cory_no_swap", "cory_individual"}
-    elsewhere |= {"cory_released", "ppo_released", "snapshots"}
-    assert sorted(sweep.method.split(",")) == sorted(known - elsewhere)  # variants, and an instrument of one study
+    elsewhere |= {"cory_released", "ppo_released"}
+    assert sorted(sweep.method.split(",")) == sorted(known - elsewhere)
     assert sweep.seed == "0,1,2"
 
 
@@ -211,3 +214,48 @@ def test_a_target_that_fits_is_let_through_and_one_that_is_not_there_is_named() 
     check_targets({"method": {"_target_": f"{__name__}.Example", "levels": 3, "rate": 1, "weights": [1, 0.0]}})
     with pytest.raises(UserError, match=r"method\._target_=baselines\.nothing\.Nothing: cannot be imported"):
         check_targets({"method": {"_target_": "baselines.nothing.Nothing"}})
+
+
+@pytest.mark.parametrize("kind", ["regular", "namespace", "none"])
+def test_methods_are_found_whatever_baselines_is_first_on_the_path(kind: str, tmp_path: Path) -> None:
+    """As `emorl-bench` meets it in a directory with a folder of that name, or beside OpenAI's package."""
+    if kind != "none":
+        (tmp_path / "baselines").mkdir()
+    if kind == "regular":
+        (tmp_path / "baselines" / "__init__.py").write_text("")
+    code = (
+        "from emorl_bench.config.targets import baselines_dir, build, check_targets\n"
+        "node = {'_target_': 'baselines.base.Base'}\n"
+        "check_targets({'method': node})\n"
+        "import sys; build(node); import baselines.base\n"
+        "print(sys.modules['baselines.base'].__file__ == str(baselines_dir() / 'base.py'))"
+    )
+    assert ran(code, tmp_path) == "True"
+
+
+def test_another_baselines_that_came_first_is_named(tmp_path: Path) -> None:
+    (tmp_path / "baselines").mkdir()
+    (tmp_path / "baselines" / "__init__.py").write_text("")
+    code = (
+        "import baselines; from emorl_bench.config.targets import check_targets\n"
+        "from emorl_bench.core.errors import UserError\n"
+        "try: check_targets({'method': {'_target_': 'baselines.base.Base'}})\n"
+        "except UserError as error: print(error)"
+    )
+    said = ran(code, tmp_path)
+    assert f"imported from {tmp_path / 'baselines'}; the methods are in {conf_dir().parent / 'baselines'}" in said
+
+
+def ran(code: str, directory: Path) -> str:
+    """What a fresh Python prints that looks for packages in ``directory`` first."""
+    path = os.pathsep.join([str(directory), str(conf_dir().parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=directory,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

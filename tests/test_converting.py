@@ -13,8 +13,8 @@ import torch
 from conftest import tiny_model, word_tokenizer
 from transformers import AutoModelForCausalLM
 
+from emorl_bench.cli.assets import main
 from emorl_bench.core.errors import UserError
-from emorl_bench.embedded import main
 from emorl_bench.offline.converting import convert_checkpoint, convert_gguf
 
 LETTERS = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v"}

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from baselines.cory import AGENTS, Cory, checked, filled
 from baselines.weighted_policy import WeightedPolicy
+from emorl_bench.config.compose import conf_dir, plain
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench, Learner, Policy
@@ -27,9 +29,7 @@ from emorl_bench.policies.bank import AdapterPolicy
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 from emorl_bench.runner.bench import settings_hash
-from emorl_bench.runner.compose import conf_dir, plain
 from emorl_bench.runner.evaluate import Grader
-from emorl_bench.runner.targets import check_targets
 from emorl_bench.scorers.panel import ScorerPanel
 
 RULE = Ppo(learning_rate=2e-2, value_learning_rate=2e-2, epochs=1)

@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from baselines.weighted_policy import WeightedPolicy
+from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Moving, Separable
 from emorl_bench.core.seeds import stream
@@ -31,7 +32,6 @@ from emorl_bench.rl.weightings.moving import Gains, Payment
 from emorl_bench.rl.weightings.random_weights import RandomWeights
 from emorl_bench.rl.weightings.round_robin import RoundRobin
 from emorl_bench.rl.weightings.saw import Saw, variation
-from emorl_bench.runner.compose import conf_dir
 
 NAMES = ("dynaopt", "c_dynaopt", "dorb", "round_robin", "random_weights", "saw", "hv_guided")
 NAN = math.nan

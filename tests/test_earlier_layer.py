@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from peft import PeftModel
 from torch import Tensor
 
+from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
@@ -31,7 +32,6 @@ from emorl_bench.policies.decode import Decoder
 from emorl_bench.policies.lora import AdapterSettings
 from emorl_bench.policies.seq2seq import Seq2SeqBackbone
 from emorl_bench.rl.kl import kl_to_reference
-from emorl_bench.runner.compose import conf_dir
 from emorl_bench.search.simplex import SimplexSubdivision
 
 LAYERS = 4  # of the decoder; an encoder has two
@@ -213,7 +213,7 @@ def test_a_layer_that_is_not_there_is_refused_before_anything_is_trained(bench, 
     made = bench("t5", new_policy=deep_bank("t5").new_policy)
     with pytest.raises(UserError, match=rf"^method\.aggregator\.layer={layer}: .* has 4 layers; .* from 1 to 4 .*$"):
         Emorl(EarlierLayer(layer), SimplexSubdivision(2)).fit(made)
-    assert not made.experts_dir.exists()
+    assert not made.runtime.experts_dir.exists()
     assert not made.ledger.phases.keys() & {"train/even", "train/odd"}
 
 
@@ -234,7 +234,7 @@ def test_a_model_whose_blocks_are_not_marked_is_refused(monkeypatch) -> None:
 def test_the_yaml_answers_every_preference_and_again_when_frozen(bench: Callable[..., Any], architecture) -> None:
     made, answers = bench(architecture, steps=8), []
     method = instantiate(OmegaConf.to_container(OmegaConf.load(conf_dir() / "method" / "emorl_earlier.yaml")))
-    for given in (made, replace(made, frozen=True, ledger=Ledger())):
+    for given in (made, replace(made, ledger=Ledger()).with_runtime(frozen=True)):
         solution = method.fit(given)
         policies = [solution.policy_for(torch.tensor(p)) for p in ([1.0, 0.0], [0.5, 0.5], [0.0, 1.0])]
         answers.append([p.generate(word_prompts(4), SAMPLED, stream(1)) for p in policies])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from emorl_bench.runner.compose import conf_dir
+from emorl_bench.config.compose import conf_dir
 
 ELSEWHERE = {  # what these files test on small random models: the whole matrix would take half an hour
     "test_dynamic_weighting": ("c_dynaopt", "dorb", "dynaopt", "hv_guided", "round_robin", "saw", "random_weights"),
@@ -31,7 +31,6 @@ ELSEWHERE = {  # what these files test on small random models: the whole matrix 
     "test_trl_methods": ("trl_gdpo", "trl_grpo", "trl_rloo"),
     "test_ric": ("ric",),
     "test_search_strategies": ("emorl_gp", "emorl_sobol", "emorl_tpe", "emorl_ucb"),
-    "test_overoptimisation": ("snapshots",),
 }
 KNOWN = {path.stem for path in (conf_dir() / "method").glob("*.yaml")}
 METHODS = sorted(KNOWN.difference(*ELSEWHERE.values()))

@@ -11,8 +11,8 @@ import pytest
 from synthetic_runs import write_run
 from test_report import only
 
+from emorl_bench.cli.report import report
 from emorl_bench.core.errors import UserError
-from emorl_bench.report.cli import report
 from emorl_bench.report.comparison import comparisons
 from emorl_bench.report.frontier import frontiers
 

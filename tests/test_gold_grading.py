@@ -88,7 +88,7 @@ def test_a_gold_setting_parts_tables_and_not_experts(
         built = Workbench.build(config, tmp_path, Silent())
         assert built.grader.gold is not None
         assert built.grader.gold.objectives == built.bench.objectives
-        found.append((comparison_fingerprint(config), fingerprint(config), built.bench.fingerprint))
+        found.append((comparison_fingerprint(config), fingerprint(config), built.bench.runtime.fingerprint))
     (table, run, expert), (other_table, other_run, other_expert) = found
     assert table != other_table
     assert run != other_run

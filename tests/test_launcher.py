@@ -17,8 +17,9 @@ PROGRAM = """
 import json, os, resource, signal, time
 from pathlib import Path
 import hydra
-from emorl_bench.runner import job_process, plugins, schema
-from emorl_bench.runner.compose import conf_dir
+from emorl_bench.launch import job_process, plugins
+from emorl_bench.config import schema
+from emorl_bench.config.compose import conf_dir
 
 job_process.PRELOAD.clear()  # nothing heavy: these jobs do not learn
 schema.register()

@@ -15,6 +15,7 @@ from conftest import ARCHITECTURES, tiny_model, word_tokenizer
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
@@ -27,7 +28,6 @@ from emorl_bench.policies.decode import Decoder
 from emorl_bench.policies.loading import ModelSource, load_backbone
 from emorl_bench.policies.lora import AdapterSettings
 from emorl_bench.policies.prompting import PromptFormat
-from emorl_bench.runner.compose import conf_dir
 from emorl_bench.runner.provenance import with_model
 
 STORIES = Path(__file__).parents[2] / "shared" / "models" / "stories260k"

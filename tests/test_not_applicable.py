@@ -15,6 +15,7 @@ from conftest import MemoryTracker, WordShare, make_bank, shaken, word_prompts
 from synthetic_runs import write_run
 
 from baselines.cory import Cory
+from emorl_bench.cli.report import main as report
 from emorl_bench.core.applicable import mean_scores, not_applicable, weighted_mean
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
@@ -25,7 +26,6 @@ from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.evaluations import FILE, utilities
 from emorl_bench.ensemble.front import SearchedFront
-from emorl_bench.report.cli import main as report
 from emorl_bench.rl.advantages import group_advantages, silenced
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.ppo import Ppo

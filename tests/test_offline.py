@@ -20,8 +20,8 @@ from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import AutoModelForCausalLM
 
+from emorl_bench.cli.assets import main
 from emorl_bench.core.errors import UserError
-from emorl_bench.embedded import main
 from emorl_bench.offline import PACKAGES, directory, fetch, locate, resolve
 from emorl_bench.offline.packages import Package
 
@@ -132,7 +132,8 @@ def test_other_content_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_what_cannot_be_fetched_is_said_in_one_line(
     index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["fetch", "boxxed"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["fetch", "boxxed"])
     assert "did you mean 'boxed'" in capsys.readouterr().err
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(UserError, match="PIP_FIND_LINKS=DIRECTORY") as missing:

@@ -15,11 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baselines.snapshots import Snapshots, place
 from baselines.weighted_policy import WeightedPolicy
-from benchmarks import overoptimisation
-from benchmarks.overoptimisation_curves import Curve, Variant
-from benchmarks.overoptimisation_findings import falls, gao_form
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench
 from emorl_bench.core.seeds import stream
@@ -31,6 +27,10 @@ from emorl_bench.scorer_training import gold_preferences, proxies
 from emorl_bench.scorer_training.gold_preferences import GoldPairs, gold
 from emorl_bench.scorers.gold import Gold, gold_scorers
 from emorl_bench.scorers.proxy import Proxy
+from studies.overoptimisation import __main__ as overoptimisation
+from studies.overoptimisation.curves import Curve, Variant
+from studies.overoptimisation.findings import falls, gao_form
+from studies.overoptimisation.snapshots import Snapshots, place
 
 PAIRS = 24
 FIRST = [1.0, 0.0]  # the sum of both objectives is the same for every answer

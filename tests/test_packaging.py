@@ -1,4 +1,4 @@
-"""sdist -> wheel -> an empty directory: the wheel ships conf/ and works where no checkout is."""
+"""sdist -> wheel -> a directory with another ``baselines``: the wheel works where no checkout is, and beside others."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ def test_the_wheel_from_the_sdist_works_in_an_empty_directory(tmp_path: Path) ->
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "emorl_bench/conf/method/emorl.yaml" in names
-    assert "baselines/cory.py" in names
-    assert not [name for name in names if name.startswith(("conf/", "tests/", "sweeps/"))]
+    assert "emorl_bench/baselines/cory.py" in names
+    assert {name.partition("/")[0] for name in names} == {
+        "emorl_bench",
+        f"{wheel.name.rpartition('-py3')[0]}.dist-info",
+    }
 
     site, empty = tmp_path / "site", tmp_path / "empty"
-    empty.mkdir()
+    (empty / "baselines").mkdir(parents=True)
+    (empty / "baselines" / "__init__.py").write_text("raise ImportError('the baselines of somebody else')")
     zipfile.ZipFile(wheel).extractall(site)
     script = (
-        "import sys; from pathlib import Path; import emorl_bench; from emorl_bench.cli import main; "
+        "import sys; from pathlib import Path; import emorl_bench; from emorl_bench.cli.bench import main; "
         f"assert Path(emorl_bench.__file__).is_relative_to({str(site)!r}), emorl_bench.__file__; main()"
     )
     arguments = ["method=base", "budget=smoke", "preferences.divisions=1", "tracker=local"]

@@ -16,6 +16,8 @@ from test_jacobian import TabularPolicy
 from torch import Tensor
 
 from baselines.cory import Cory
+from emorl_bench.config.compose import plain
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench
@@ -25,8 +27,6 @@ from emorl_bench.policies.bank import AdapterPolicy
 from emorl_bench.rl.kl import vocabulary_kl
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.reward_scale import RunningMoments
-from emorl_bench.runner.compose import plain
-from emorl_bench.runner.targets import check_targets
 
 SAMPLED = Sampling(4, temperature=1.0, samples_per_prompt=4)
 RULE = Ppo(learning_rate=1e-2, epochs=1)

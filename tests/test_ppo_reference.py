@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import WordShare, word_prompts, word_tokenizer
 
-from benchmarks.ppo_reference import compare
+from studies.ppo_reference import compare
 
-theirs = pytest.importorskip("benchmarks.ppo_reference.theirs")
+theirs = pytest.importorskip("studies.ppo_reference.theirs")
 
 
 def test_the_judge_scores_each_answer_to_its_own_prompt_without_padding_and_end() -> None:

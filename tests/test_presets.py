@@ -19,22 +19,22 @@ from synthetic_runs import write_run
 from test_conf import composed
 from torch import Tensor
 
+from emorl_bench.cli.report import main as report
+from emorl_bench.config import schema
+from emorl_bench.config.checks import check
+from emorl_bench.config.compose import conf_dir, plain
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.policies.bank import AdapterPolicy
-from emorl_bench.report.cli import main as report
 from emorl_bench.report.published import MARKS, PUBLISHED
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.scst import Scst
 from emorl_bench.rl.trained_on import respelt
-from emorl_bench.runner import schema
 from emorl_bench.runner.bench import execute
-from emorl_bench.runner.checks import check
-from emorl_bench.runner.compose import conf_dir, plain
 from emorl_bench.runner.directory import RunDirectory
-from emorl_bench.runner.targets import check_targets
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))

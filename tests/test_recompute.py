@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2LMHeadModel
 
 from benchmarks import recompute
+from emorl_bench.config.schema import register
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import ForwardBackward
 from emorl_bench.core.types import Rollout, Sampling
@@ -26,7 +27,6 @@ from emorl_bench.policies.lora import AdapterSettings
 from emorl_bench.rl import lockstep
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
-from emorl_bench.runner.schema import register
 
 CONF = Path(__file__).parents[1] / "conf"
 SAMPLED = Sampling(6, 1.0, 3)

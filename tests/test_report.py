@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from synthetic_runs import METHODS, OBJECTIVES, PROMPTS, write_run
 
+from emorl_bench.cli.report import main, report
 from emorl_bench.core.errors import UserError
 from emorl_bench.report.claims import claims
-from emorl_bench.report.cli import main, report
 from emorl_bench.report.comparison import comparisons
 from emorl_bench.report.curves_plot import learning_curves, over_seeds
 from emorl_bench.report.read import Run, read_runs
@@ -37,7 +37,7 @@ def only(root: Path) -> list[Run]:
 
 
 def test_the_whole_report(runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(runs_dir), "--out", str(tmp_path / "out")]) == 0
+    main([str(runs_dir), "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "weighted_ppo †" in printed
     assert printed.rstrip().endswith(f"report: {(tmp_path / 'out' / 'report.md').resolve()}")
@@ -85,14 +85,16 @@ def test_mixed_fingerprints_are_refused_in_one_line_and_can_be_chosen(
     write_run(tmp_path / "runs", "emorl", 0)
     write_run(tmp_path / "runs", "base", 0, fingerprint="0b" * 16)
     out = str(tmp_path / "out")
-    assert main([str(tmp_path / "runs"), "--out", out]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "runs"), "--out", out])
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "f1f1f1f1f1f1 (1 runs" in message
     assert "0b0b0b0b0b0b (1 runs" in message
-    assert main([str(tmp_path / "runs"), "--out", out, "--fingerprint", "0b"]) == 0
+    main([str(tmp_path / "runs"), "--out", out, "--fingerprint", "0b"])
     assert "emorl" not in capsys.readouterr().out.replace("emorl-report", "").split("report:")[0]
-    assert main([str(tmp_path / "runs"), "--out", out, "--fingerprint", "77"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "runs"), "--out", out, "--fingerprint", "77"])
 
 
 def test_tasks_and_models_have_their_own_tables(tmp_path: Path) -> None:
@@ -256,6 +258,7 @@ def test_nothing_to_report(tmp_path: Path, make: bool, message: str, capsys: pyt
     root = tmp_path / "runs"
     if make:
         root.mkdir()
-    assert main([str(root), "--out", str(tmp_path / "out")]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([str(root), "--out", str(tmp_path / "out")])
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

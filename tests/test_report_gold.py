@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from synthetic_runs import OBJECTIVES, add_gold, rung, write_run
 
+from emorl_bench.cli.report import report
 from emorl_bench.indicators.intervals import probability_of_improvement
 from emorl_bench.report.claims import claims
-from emorl_bench.report.cli import report
 from emorl_bench.report.comparison import Comparison, comparisons
 from emorl_bench.report.gold import is_reward, over_tasks
 from emorl_bench.report.ladder import ladders

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from baselines.ric import Asked, RewardsInContext
+from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
@@ -38,7 +39,6 @@ from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.rl.likelihood import Likelihood
 from emorl_bench.rl.recorded import Recorded
 from emorl_bench.rl.scst import Scst
-from emorl_bench.runner.compose import conf_dir
 
 NAN = math.nan
 SAMPLED = Sampling(6, temperature=1.0, samples_per_prompt=4)
@@ -203,13 +203,13 @@ def test_a_killed_run_goes_on_to_the_same_end(bench, monkeypatch, last: int) -> 
         replace(METHOD, updates=2).fit(replace(bench("t5", **given), dir=dir))
     monkeypatch.setattr(Collected, "add", collect)
     with pytest.raises(UserError, match="never trained to its end"):
-        METHOD.fit(replace(bench("t5", **given), dir=dir, frozen=True))
+        METHOD.fit(replace(bench("t5", **given), dir=dir).with_runtime(frozen=True))
     resumed = replace(bench("t5", **given), dir=dir)
     found = replace(METHOD, updates=2).fit(resumed).policy.adapter()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
     assert (dir / "answers.jsonl").read_text() == lines
     assert resumed.ledger.totals()["data_points_train"] == whole.ledger.totals()["data_points_train"] == 30
-    frozen = replace(bench("t5", **given), dir=dir, frozen=True)
+    frozen = replace(bench("t5", **given), dir=dir).with_runtime(frozen=True)
     again = METHOD.fit(frozen).policy.adapter()
     assert all(torch.equal(again[key], value) for key, value in expected.items())
 

@@ -8,9 +8,9 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.places import cache_root
-from emorl_bench.runner.compose import conf_dir
+from emorl_bench.offline.fetching import cache_root
 from emorl_bench.scorer_training import artefacts
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

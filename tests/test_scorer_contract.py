@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from test_scorer_training import data, encoder  # noqa: F401 - fixtures
 from test_scorers import models  # noqa: F401 - a fixture
 
+from emorl_bench.config.compose import conf_dir
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.protocols import Scores
 from emorl_bench.core.types import Example
-from emorl_bench.runner.compose import conf_dir
-from emorl_bench.runner.targets import check_targets
 
 ODD = ["Zoë’s naïve 🦊 résumé — ‮abc‬ \u0000?", "", "ﬀ ½ 漢字 مرحبا \ufeff", "w4 w5 w6", "plain words, twice. " * 30]
 ODD += ["4 + 7 + 8 ="]  # what applies to sums alone

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from emorl_bench import train_scorer
+from emorl_bench.cli import train_scorer
+from emorl_bench.config.compose import VERSION_BASE, conf_dir, plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import ALONE
@@ -28,7 +29,6 @@ from emorl_bench.core.types import Example
 from emorl_bench.data import epitome, pair
 from emorl_bench.data.sources import Source
 from emorl_bench.runner import bench
-from emorl_bench.runner.compose import VERSION_BASE, conf_dir, plain
 from emorl_bench.scorer_training import artefacts
 from emorl_bench.scorer_training.encoders import load_encoder
 from emorl_bench.scorer_training.levels import Levels

@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
-from emorl_bench.core.confirm import directions
 from emorl_bench.search.hierarchical import HierarchicalGrid
 from emorl_bench.search.simplex import SimplexSubdivision, subdivide
+from emorl_bench.search.successive_halving import directions
 
 
 def run(strategy, experts, surface):

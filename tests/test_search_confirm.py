@@ -13,12 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import search_regret, search_regret_embedded
-from benchmarks.search_docs import TABLES
-from benchmarks.search_strategies import LEADERS, Random, variants
-from benchmarks.search_surfaces import Concave
-from benchmarks.search_trials import Noisy, Running, on_surface, trial
-from emorl_bench.core.confirm import leaders, pooled
 from emorl_bench.core.errors import UserError
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
@@ -28,7 +22,14 @@ from emorl_bench.search.hierarchical import HierarchicalGrid
 from emorl_bench.search.optuna_study import OptunaSearch
 from emorl_bench.search.simplex import SimplexSubdivision
 from emorl_bench.search.sobol import Sobol
+from emorl_bench.search.successive_halving import leaders, pooled
 from emorl_bench.search.ucb_front import UcbFront
+from studies.search_regret import __main__ as search_regret
+from studies.search_regret import embedded as search_regret_embedded
+from studies.search_regret.docs import TABLES
+from studies.search_regret.strategies import LEADERS, Random, variants
+from studies.search_regret.surfaces import Concave
+from studies.search_regret.trials import Noisy, Running, on_surface, trial
 
 NAN = torch.nan
 EVEN = torch.tensor([0.5, 0.5])

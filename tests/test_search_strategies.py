@@ -13,10 +13,6 @@ import pytest
 import torch
 from scipy.stats import beta, kstest, multivariate_normal
 
-from benchmarks import search_regret
-from benchmarks.search_strategies import Random
-from benchmarks.search_surfaces import SURFACES, Concave, Multimodal
-from benchmarks.search_trials import on_surface
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import FrontStrategy
 from emorl_bench.emorl import Emorl
@@ -27,6 +23,10 @@ from emorl_bench.search.optuna_study import OptunaSearch
 from emorl_bench.search.sobol import Sobol
 from emorl_bench.search.sticks import corners_of_cube, sobol_points, to_simplex
 from emorl_bench.search.ucb_front import UcbFront
+from studies.search_regret import __main__ as search_regret
+from studies.search_regret.strategies import Random
+from studies.search_regret.surfaces import SURFACES, Concave, Multimodal
+from studies.search_regret.trials import on_surface
 
 needs_optuna = pytest.mark.skipif(find_spec("optuna") is None, reason="needs the extra optuna")
 STRATEGIES = {

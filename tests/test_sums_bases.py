@@ -15,13 +15,13 @@ from emorl_bench.assets.sums.tokenizer import build_tokenizer
 from emorl_bench.audit.sums_bases import of_base
 from emorl_bench.building.sums.base_models import MODELS, POSITIONS, STEPS, batches, build
 from emorl_bench.building.sums.probe import Probe, probe
+from emorl_bench.config.checks import check
+from emorl_bench.config.compose import plain
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner.answer_room import check_answer_room
+from emorl_bench.runner.base_model import check_answer_room
 from emorl_bench.runner.bench import execute
-from emorl_bench.runner.checks import check
-from emorl_bench.runner.compose import plain
 from emorl_bench.runner.directory import RunDirectory
-from emorl_bench.runner.targets import check_targets
 from emorl_bench.tasks.reflections import Reflections
 from emorl_bench.tasks.sums import Sums
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from emorl_bench.config.compose import conf_dir
+from emorl_bench.config.schema import what_decides
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Example, Splits
 from emorl_bench.data import annomi, counsel_chat, epitome, gsm8k, hh, imdb, pair, psych8k
-from emorl_bench.runner.compose import conf_dir
-from emorl_bench.runner.schema import what_decides
 from emorl_bench.tasks.annomi import AnnoMi
 from emorl_bench.tasks.corpus import CorpusTask
 from emorl_bench.tasks.counsel_chat import CounselChat

@@ -12,13 +12,13 @@ import pytest
 from omegaconf import OmegaConf
 from test_conf import composed
 
-from benchmarks import tune
-from benchmarks.tuning_space import Knob, drawn, knobs
-from benchmarks.tuning_tables import Trial, best, write_tables
-from benchmarks.tuning_utility import select_utility
+from emorl_bench.config.compose import conf_dir, plain
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner.compose import conf_dir, plain
-from emorl_bench.runner.targets import check_targets
+from studies.tuning import __main__ as tune
+from studies.tuning.space import Knob, drawn, knobs
+from studies.tuning.tables import Trial, best, write_tables
+from studies.tuning.utility import select_utility
 
 SUMMARY = {"objectives": ["a", "b"], "preferences": [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]}
 

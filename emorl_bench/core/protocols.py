@@ -224,10 +224,38 @@ class Solution(Protocol):
 
 
 @dataclass(frozen=True)
+class Runtime:
+    """How the runner runs a method: read by the shared code of training, experts and search, never by a method.
+
+    No field changes what a method finds; `experts_dir` and the fingerprints say which experts may be loaded instead of
+    trained.
+    """
+
+    experts_dir: Path
+    """Content-addressed experts, shared between runs."""
+    fingerprint: str
+    """Hash of what all experts depend on: data, base model, update, schedule; no objective."""
+    scorer_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """By objective."""
+    score_only: Callable[[str, Rollout], Tensor] | None = None
+    """(B,) scores of one objective, the others not asked; `None`: ask all and take one."""
+    joint_experts: bool = True
+    """Experts learn side by side; off only to compare, the numbers are the same."""
+    frozen: bool = False
+    """Only what was trained already may be used (`emorl-generate`)."""
+    ranks: Ranks = ALONE
+    """The processes that share this run."""
+    earlier: Path | None = None
+    """``Bench.dir`` of the rung below (`runner.ladder`): what training may go on from."""
+    lower: bool = False
+    """A rung below the whole budget: it may be too small for any training."""
+
+
+@dataclass(frozen=True)
 class Bench:
     """Everything a method is given. The same for every method: that is what makes it a benchmark.
 
-    There is no report split and no held-out scorer in it, on purpose.
+    There is no report split and no held-out scorer in it, on purpose. `runtime` is no concern of a method.
     """
 
     train: Sequence[Example]
@@ -244,26 +272,22 @@ class Bench:
     ledger: Ledger
     seed: int
     dir: Path  # this run's checkpoints
-    experts_dir: Path  # content-addressed experts, shared between runs
-    fingerprint: str  # hash of what all experts depend on: data, base model, update, schedule; no objective
-    joint_experts: bool = True  # experts learn side by side; off only to compare, the numbers are the same
-    frozen: bool = False  # true when only what was trained already may be used (`emorl-generate`)
-    ranks: Ranks = ALONE  # the processes that share this run; methods need not know
-    score_only: Callable[[str, Rollout], Tensor] | None = None  # -> (B,) of one objective, the others not asked
-    scorer_fingerprints: Mapping[str, str] = field(default_factory=dict)  # by objective
+    runtime: Runtime
     preferences: tuple[tuple[float, ...], ...] = ()  # those that the method will be asked for, in order
-    earlier: Path | None = None  # ``dir`` of the rung below (`runner.ladder`): what training may go on from
-    lower: bool = False  # a rung below the whole budget: it may be too small for any training
 
     def only(self, objective: str) -> Bench:
         """The same with one objective: the others neither score nor show up in its records."""
-        alone, k = self.score_only, self.objectives.index(objective)
+        alone, k = self.runtime.score_only, self.objectives.index(objective)
 
         def score(rollout: Rollout) -> Tensor:
             scores_B = self.score(rollout)[:, k] if alone is None else alone(objective, rollout)
             return scores_B[:, None]
 
         return replace(self, objectives=(objective,), score=score)
+
+    def with_runtime(self, **changes: Any) -> Bench:
+        """The same bench with other fields of `Runtime`."""
+        return replace(self, runtime=replace(self.runtime, **changes))
 
 
 class Method(Protocol):

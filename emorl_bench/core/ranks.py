@@ -8,7 +8,6 @@ ranks there are. Rank 0 alone writes. `Ranks` itself is the case of one process,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -80,11 +79,6 @@ class Ranks:
 
 
 ALONE = Ranks()
-
-
-def launched() -> int:
-    """How many processes ``accelerate launch`` or ``torchrun`` has started for this run, by its environment."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
 
 
 def _attempt(act: Callable[[], T]) -> T | UserError:

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from emorl_bench.core.confirm import directions
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.policies.bank import on_one_base
 from emorl_bench.policies.meeting import decoder_blocks
+from emorl_bench.search.successive_halving import directions
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.applicable import mean_scores, or_none, weighted_mean
-from emorl_bench.core.confirm import Part, directions, key_of
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost
 from emorl_bench.core.protocols import Aggregator, Bench, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, part_of
+from emorl_bench.search.successive_halving import Part, directions, key_of
 
 FILE = "search.jsonl"
 
@@ -48,7 +48,7 @@ class Evaluations:
             {"explored": select[1::2], "fresh": select[::2]} if self.halved else {"all": select}
         )
         self.pot = self._pot()
-        rows = self.bench.ranks.once(self._recorded)
+        rows = self.bench.runtime.ranks.once(self._recorded)
         for row in rows:
             scores = [math.nan if score is None else score for score in row["scores"]]
             self.memory[row.get("part", "all"), tuple(row["weights"])] = torch.tensor(scores, dtype=torch.float64)
@@ -123,7 +123,7 @@ class Evaluations:
     def _record(
         self, part: Part, keys: Sequence[tuple[float, ...]], scores_WK: Tensor, preference_K: Tensor, cost: Cost
     ) -> None:
-        if self.bench.frozen or not self.bench.ranks.first:
+        if self.bench.runtime.frozen or not self.bench.runtime.ranks.first:
             return
         with (self.bench.dir / FILE).open("a") as file:
             utility_W = utilities(scores_WK, preference_K).tolist()

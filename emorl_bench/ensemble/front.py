@@ -4,7 +4,7 @@ What a blend scores does not depend on who asks, so all preferences share one me
 also share one pot of prompts, and take turns: each search asks one question before any asks its next, so that none
 starves. A search whose next question the pot does not pay for asks as much of it as it can, and is over; its preference
 is then answered with the best of all that anybody has asked about. A strategy that says so has its leaders graded again
-on select prompts that it has not seen (`core.confirm`).
+on select prompts that it has not seen (`search.successive_halving`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from emorl_bench.core.confirm import HALVES, Confirming, Part, directions, leaders, pooled
 from emorl_bench.core.protocols import (
     Aggregator,
     Bench,
@@ -29,6 +28,7 @@ from emorl_bench.core.protocols import (
 )
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.ensemble.evaluations import Evaluations, utilities
+from emorl_bench.search.successive_halving import HALVES, Part, SuccessiveHalving, directions, leaders, pooled
 
 
 @dataclass
@@ -48,7 +48,7 @@ class SearchedFront:
     _front: Exploration | None = None  # the search of all preferences, once it is over
 
     def __post_init__(self) -> None:
-        self.confirm = self.strategy.confirm if isinstance(self.strategy, Confirming) else None
+        self.confirm = self.strategy.confirm if isinstance(self.strategy, SuccessiveHalving) else None
         halved = self.confirm is not None
         self.part: Part = "explored" if halved else "all"
         self.evaluations = Evaluations(self.bench, self.experts, self.aggregator, halved=halved, share=self.share)
@@ -57,7 +57,7 @@ class SearchedFront:
         key = tuple(preference_K.tolist())
         if key not in self._found:
             graded = self.bench.preferences
-            if self.bench.frozen and key not in graded:
+            if self.bench.runtime.frozen and key not in graded:
                 self.evaluations.pot = None  # whoever talks to a finished run is no part of a comparison
             self._search(graded if key in graded else [key])
         weights_M = self._found[key]

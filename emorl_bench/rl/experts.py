@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -29,6 +29,7 @@ from emorl_bench.core.types import Budget
 from emorl_bench.policies.bank import can_stack
 from emorl_bench.rl.checkpoint import FILE
 from emorl_bench.rl.loop import sample_score_update, side_by_side, solo
+from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import one_hot
 
 PROMPTS = re.compile(r"prompts(\d+)")
@@ -73,10 +74,10 @@ def expert_budget(bench: Bench, *, reserve: float = 0.0, learners: int | None = 
 
 def expert_dir(bench: Bench, objective: str, amount: Budget) -> Path:
     """Where the expert lies that may spend so much."""
-    scorer = bench.scorer_fingerprints.get(objective, "")
-    key = hashlib.sha256(f"{bench.fingerprint}/{bench.seed}/{objective}/{scorer}".encode()).hexdigest()[:16]
+    scorer = bench.runtime.scorer_fingerprints.get(objective, "")
+    key = hashlib.sha256(f"{bench.runtime.fingerprint}/{bench.seed}/{objective}/{scorer}".encode()).hexdigest()[:16]
     limits = [f"{limit}{value:g}" for limit, value in asdict(amount).items() if value is not None]
-    return bench.experts_dir / f"{objective}-s{bench.seed}-{key}" / ("-".join(limits) or "unlimited")
+    return bench.runtime.experts_dir / f"{objective}-s{bench.seed}-{key}" / ("-".join(limits) or "unlimited")
 
 
 def smaller(directory: Path) -> list[Path]:
@@ -94,11 +95,11 @@ def _train_or_wait(bench: Bench, experts: Mapping[str, Policy], share: Budget) -
     trainer's checkpoint is taken up by whoever comes next. Of the ranks of one run the first holds the locks.
     """
     with ExitStack() as held:
-        mine = bench.ranks.once(lambda: [name for name in experts if _taken(_lock(bench, name, share), held)])
+        mine = bench.runtime.ranks.once(lambda: [name for name in experts if _taken(_lock(bench, name, share), held)])
         _train(bench, {name: experts[name] for name in mine}, share)
     for name in [name for name in experts if name not in mine]:
         with ExitStack() as held:
-            bench.ranks.once(partial(_await, bench, name, share, held))
+            bench.runtime.ranks.once(partial(_await, bench, name, share, held))
             _train(bench, {name: experts[name]}, share)
 
 
@@ -106,10 +107,16 @@ def _train(bench: Bench, experts: Mapping[str, Policy], share: Budget) -> None:
     runs = []
     for name, policy in experts.items():
         place, weighting = expert_dir(bench, name, share), one_hot(0, 1, bench.reward)
-        below = bench.ranks.once(partial(smaller, place))
+        below = bench.runtime.ranks.once(partial(smaller, place))
         own = bench.only(name)
         runs.append(solo(own, policy, weighting, name=name, budget=share, dir=place, earlier=below))
-    together = bench.joint_experts and can_stack(list(experts.values()))
+    train_all(bench, runs)
+
+
+def train_all(bench: Bench, runs: Sequence[TrainingRun]) -> None:
+    """Bring runs of one policy each to their end by the plain round, side by side where adapters can be stacked."""
+    policies = [policy for run in runs for policy in run.policies.values()]
+    together = bench.runtime.joint_experts and can_stack(policies)
     for group in [runs] if together else [[run] for run in runs]:
         side_by_side(bench, group, sample_score_update(bench))
 

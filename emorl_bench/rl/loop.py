@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from emorl_bench.core.applicable import mean_scores, not_applicable, stated
-from emorl_bench.core.progress import Steps
 from emorl_bench.core.protocols import Bench, Generator, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
 from emorl_bench.policies.bank import AdapterPolicy, generate_together
+from emorl_bench.progress import Steps
 from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.run import TrainingRun
@@ -88,7 +88,7 @@ def side_by_side(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> Non
         run.check()
     total = sum(run.budget.prompts or 1 for run in unfinished)
     with Steps(
-        f"train {', '.join(run.name for run in unfinished)}", total, "prompts", quiet=not bench.ranks.first
+        f"train {', '.join(run.name for run in unfinished)}", total, "prompts", quiet=not bench.runtime.ranks.first
     ) as steps:
         while group := _furthest_behind(unfinished):
             if metrics := _advance(bench, group, round):
@@ -120,7 +120,7 @@ def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequen
     with bench.ledger.together([run.phase for run in going]):
         step = going[0].step
         # With dropout a run goes alone, and ranks drop apart.
-        torch.manual_seed(seed_for(bench.seed, going[0].name, "dropout", step) + bench.ranks.index)
+        torch.manual_seed(seed_for(bench.seed, going[0].name, "dropout", step) + bench.runtime.ranks.index)
         metrics = round(going, step)
         for run, own in zip(going, metrics, strict=True):
             run.advance(own)

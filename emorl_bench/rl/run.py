@@ -47,7 +47,7 @@ class TrainingRun:
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        place, below = Path("checkpoints", self.name), self.bench.earlier
+        place, below = Path("checkpoints", self.name), self.bench.runtime.earlier
         if self.dir is None and below is not None and self.prefix:
             self.earlier = [below / place]
         self.checkpoint = Checkpoint(self.dir or self.bench.dir / place, self.policies, self.learners, self.earlier)
@@ -88,7 +88,7 @@ class TrainingRun:
         Raises:
             UserError: so little is left to this learner.
         """
-        if self.step == 0 and self.progress.ended is None and not self.fits and not self.bench.lower:
+        if self.step == 0 and self.progress.ended is None and not self.fits and not self.bench.runtime.lower:
             raise too_little(self.name, self.budget, self.step_prompts, self.validation_prompts)
 
     @property
@@ -120,7 +120,7 @@ class TrainingRun:
         self.bench.ledger.converged_at[self.name] = self.progress.converged_at
         if self.progress.ended is not None:
             self._deploy_best()
-        elif self.bench.frozen:
+        elif self.bench.runtime.frozen:
             raise UserError(f"'{self.name}' was never trained to its end: run the same emorl-bench command first")
 
     def limit(self) -> str | None:
@@ -128,7 +128,7 @@ class TrainingRun:
         self.bench.ledger.settle()
         stops = self.bench.training.stop_when_converged and self.converged
         ended = "converged" if stops else spent(self.cost, self.budget) if self.fits else "prompts"
-        return self.bench.ranks.agree(ended)  # ranks' clocks differ
+        return self.bench.runtime.ranks.agree(ended)  # ranks' clocks differ
 
     @property
     def converged(self) -> bool:
@@ -223,7 +223,7 @@ class TrainingRun:
         self.save()
         self._deploy_best()
         for name, policy in self.policies.items():
-            if self.bench.ranks.first:
+            if self.bench.runtime.ranks.first:
                 policy.save(self.checkpoint.dir / name)
 
     def _deploy_best(self) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
+from emorl_bench.config.schema import what_decides
+from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Bench, Method, Priced, Scorer, Task, Tracker, UpdateRule
+from emorl_bench.core.protocols import Bench, Method, Priced, Runtime, Scorer, Task, Tracker, UpdateRule
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import Choosing
@@ -25,15 +26,21 @@ from emorl_bench.ensemble.evaluations import paid_by_preference
 from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.decode import Decoder
-from emorl_bench.runner.answer_room import check_answer_room
-from emorl_bench.runner.base_model import dtype_name, load_base, locate_model, note_model, prompt_format, weights_hash
+from emorl_bench.runner.base_model import (
+    check_answer_room,
+    dtype_name,
+    load_base,
+    locate_model,
+    note_model,
+    prompt_format,
+    weights_hash,
+)
 from emorl_bench.runner.change import change
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
 from emorl_bench.runner.group import device_of
 from emorl_bench.runner.ladder import Ladder, Repeating, row_of
 from emorl_bench.runner.provenance import assets_hash
-from emorl_bench.runner.schema import what_decides
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
 
@@ -118,7 +125,7 @@ def build_task(config: Config) -> Task:
     Raises:
         UserError: it has no scorers.
     """
-    task: Task = instantiate(dict(config["task"]), _convert_="object")
+    task: Task = build(config["task"])
     if not task.scorers:
         raise UserError("task.scorers is empty: add an objective, such as +scorer@task.scorers.diversity_2=diversity_2")
     for key, scorer in task.scorers.items():
@@ -151,8 +158,8 @@ class Workbench:
         bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
         limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
         training = Training(**config["budget"]["training"])
-        update: UpdateRule = instantiate(dict(config["update"]), _convert_="object")
-        method: Method = instantiate(dict(config["method"]), _convert_="object")
+        update: UpdateRule = build(config["update"])
+        method: Method = build(config["method"])
         preferences_WK = torch.from_numpy(simplex_grid(len(panel.objectives), config["preferences"]["divisions"]))
         bench = Bench(
             train=splits.train,
@@ -169,13 +176,15 @@ class Workbench:
             ledger=ledger,
             seed=config["seed"],
             dir=dir,
-            experts_dir=Path(config["runs_dir"]).expanduser().resolve() / ".experts",
-            fingerprint=expert_fingerprint(config, task),
-            joint_experts=config["hardware"]["joint_experts"],
-            frozen=frozen,
-            ranks=ranks,
-            score_only=panel.score_only,
-            scorer_fingerprints=scorer_fingerprints(config, task),
+            runtime=Runtime(
+                experts_dir=Path(config["runs_dir"]).expanduser().resolve() / ".experts",
+                fingerprint=expert_fingerprint(config, task),
+                scorer_fingerprints=scorer_fingerprints(config, task),
+                score_only=panel.score_only,
+                joint_experts=config["hardware"]["joint_experts"],
+                frozen=frozen,
+                ranks=ranks,
+            ),
             preferences=tuple(map(tuple, preferences_WK.tolist())),
         )
         reference = bank.new_policy("reference").reference()

@@ -22,10 +22,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from emorl_bench.config.schema import what_decides
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.runner.provenance import code_diff, provenance
-from emorl_bench.runner.schema import what_decides
 from emorl_bench.tracking.atomic import write_json, write_text
 
 BEAT_EVERY = 5.0  # seconds

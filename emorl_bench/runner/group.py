@@ -1,4 +1,4 @@
-"""Joining the processes that ``accelerate launch`` or ``torchrun`` has started for one run.
+"""The device of a run, and joining the processes that ``accelerate launch`` or ``torchrun`` has started for it.
 
 The launcher names each process in its environment; accelerate reads it and chooses the backend (NCCL on GPUs, gloo on
 CPUs). What is exchanged is small, for the base model is frozen: rollouts, scores, and one all-reduce of the adapter's
@@ -8,18 +8,20 @@ gradients for each optimiser step.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather, gather_object, reduce
 from torch import Tensor
 
+from emorl_bench.config.checks import launched
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.ranks import ALONE, Ranks, T, launched
+from emorl_bench.core.ranks import ALONE, Ranks, T
 
 PATIENCE = timedelta(days=2)  # ranks wait while rank 0 waits for an expert that another run is training
 
@@ -53,6 +55,19 @@ class Group(Ranks):
     def collect(self, value: T) -> list[T]:
         collected: list[T] = gather_object([value])
         return collected
+
+
+def chosen_device(hardware: Mapping[str, Any]) -> torch.device:
+    """What ``hardware.device`` asks for, ``auto`` decided; torch is held to ``hardware.threads``.
+
+    Raises:
+        UserError: it asks for a GPU, and torch can use none.
+    """
+    name, available = hardware["device"], torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("hardware.device=cuda: no GPU that torch can use was found; say hardware.device=cpu")
+    torch.set_num_threads(hardware["threads"])
+    return torch.device("cuda" if name != "cpu" and available else "cpu")
 
 
 def device_of(ranks: Ranks, name: str) -> torch.device:

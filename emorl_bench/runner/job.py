@@ -6,17 +6,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
-from emorl_bench.core.errors import UserError
+from emorl_bench.config.checks import check, check_writable
+from emorl_bench.config.compose import plain
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.runner import bench
-from emorl_bench.runner.checks import check, check_writable
-from emorl_bench.runner.compose import plain
 from emorl_bench.runner.directory import RunDirectory
-from emorl_bench.runner.group import joined
-from emorl_bench.runner.targets import check_targets
+from emorl_bench.runner.group import chosen_device, joined
 from emorl_bench.tracking.fanout import Fanout, View
 from emorl_bench.tracking.jsonl import Jsonl
 from emorl_bench.tracking.silent import Silent
@@ -65,12 +63,7 @@ def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
     check(settings)
     check_writable(settings["runs_dir"])
     check_targets(settings)
-    hardware = settings["hardware"]
-    if hardware["device"] == "auto":
-        hardware["device"] = "cuda" if torch.cuda.is_available() else "cpu"
-    if hardware["device"] == "cuda" and not torch.cuda.is_available():
-        raise UserError("hardware.device=cuda: no GPU that torch can use was found; say hardware.device=cpu")
-    torch.set_num_threads(hardware["threads"])
+    settings["hardware"]["device"] = chosen_device(settings["hardware"]).type
     return settings
 
 

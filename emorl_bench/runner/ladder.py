@@ -56,7 +56,7 @@ class Ladder:
         self._restart(self.bench.budget.prompts)
         if rows:
             self.tracker.again()
-        return replace(self.bench, earlier=earlier), rows
+        return self.bench.with_runtime(earlier=earlier), rows
 
     def _restart(self, prompts: int | None) -> None:
         """Every rung has a bill of its own, and scorers that remember nothing of the rung below."""
@@ -70,7 +70,7 @@ class Ladder:
         ledger = self.bench.ledger
         self._restart(budget.prompts)
         self.tracker.again()
-        bench = replace(self.bench, budget=budget, dir=place, earlier=earlier, lower=True)
+        bench = replace(self.bench, budget=budget, dir=place).with_runtime(earlier=earlier, lower=True)
         solution = self.method.fit(bench)
         grades = _graded(self.grader, solution, bench)
         ledger.settle()

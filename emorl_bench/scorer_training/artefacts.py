@@ -23,7 +23,7 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.places import cache_root
+from emorl_bench.offline.fetching import cache_root
 from emorl_bench.scorer_training.cards import card, machine, markdown
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
 from emorl_bench.scorer_training.loop import fit, read, seconds_since, seeded

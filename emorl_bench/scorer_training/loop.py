@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.progress import Steps
 from emorl_bench.core.seeds import seed_for
+from emorl_bench.progress import Steps
 from emorl_bench.scorer_training.nets import ScorerNet, Text, tokenise
 from emorl_bench.scorer_training.settings import Settings
 from emorl_bench.scorer_training.study import Subject

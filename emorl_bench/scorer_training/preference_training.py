@@ -18,8 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.progress import Steps
 from emorl_bench.core.seeds import seed_for
+from emorl_bench.progress import Steps
 from emorl_bench.scorer_training.loop import CLIP_NORM, WARM_UP, WEIGHT_DECAY
 from emorl_bench.scorer_training.preference_heads import RewardHeads, inputs_of
 from emorl_bench.scorer_training.settings import Settings

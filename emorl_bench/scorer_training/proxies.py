@@ -30,8 +30,8 @@ from transformers import PreTrainedTokenizerFast
 from emorl_bench.assets.reader import PAD_ID
 from emorl_bench.assets.scoring import SCORERS
 from emorl_bench.assets.shipped import asset_dir, content_key
-from emorl_bench.core.places import cache_root
 from emorl_bench.core.seeds import seed_for
+from emorl_bench.offline.fetching import cache_root
 from emorl_bench.scorer_training.artefacts import WEIGHTS, kept, read_card, write_card, write_weights
 from emorl_bench.scorer_training.gold_preferences import GoldPairs
 from emorl_bench.scorer_training.nets import Text

@@ -30,6 +30,7 @@ class Fluency(Judge):
     model: str = "offline:smollm2_135m"
     form: str = "log"
     cap: float | None = None
+    batch_tokens: int = 2048
     name: str = "fluency"
     kind = "causal"
 

@@ -30,6 +30,7 @@ class Specificity(Judge):
     model: str = "offline:minilm_l6"
     pooling: str = "mean"
     max_tokens: int = 256
+    batch_tokens: int = 16384
     name: str = "specificity"
     kind = "encoder"
 

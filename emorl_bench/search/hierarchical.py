@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.confirm import Confirming
+from emorl_bench.search.successive_halving import SuccessiveHalving
 
 
 @dataclass(frozen=True)
-class HierarchicalGrid(Confirming):
+class HierarchicalGrid(SuccessiveHalving):
     """Settings: ``levels`` rounds of ``3^M`` evaluations; with ``confirm`` as many, at half the price."""
 
     levels: int = 5

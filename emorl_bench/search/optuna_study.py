@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emorl_bench.core.confirm import Confirming
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.search.sticks import corners_of_cube, to_simplex
+from emorl_bench.search.successive_halving import SuccessiveHalving
 from emorl_bench.search.told import Told, check_positive, nothing, within_budget
 
 INSTALL = 'pip install -c constraints.txt -e ".[optuna]"'
@@ -29,7 +29,7 @@ SAMPLERS = ("tpe", "gp")
 
 
 @dataclass(frozen=True)
-class OptunaSearch(Confirming):
+class OptunaSearch(SuccessiveHalving):
     """Settings. ``startup``: random candidates, corners included, before the sampler's model is used."""
 
     sampler: Literal["tpe", "gp"] = "tpe"

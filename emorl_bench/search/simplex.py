@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.confirm import Confirming
+from emorl_bench.search.successive_halving import SuccessiveHalving
 
 
 @dataclass(frozen=True)
-class SimplexSubdivision(Confirming):
+class SimplexSubdivision(SuccessiveHalving):
     """Settings: ``levels`` halvings; with ``confirm`` as many, at half the price."""
 
     levels: int = 5

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.confirm import Confirming
 from emorl_bench.search.sticks import sobol_points
+from emorl_bench.search.successive_halving import SuccessiveHalving
 from emorl_bench.search.told import Told, check_positive, nothing, within_budget
 
 
 @dataclass(frozen=True)
-class Sobol(Confirming):
+class Sobol(SuccessiveHalving):
     """Settings. ``corners``: whether the experts themselves are among the ``evaluations``; ``batch``: how many
     candidates are asked about together, all where it is ``None``.
     """

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emorl_bench.core.applicable import weighted_mean
-from emorl_bench.core.confirm import Confirming
 from emorl_bench.core.errors import UserError
 from emorl_bench.search.gaussian_process import GaussianProcess, Spectrum, spectra_of
 from emorl_bench.search.hypervolume import best_addition
 from emorl_bench.search.sticks import sobol_points
+from emorl_bench.search.successive_halving import SuccessiveHalving
 from emorl_bench.search.told import check_positive, nothing, within_budget
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ POLISH = (0.3, 0.1, 0.03)  # steps
 
 
 @dataclass(frozen=True)
-class UcbFront(Confirming):
+class UcbFront(SuccessiveHalving):
     """Settings. ``startup``: Sobol points after the corners and before the first prediction; ``pool``: candidates that
     each choice is made from; ``untried``: whether a preference may be answered with a blend that was never decoded.
     """

@@ -20,6 +20,7 @@ class Gsm8k(CorpusTask):
     file: str = gsm8k.FILE
     test_file: str = gsm8k.TEST_FILE
     hub_config: str | None = "main"
+    max_new_tokens: int = 256
 
     def division(self) -> Division[gsm8k.Row]:
         test = gsm8k.load(self.source(self.test_file, self.hub_config, split="test"))

@@ -23,6 +23,7 @@ class ImdbSentiment(CorpusTask):
     shortest: int = 2
     longest: int = 8
     opening_seed: int = 0
+    max_new_tokens: int = 20
 
     def check(self) -> None:
         super().check()

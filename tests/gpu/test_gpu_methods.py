@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from on_device import DEVICE, ON_GPU, QUICK, needs_device
 
-from emorl_bench.runner.compose import conf_dir
+from emorl_bench.config.compose import conf_dir
 
 pytestmark = [pytest.mark.gpu, needs_device]
 

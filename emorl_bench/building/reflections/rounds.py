@@ -29,7 +29,7 @@ from emorl_bench.assets.world.statements import half_of, sample_statements
 from emorl_bench.building.reflections.scorer_texts import Text, policy_texts, world_texts
 from emorl_bench.building.reflections.scorer_training import HALVES, WIDTH, calibrate, fit_ngrams, fit_reader, labels
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Bench, UpdateRule
+from emorl_bench.core.protocols import Bench, Runtime, UpdateRule
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
 from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.decode import Decoder
@@ -180,8 +180,7 @@ def attacked(scorers: Scorers, name: str, directory: Path, attack: Attack, seed:
             ledger=ledger,
             seed=seed,
             dir=Path(scratch),
-            experts_dir=Path(scratch),
-            fingerprint="",
+            runtime=Runtime(experts_dir=Path(scratch), fingerprint=""),
         )
         weighting = fixed_weights(attack.weights, OBJECTIVES, "linear")
         train(bench, bank.new_policy("policy"), weighting, name="policy", budget=bench.budget)

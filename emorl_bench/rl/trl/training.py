@@ -191,7 +191,7 @@ def _settings(bench: Bench, policy: Policy, trainer: TrainerName) -> TrlSettings
     method = f"method.trainer={trainer}"
     if _backbone(policy).family != "causal":
         raise UserError(f"{method}: TRL trains decoder-only models alone; use model=tiny_gpt2 or another causal model")
-    if bench.ranks.count > 1:
+    if bench.runtime.ranks.count > 1:
         raise UserError(f"{method}: runs in one process; start it without torchrun or accelerate launch")
     if bench.sampling.samples_per_prompt < 2:
         raise UserError(f"{method}: needs budget.training.samples_per_prompt=2 or more, to compare answers to a prompt")

@@ -1,0 +1,6 @@
+"""``python -m emorl_bench.cli``: the same as ``emorl-bench``, where no program is installed."""
+
+from emorl_bench.cli.bench import main
+
+if __name__ == "__main__":
+    main()

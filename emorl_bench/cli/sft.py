@@ -1,0 +1,48 @@
+"""``emorl-sft``: a base model learns from a task's written answers, and is saved as a new base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from emorl_bench.cli.harness import Config, one_line, run_hydra
+from emorl_bench.config.checks import check_data, check_hardware, check_model, check_values
+from emorl_bench.config.compose import plain
+from emorl_bench.core.errors import UserError
+
+PROGRAM = "emorl-sft"
+ABOVE_ZERO = ("epochs", "batch", "learning_rate", "max_new_tokens")
+
+
+def verify(config: Config) -> None:
+    """What can be known to be wrong from the configuration alone; raises the first `UserError`."""
+    check_hardware(config)
+    check_values(config)
+    check_model(config["model"])
+    for key in ABOVE_ZERO:
+        if not isinstance(value := config[key], int | float) or value <= 0:
+            raise UserError(f"{key}={value}: give a number above 0")
+    check_data(config["task"])
+
+
+def task(config: DictConfig) -> None:
+    with one_line(PROGRAM):
+        print(f"warm model: {_trained(plain(config))}")
+
+
+def _trained(config: Config) -> Path:
+    from emorl_bench.config.targets import check_targets
+    from emorl_bench.runner.group import chosen_device
+    from emorl_bench.runner.sft import warm_up
+
+    check_targets({"task": config["task"]})
+    return warm_up(config, chosen_device(config["hardware"]))
+
+
+def main() -> None:
+    run_hydra(PROGRAM, "sft", task, verify)
+
+
+if __name__ == "__main__":
+    main()

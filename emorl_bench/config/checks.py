@@ -1,0 +1,223 @@
+"""What can be known to be wrong from the configuration alone, said in one line each.
+
+The command line runs these checks before it starts anything, and every job runs them again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from emorl_bench.config.schema import RootConfig
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.offline.locating import OFFLINE, is_local, resolve
+from emorl_bench.offline.soundness import conversion
+
+Rule = tuple[Callable[[Any], bool], str]
+
+OPEN_KEYS = {"names"}  # what a job adds to its own configuration
+DEVICES = ("auto", "cpu", "cuda")
+CHOICES = {
+    "reward": ("linear", "log"),
+    "model.family": ("seq2seq", "causal"),
+    "model.dtype": (None, "float32", "bfloat16"),
+    "model.attention": (None, "eager", "sdpa", "flash_attention_2"),
+    "model.chat": ("auto", "on", "off"),
+    "hardware.device": DEVICES,
+    "hardware.dtype": ("float32", "bfloat16", "float64"),
+    "hardware.scorer_dtype": ("float32", "bfloat16"),
+    "tracker.name": ("local", "wandb"),
+    "tracker.mode": (None, "auto", "online", "offline"),
+}
+_positive: Rule = (lambda v: v > 0, "give a number above 0")
+_limit: Rule = (lambda v: v is None or v > 0, "give a number above 0, or null for no limit")
+_not_negative: Rule = (lambda v: v >= 0, "give 0 or more")
+RULES: dict[str, Rule] = {
+    "seed": (lambda v: 0 <= v < 2**31, "give a whole number from 0 to 2147483647"),
+    **{f"budget.{k}": _limit for k in ("prompts", "samples", "generated_tokens", "seconds")},
+    **{f"budget.{k}": _limit for k in ("select_prompts", "report_prompts", "expert_prompts")},
+    **{f"budget.training.{k}": _positive for k in ("batch_prompts", "samples_per_prompt", "validate_every")},
+    "budget.training.checkpoint_every": _positive,
+    "budget.training.window": (lambda v: v >= 2, "give 2 or more: a spread needs two values"),
+    "budget.training.variation": _not_negative,
+    "kl_coefficient": _not_negative,
+    "sampling.max_new_tokens": _positive,
+    "sampling.temperature": (lambda v: v > 0, "give a number above 0: greedy rollouts cannot be learnt from"),
+    "preferences.divisions": _not_negative,
+    "hardware.threads": _positive,
+    "hardware.max_rows": _positive,
+    "model.max_prompt_tokens": _positive,
+    "model.adapter.rank": _positive,
+    "model.adapter.alpha": _positive,
+    "model.adapter.dropout": (lambda v: 0 <= v < 1, "give a number from 0 to below 1"),
+}
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise the first `UserError` found in a plain, resolved configuration."""
+    _check_keys(config, RootConfig, "")
+    check_values(config)
+    for key, known in CHOICES.items():
+        if (value := _at(config, key)) not in known:
+            raise UserError(f"{key}={value}: unknown{did_you_mean(str(value), [k for k in known if k])}")
+    for key, (holds, remedy) in RULES.items():
+        if not holds(value := _at(config, key)):
+            raise UserError(f"{key}={value}: {remedy}")
+    _check_decoding(config["decoding"])
+    _check_budget(config["budget"])
+    _check_weights(config["method"], "method")
+    check_model(config["model"])
+    _check_attention(config["model"], config["hardware"])
+    if config["hardware"]["shard_base"] and launched() == 1:
+        raise UserError(
+            "hardware.shard_base=true: one process has nobody to share with; "
+            "start several with torchrun or accelerate launch (docs/distributed.md)"
+        )
+    check_data(config["task"])
+
+
+def check_values(config: Mapping[str, Any]) -> None:
+    """Nothing may be missing, and numbers must be numbers."""
+    for key, value in _leaves(config):
+        if value == "???":
+            raise UserError(f"{key} is missing: say {key}=VALUE")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value}: give a finite number")
+
+
+def launched() -> int:
+    """How many processes ``accelerate launch`` or ``torchrun`` has started for this run, by its environment."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+
+
+def check_writable(runs_dir: str | Path) -> None:
+    """Find out now, and not after an hour of training, that results cannot be written."""
+    directory = Path(runs_dir).expanduser()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"runs_dir={runs_dir}: cannot write there ({error.strerror}); choose another directory"
+        ) from None
+
+
+def _check_keys(node: Mapping[str, Any], schema: type, where: str) -> None:
+    """``+key=value`` may add to a typed node behind Hydra's back; here it may not."""
+    known = get_type_hints(schema)
+    for key, value in node.items():
+        if where == "" and key in OPEN_KEYS:
+            continue
+        if key not in known:
+            raise UserError(f"{where}{key}={value}: unknown key{did_you_mean(str(key), known)}")
+        if is_dataclass(known[key]) and isinstance(value, Mapping):
+            _check_keys(value, known[key], f"{where}{key}.")
+
+
+def _check_decoding(decoding: list[str]) -> None:
+    for name in decoding:
+        if name not in ("greedy", "sampled"):
+            raise UserError(f"decoding={decoding}: unknown '{name}'{did_you_mean(name, ('greedy', 'sampled'))}")
+    if not decoding or len(set(decoding)) < len(decoding):
+        raise UserError(f"decoding={decoding}: name greedy, sampled or both, each once")
+
+
+def check_hardware(config: Mapping[str, Any]) -> None:
+    """Of a program that takes ``hardware`` and ``force`` and no more of a run: device, threads and ``force``."""
+    hardware, known = config["hardware"], DEVICES
+    if hardware["device"] not in known:
+        raise UserError(f"hardware.device={hardware['device']}: unknown{did_you_mean(hardware['device'], known)}")
+    if not isinstance(threads := hardware["threads"], int) or threads < 1:
+        raise UserError(f"hardware.threads={threads}: give a whole number above 0")
+    if not isinstance(config["force"], bool):
+        raise UserError(f"force={config['force']}: give true or false")
+
+
+def check_data(task: Mapping[str, Any]) -> None:
+    """Whether there is a data directory, where a task reads one; the task itself looks for its file in it."""
+    if "data_dir" not in task or task.get("hub") is not None:
+        return
+    data_dir = task["data_dir"]
+    if data_dir is None:
+        raise UserError(
+            f"task.data_dir is missing: say task.data_dir=DIRECTORY with {task.get('file', 'the corpus')} in it "
+            "(docs/tasks.md says where to get it)"
+        )
+    if not Path(data_dir).expanduser().is_dir():
+        raise UserError(f"task.data_dir={data_dir}: there is no such directory")
+
+
+def _check_budget(budget: Mapping[str, Any]) -> None:
+    limits = ("prompts", "samples", "generated_tokens", "seconds")
+    if all(budget[limit] is None for limit in limits) and not budget["training"]["stop_when_converged"]:
+        raise UserError(
+            "budget.prompts=null: nothing would end training; give a limit, or say "
+            "budget.training.stop_when_converged=true"
+        )
+    ladder = budget["ladder"]
+    rises = all(low < high for low, high in zip([0.0, *ladder], ladder, strict=False))
+    if not ladder or not rises or ladder[-1] != 1:
+        raise UserError(f"budget.ladder={ladder}: give shares of the budget that rise to 1, such as [0.25,0.5,1.0]")
+
+
+def _check_weights(node: Any, where: str) -> None:
+    """Weights anywhere in a method are a point of the simplex; how many there must be is known at building."""
+    if not isinstance(node, Mapping):
+        return
+    for key, value in node.items():
+        if key in ("weights", "preference") and value is not None:
+            if not isinstance(value, list) or not all(isinstance(w, int | float) for w in value):
+                raise UserError(f"{where}.{key}={value}: give a list of numbers, such as [0.5,0.3,0.2], or null")
+            if min(value, default=-1) < 0 or abs(sum(value) - 1) > 1e-6:
+                raise UserError(f"{where}.{key}={value}: weights must be 0 or more and sum to 1, not {sum(value):g}")
+        _check_weights(value, f"{where}.{key}")
+
+
+def check_model(model: Mapping[str, Any]) -> None:
+    """What is cheap to know; the files of a model are read when a job starts (`offline.soundness`)."""
+    path, fallback = model["path"], model["fallback"]
+    if path is None:
+        raise UserError(f"model.path is missing: say model.path=DIRECTORY with a {model['family']} model in it")
+    if fallback is not None and not fallback.startswith(OFFLINE):
+        raise UserError(f"model.fallback={fallback}: give offline:NAME, or null")
+    if path.startswith("embedded:"):
+        return
+    directory = Path(resolve(path)).expanduser()
+    if not directory.exists():
+        if is_local(path):
+            raise UserError(f"model.path={path}: there is no such directory")
+        return  # a name on the hub, perhaps
+    if not (directory / "config.json").is_file():
+        raise UserError(f"model.path={path}: no config.json in it; give the directory of a transformers model")
+    if not any(directory.glob("*.safetensors")):
+        raise UserError(f"model.path={path}: no *.safetensors in it; only safetensors are loaded: {conversion(path)}")
+
+
+def _check_attention(model: Mapping[str, Any], hardware: Mapping[str, Any]) -> None:
+    dtype = model["dtype"] or hardware["dtype"]
+    if model["attention"] == "flash_attention_2" and (hardware["device"] == "cpu" or dtype == "float32"):
+        raise UserError("model.attention=flash_attention_2: needs hardware=cuda and model.dtype=bfloat16; say sdpa")
+
+
+def _leaves(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _leaves(value, f"{where}[{index}]")
+    else:
+        yield where, node
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node[part]
+    return node

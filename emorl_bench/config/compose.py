@@ -1,0 +1,181 @@
+"""Compose every configuration a command line asks for, before Hydra runs it, and say what is wrong in one line.
+
+Hydra's own messages take several lines and a traceback, and it meets them job by job. Here each choice of a sweep is
+composed once (not their product), which takes a fraction of a second because nothing in this package imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from emorl_bench.config.checks import check, check_writable, launched
+from emorl_bench.core.errors import UserError, did_you_mean
+
+VERSION_BASE = "1.3"
+EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
+"""The extra of this package that brings each launcher of Hydra."""
+PLAIN_TYPES = {
+    "Integer": "a whole number",
+    "Float": "a number",
+    "valid bool": "true or false",
+    "ListConfig": "a list [a,b]",
+}
+
+
+def conf_dir() -> Path:
+    """Beside the package in a wheel, in the checkout otherwise; never looked for in the working directory."""
+    package = Path(__file__).resolve().parent.parent
+    beside = package / "conf"
+    return beside if beside.is_dir() else package.parent / "conf"
+
+
+def runnable(config: Mapping[str, Any]) -> None:
+    """Raise a `UserError` where a plain configuration is not one that ``emorl-bench`` can run."""
+    check(config)
+    check_writable(config["runs_dir"])
+
+
+def precheck(args: Namespace, root: str = "config", verify: Callable[[Mapping[str, Any]], None] = runnable) -> None:
+    """Compose all that ``args`` (Hydra's own parsed arguments) would run, and verify it; raise one `UserError`."""
+    version.setbase(VERSION_BASE)
+    setup_globals()
+    name = args.config_name or root
+    try:
+        loader = _loader(args)
+        if not loader.repository.config_exists(name):
+            known = loader.get_group_options("", ObjectType.CONFIG)
+            raise UserError(f"--config-name {name}: there is no such config{did_you_mean(name, known)}")
+        for config in _configurations(loader, name, args.overrides, args.multirun):
+            verify(plain(config))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, args.overrides)) from error
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Resolved, without Hydra's own node; what is still missing stays ``???`` for `check` to name."""
+    container = OmegaConf.to_container(
+        OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"]), resolve=True
+    )
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _loader(args: Namespace) -> ConfigLoaderImpl:
+    path = create_config_search_path(args.config_path or str(conf_dir()))
+    if args.config_dir is not None:
+        extra = Path(args.config_dir).resolve()
+        if not extra.is_dir():
+            raise UserError(f"--config-dir {args.config_dir}: there is no such directory")
+        path.prepend(provider="command-line", path=f"file://{extra}", anchor=SearchPathQuery(provider="schema"))
+    return ConfigLoaderImpl(path)
+
+
+def _configurations(loader: ConfigLoaderImpl, name: str, lines: list[str], multirun: bool) -> Iterator[DictConfig]:
+    if not multirun:
+        primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN, validate_sweep_overrides=False)
+        multirun = primary.hydra.mode == RunMode.MULTIRUN
+    if not multirun:
+        yield loader.load_configuration(name, list(lines), RunMode.RUN)
+        return
+    if launched() > 1:
+        raise UserError(
+            f"a sweep inside a launch of {launched()} processes: launch one run at a time, without -m; "
+            "or start the sweep with emorl-bench itself"
+        )
+    primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN)
+    check_launcher(primary.hydra.runtime.choices["hydra/launcher"])
+    params = primary.hydra.sweeper.get("params") or {}
+    for choice in _choices([f"{key}={value}" for key, value in params.items()] + lines):
+        yield loader.load_configuration(name, choice, RunMode.RUN)
+
+
+def _choices(lines: Sequence[str]) -> Iterator[list[str]]:
+    """The first choice of everything, and then every other choice of each alone."""
+    values: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides(list(lines)):
+        key = override.get_key_element()
+        values[key] = [f"{key}={v}" for v in _values(override)] or [str(override.input_line)]
+    first = {key: choices[0] for key, choices in values.items()}
+    yield list(first.values())
+    for key, choices in values.items():
+        for choice in choices[1:]:
+            yield list({**first, key: choice}.values())
+
+
+def _values(override: Override) -> list[str]:
+    if override.is_delete() or not override.is_sweep_override():
+        return []
+    if not override.is_discrete_sweep():
+        raise UserError(f"{override.input_line}: only lists of values can be swept, such as seed=0,1,2")
+    return list(override.sweep_string_iterator())
+
+
+def check_launcher(name: str) -> None:
+    """Raise a `UserError` where the launcher of this name needs an extra that is not installed.
+
+    joblib's and submitit's configurations come with their plugins, so Hydra does not find them without; Ray's is ours.
+    """
+    if name == "ray" and find_spec("ray") is None:
+        raise UserError(needs_extra(name))
+
+
+def needs_extra(name: str) -> str:
+    """The one line for whoever has not installed the extra of this launcher."""
+    return f'hydra/launcher={name} needs the extra: pip install -c constraints.txt -e ".[{EXTRAS[name]}]"'
+
+
+def explain(error: Exception, lines: Sequence[str]) -> str:
+    """One line for one of Hydra's or OmegaConf's errors: key, value and remedy."""
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not understood; write KEY=VALUE, and quote special characters"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and option in EXTRAS:
+            return needs_extra(option)
+        return f"{group}={option}: unknown {group}{did_you_mean(option, error.options or ())}"
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return _explain_key(cause, _source(error, cause.full_key, lines))
+    if match := re.search(r"Ambiguous value for argument '(.*)'", str(error)):
+        return f"{match[1]}: several values need -m (a sweep), or brackets if it is one list: key=[a,b]"
+    return " ".join(f"{error}".split()) + (f" ({' '.join(str(cause).split())})" if cause else "")
+
+
+def _source(error: Exception, key: str, lines: Sequence[str]) -> str:
+    """The override, or else the file, that an error is about."""
+    for line in lines:
+        if line.lstrip("+~").split("=")[0].startswith(key):
+            return line
+    match = re.search(r"In '([^']+)'", str(error))
+    return f"{key} in {match[1]}.yaml" if match else key
+
+
+def _explain_key(cause: OmegaConfBaseException, source: str) -> str:
+    key = cause.full_key or ""
+    if isinstance(cause, ConfigKeyError | AttributeError):
+        siblings = cause.parent_node if isinstance(cause.parent_node, DictConfig) else {}
+        known = [str(k) for k in siblings if k != "hydra"]
+        return f"{source}: unknown key '{key}'{did_you_mean(key.rpartition('.')[2], known)}"
+    if isinstance(cause, ValidationError):
+        for name, words in PLAIN_TYPES.items():
+            if name in str(cause):
+                return f"{source}: wrong type; {key} is {words}"
+    return f"{source}: {str(cause).splitlines()[0]}"

@@ -1,0 +1,155 @@
+"""The typed root of every configuration: a key that is not here, or a value of another type, is an error.
+
+The YAML files in ``conf`` hold the numbers; this file holds the names and types. ``task``, ``method`` and ``update``
+are open on purpose: what they may contain is the signature of their ``_target_`` (`emorl_bench.config.targets`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+LOGGING_KEYS = (
+    "kl_coefficient",
+    "tracker",
+    "runs_dir",
+    "force",
+    "names",
+    "hardware.threads",
+    "hardware.max_rows",
+    "hardware.shard_base",
+    "hardware.joint_experts",
+    "hardware.scorer_device",
+    "task.data_dir",
+    "task.scorers.*.data_dir",
+    "model.path",
+    "model.fallback",
+)
+"""What does not change a run's numbers; ``*`` is any key. Data and model are hashed by content instead of by place.
+The KL coefficient of the root acts through the update rules that take it, where it is decided."""
+
+
+@dataclass
+class AdapterConfig:
+    rank: int = MISSING
+    alpha: float = MISSING
+    dropout: float = MISSING
+    targets: list[str] | None = None  # null: every linear layer but the head
+
+
+@dataclass
+class ModelConfig:
+    family: str = MISSING  # seq2seq or causal
+    path: str | None = None  # a local directory, a hub name, embedded:NAME or offline:NAME
+    revision: str | None = None
+    fallback: str | None = None  # offline:NAME, where the hub cannot be reached
+    trust_remote_code: bool = False
+    max_prompt_tokens: int = MISSING
+    dtype: str | None = None  # float32 or bfloat16; null: hardware.dtype
+    attention: str | None = None  # eager, sdpa or flash_attention_2; null: what transformers takes
+    gradient_checkpointing: bool = False  # training recomputes each block in the backward pass, for memory
+    chat: str = "auto"  # on, off; auto: the model's chat template where it has one
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+
+
+@dataclass
+class TrainingConfig:
+    batch_prompts: int = MISSING
+    samples_per_prompt: int = MISSING
+    validate_every: int = MISSING
+    window: int = MISSING
+    variation: float = MISSING
+    stop_when_converged: bool = MISSING
+    checkpoint_every: int = MISSING
+
+
+@dataclass
+class BudgetConfig:
+    prompts: int | None = None
+    samples: int | None = None
+    generated_tokens: int | None = None
+    seconds: float | None = None
+    expert_prompts: int | None = None  # of each expert; null: an even share
+    ladder: list[float] = MISSING  # shares of the budget at which a run is graded, the last one 1
+    select_prompts: int | None = None
+    report_prompts: int | None = None
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass
+class TrackerConfig:
+    name: str = MISSING  # local, or wandb beside it
+    project: str | None = None
+    entity: str | None = None
+    mode: str | None = None  # auto, offline or online
+
+
+@dataclass
+class HardwareConfig:
+    device: str = MISSING  # auto, cpu or cuda
+    dtype: str = MISSING  # float32, bfloat16, or float64 to compare machines
+    threads: int = MISSING
+    max_rows: int = MISSING  # of a decode at once
+    scorer_device: str | None = None  # null: the policy's
+    scorer_dtype: str = MISSING  # float32 or bfloat16
+    joint_experts: bool = MISSING  # experts learn side by side; the numbers are the same without
+    shard_base: bool = MISSING  # divide the base model's blocks among the processes of a distributed run
+
+
+@dataclass
+class SamplingConfig:
+    max_new_tokens: int = MISSING
+    temperature: float = MISSING
+
+
+@dataclass
+class PreferencesConfig:
+    divisions: int = MISSING  # steps of the grid along each edge of the simplex; 0: the centre alone
+
+
+@dataclass
+class RootConfig:
+    task: Any = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    update: Any = MISSING
+    method: Any = MISSING
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    preferences: PreferencesConfig = field(default_factory=PreferencesConfig)
+    decoding: list[str] = MISSING  # what a method is graded with: greedy, sampled
+    kl_coefficient: float = MISSING  # what a nat of KL to the base costs in reward; every update rule takes it
+    reward: str = MISSING  # linear or log: the shape of a score inside a reward
+    seed: int = MISSING
+    runs_dir: str = MISSING
+    force: bool = MISSING
+
+
+def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a plain configuration without `LOGGING_KEYS`."""
+    kept = copy.deepcopy(dict(config))
+    for key in LOGGING_KEYS:
+        _drop(kept, key.split("."))
+    return kept
+
+
+def _drop(node: Any, path: Sequence[str]) -> None:
+    if not isinstance(node, dict):
+        return
+    first, rest = path[0], path[1:]
+    for key in list(node) if first == "*" else [first]:
+        if rest:
+            _drop(node.get(key), rest)
+        else:
+            node.pop(key, None)
+
+
+def register() -> None:
+    """Make ``schema`` known to Hydra; safe to call again."""
+    ConfigStore.instance().store(name="schema", node=RootConfig, provider="emorl_bench")

@@ -1,0 +1,149 @@
+"""Bind every ``_target_`` to its signature before anything is built, so that a wrong key is one clear line.
+
+``_target_`` is the whole registry: a new method is one class and one YAML file. What the class declares is therefore
+the schema: its parameters are the keys, and their annotations, where they are plain, the types.
+
+The methods of ``baselines`` are those of this distribution: beside `emorl_bench` in a checkout, inside it in a wheel,
+which must not bring a top-level package of so common a name. Another ``baselines`` on the path is not looked at.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from collections.abc import Callable, Mapping
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hydra.utils import get_object, instantiate
+
+from emorl_bench.core.errors import UserError, did_you_mean
+
+BASELINES = "baselines"
+PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def build(node: Mapping[str, Any]) -> Any:
+    """What the ``_target_`` of a plain configuration makes of its keys.
+
+    Raises:
+        UserError: another package called ``baselines`` has been imported before ours.
+    """
+    claim_baselines()
+    return instantiate(dict(node), _convert_="object")
+
+
+def baselines_dir() -> Path:
+    """Where this distribution keeps ``baselines``: inside the package in a wheel, in the checkout otherwise."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / BASELINES
+    return inside if inside.is_dir() else package.parent / BASELINES
+
+
+def claim_baselines() -> None:
+    """Make ``import baselines`` find the package of this distribution, whatever is first on the path.
+
+    Raises:
+        UserError: another package of that name has been imported already.
+    """
+    place = baselines_dir()
+    found = sys.modules.get(BASELINES)
+    if found is not None:
+        others = [other for other in getattr(found, "__path__", []) if Path(other).resolve() != place]
+        if others:
+            raise UserError(
+                f"baselines: another package of this name was imported from {others[0]}; the methods are in {place}: "
+                "import it under another name, or after emorl-bench has started"
+            )
+        return
+    spec = spec_from_file_location(BASELINES, place / "__init__.py", submodule_search_locations=[str(place)])
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[BASELINES] = module
+    spec.loader.exec_module(module)
+
+
+def check_targets(node: Any, where: str = "") -> None:
+    """Raise a `UserError` for the first ``_target_`` below ``node`` that could not be built from its keys."""
+    if isinstance(node, list):
+        for index, value in enumerate(node):
+            check_targets(value, f"{where}[{index}]")
+    if not isinstance(node, Mapping):
+        return
+    for key, value in node.items():
+        check_targets(value, f"{where}.{key}" if where else str(key))
+    if "_target_" in node:
+        _bind(node, where)
+
+
+def _bind(node: Mapping[str, Any], where: str) -> None:
+    built = _locate(str(node["_target_"]), where)
+    parameters = inspect.signature(built).parameters
+    given = {key: value for key, value in node.items() if not key.startswith("_")}
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    hints = _hints(built)
+    for key, value in given.items():
+        if key not in parameters and not open_ended:
+            raise UserError(f"{where}.{key}={value}: {built.__name__} has no such key{did_you_mean(key, parameters)}")
+        if key in hints and not _fits(value, hints[key]):
+            raise UserError(f"{where}.{key}={value}: wrong type; give {_words(hints[key])}")
+    for key, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind not in (
+            inspect.Parameter.VAR_KEYWORD,
+            inspect.Parameter.VAR_POSITIONAL,
+        )
+        if required and key not in given and not node.get("_partial_"):
+            raise UserError(f"{where}.{key} is missing: {built.__name__} needs it; say {where}.{key}=VALUE")
+
+
+def _locate(path: str, where: str) -> Callable[..., Any]:
+    claim_baselines()
+    try:
+        built: Any = get_object(path)
+    except Exception as error:  # whatever importing somebody's module may raise
+        reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
+        which = f", where baselines is {baselines_dir()}" if path.startswith(f"{BASELINES}.") else ""
+        raise UserError(f"{where}._target_={path}: cannot be imported ({reason}{which}); check the name") from error
+    if not callable(built):
+        raise UserError(f"{where}._target_={path}: is not a class or function")
+    return built  # type: ignore[no-any-return]
+
+
+def _hints(built: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations of a class or function; none where they name what exists only for the type checker."""
+    try:
+        return get_type_hints(built.__init__ if inspect.isclass(built) else built)  # type: ignore[misc]
+    except (NameError, TypeError):
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Does a plain value fit a plain annotation? What is not plain is left to the class."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in PLAIN:
+        return isinstance(value, hint)
+    if get_origin(hint) is not None and get_origin(hint) in (tuple, list) and get_args(hint):
+        return isinstance(value, list | tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
+    return True
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_words(option) for option in get_args(hint))
+    if get_origin(hint) in (tuple, list) and get_args(hint):
+        return f"a list of {_words(get_args(hint)[0]).removeprefix('a ')}s"
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    return "null" if hint is type(None) else PLAIN.get(hint, getattr(hint, "__name__", str(hint)))

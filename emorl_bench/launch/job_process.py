@@ -1,0 +1,177 @@
+"""A process of its own for a job: its peak memory is its own, and a crash (a kill, no memory left) costs one job.
+
+Importing torch and transformers takes longer than a small job, so the process is forked from a server that has imported
+them and done nothing else: it has one thread and no state, which is what makes the fork safe.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra.core.utils import configure_log, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from emorl_bench.config.compose import VERSION_BASE
+from emorl_bench.core.errors import UserError
+
+Work = Callable[[], Any]
+Outcome = tuple[str, Any]  # ("done", value) or ("failed", words)
+
+PRELOAD = ["emorl_bench.runner.job"]
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+PATIENCE = 5.0  # seconds an interrupted job has to write down that it was
+
+
+class JobFailed(Exception):
+    """What is to be said of a job's end, in one line; its traceback is in its output."""
+
+
+@dataclass
+class JobProcess:
+    """A job that runs in a process of its own; ``result`` becomes readable when it has ended, whatever ended it."""
+
+    process: BaseProcess
+    result: Connection
+
+    @classmethod
+    def start(cls, work: Work, log: Path | None = None) -> JobProcess:
+        """``work`` and its value must be picklable. Output goes to ``log``, or where this process's goes."""
+        result, sender = multiprocessing.Pipe(duplex=False)
+        process = _context().Process(target=_do, args=(work, dict(os.environ), log, sender))
+        process.start()
+        sender.close()  # so that the other end reads end-of-file when the job dies without a word
+        return cls(process, result)
+
+    def outcome(self) -> Outcome:
+        """Wait for the end."""
+        try:
+            outcome: Outcome = self.result.recv()
+        except EOFError:
+            self.process.join()
+            return "failed", _death(self.process.exitcode)
+        self.process.join()
+        return outcome
+
+
+def attempt(work: Work) -> Outcome:
+    """Do it, and put what came of it into a form that any process can read; a traceback goes to this one's output."""
+    try:
+        return "done", work()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return "failed", "interrupted"
+    except Exception as error:
+        if not isinstance(error, UserError | JobFailed):
+            traceback.print_exc()
+        return "failed", words(error)
+    finally:
+        sys.stdout.flush()
+
+
+def redirect(log: Path) -> None:
+    """From here on, what this process says goes to the end of ``log``."""
+    with log.open("a", buffering=1) as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+
+
+def words(error: BaseException) -> str:
+    """An error in one line."""
+    line = " ".join(str(error).split())
+    return line if isinstance(error, UserError | JobFailed) else f"{type(error).__name__}: {line}"
+
+
+def hydra_job(task: TaskFunction, context: HydraContext, config: DictConfig) -> Any:
+    """One job of a sweep, in a process that Hydra knows nothing of yet."""
+    version.setbase(VERSION_BASE)
+    setup_globals()
+    return run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context).return_value
+
+
+def run_apart(work: Work, logging: Any) -> Any:
+    """Run what a launcher has begun in a process of its own, with Hydra's ``logging``; wait for its value.
+
+    Raises:
+        JobFailed: there is none.
+    """
+    plain = OmegaConf.to_container(logging, resolve=True)  # a node of a configuration takes its parents along
+    job = JobProcess.start(partial(_logged, work, plain))
+    try:
+        state, value = job.outcome()
+    finally:
+        stop([job])
+    if state == "failed":
+        raise JobFailed(value)
+    return value
+
+
+def stop(jobs: Sequence[JobProcess]) -> None:
+    """Ctrl-C reaches the jobs as well: let them write it down, then end what is left."""
+    deadline = time.monotonic() + PATIENCE
+    for job in jobs:
+        if job.process.pid is not None and job.process.is_alive():
+            os.kill(job.process.pid, signal.SIGINT)
+    for job in jobs:
+        job.process.join(max(0.1, deadline - time.monotonic()))
+        if job.process.is_alive():
+            job.process.kill()
+            job.process.join()
+
+
+def _context() -> Any:
+    """Forked from a warm server where the system has one, started afresh elsewhere."""
+    methods = multiprocessing.get_all_start_methods()
+    method = "forkserver" if "forkserver" in methods else "spawn"
+    if multiprocessing.get_start_method() not in methods:  # one that joblib adds to its workers: no child would know it
+        multiprocessing.set_start_method(method, force=True)
+    if method == "spawn":
+        return multiprocessing.get_context(method)
+    for name in ONE_THREAD:  # read when the server imports torch: it must not have threads when it forks
+        os.environ.setdefault(name, "1")
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def _do(work: Work, environment: Mapping[str, str], log: Path | None, result: Connection) -> None:
+    """In the job's process: run, and send one message home."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(environment)  # the server has that of the first job
+    if log is not None:
+        redirect(log)
+    result.send(attempt(work))
+
+
+def _logged(work: Work, logging: Any) -> Any:
+    configure_log(OmegaConf.create(logging))
+    return work()
+
+
+def _end_with_parent() -> None:
+    """A job whose sweep was killed must not go on behind the user's back, holding the lock of its directory."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"ended with exit code {exitcode}"

@@ -1,0 +1,102 @@
+"""Hydra's launcher ``ray``: the jobs of a sweep as Ray tasks, on this machine or on a running cluster.
+
+On Ray's public interface alone; the published plugin wants Amazon's libraries and versions of the past.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from emorl_bench.launch.job_process import PATIENCE, Outcome, Work, attempt, hydra_job, redirect, words
+from emorl_bench.launch.process_launcher import Progress, job_return, sweep_config
+
+ONCE = {"max_calls": 1, "max_retries": 0}  # a worker ends with its job: a process, and a peak of memory, for each
+
+
+@dataclass(frozen=True)
+class _Started:
+    overrides: Sequence[str]
+    log: Path
+
+
+class Ray(Launcher):
+    """``address`` is ``local`` for a cluster that lives as long as the sweep, started with the options ``local``.
+
+    ``job`` is what every job asks of the cluster, in the words of ``ray.remote``: num_cpus, num_gpus, resources.
+    """
+
+    def __init__(self, address: str, local: Mapping[str, Any], job: Mapping[str, Any]) -> None:
+        self.address, self.local, self.job = address, dict(local), dict(job)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
+        import ray
+
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        logs = Path(str(self.config.hydra.sweep.dir)).resolve()
+        logs.mkdir(parents=True, exist_ok=True)
+        jobs: dict[Any, _Started] = {}
+        ray.init(address=self.address, log_to_driver=False, **(self.local if self.address == "local" else {}))
+        try:
+            remote = ray.remote(**self.job, **ONCE)(_in_worker)
+            for number, overrides in enumerate(job_overrides, initial_job_idx):
+                config = sweep_config(self.hydra_context, self.config, overrides, number)
+                work = partial(hydra_job, self.task_function, self.hydra_context, config)
+                log = logs / f"{number}.log"
+                jobs[remote.remote(work, Path.cwd(), log)] = _Started(overrides, log)
+            return self._gather(jobs, logs)
+        except KeyboardInterrupt:
+            for job in jobs:
+                ray.cancel(job)
+            ray.wait(list(jobs), num_returns=len(jobs), timeout=PATIENCE)  # let them write it down
+            raise
+        finally:
+            ray.shutdown()
+
+    def _gather(self, jobs: Mapping[Any, _Started], logs: Path) -> Sequence[JobReturn]:
+        import ray
+
+        slots = max(1, int(ray.cluster_resources().get("CPU", 1) / (self.job.get("num_cpus") or 1)))
+        print(f"{len(jobs)} jobs, at most {slots} at a time; their output: {logs}", flush=True)
+        progress = Progress(len(jobs), slots)
+        returns, left = {}, list(jobs)
+        while left:
+            (ended,), left = ray.wait(left)
+            job, (outcome, seconds) = jobs[ended], _ending(ended)
+            progress.line(job.overrides, outcome, seconds)
+            returns[ended] = job_return(job.overrides, outcome, job.log)
+        return [returns[job] for job in jobs]
+
+
+def _in_worker(work: Work, directory: Path, log: Path) -> tuple[Outcome, float]:
+    os.chdir(directory)  # relative paths, runs_dir first, mean what they meant where the sweep was started
+    redirect(log)
+    started = time.monotonic()
+    return attempt(work), time.monotonic() - started
+
+
+def _ending(ended: Any) -> tuple[Outcome, float]:
+    import ray
+
+    try:
+        ending: tuple[Outcome, float] = ray.get(ended)
+    except ray.exceptions.WorkerCrashedError:  # and with it the clock
+        return ("failed", "its worker was killed (out of memory?)"), 0.0
+    except ray.exceptions.RayError as error:
+        return ("failed", words(error)), 0.0
+    return ending

@@ -1,0 +1,79 @@
+"""Hydra's sweeper ``grid``: every combination of the values given, and at the end a list of the jobs that failed.
+
+Hydra's own stops at the first failure it finds and shows its traceback, whichever launcher ran the jobs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from emorl_bench.launch.job_process import words
+
+Jobs = Sequence[Sequence[str]]  # the overrides of each
+
+
+class Grid(Sweeper):
+    """Ends with exit code 1 and one line a failure, after all batches of ``max_batch_size`` jobs have run."""
+
+    def __init__(self, max_batch_size: int | None, params: Mapping[str, Any] | None) -> None:
+        self.max_batch_size, self.params = max_batch_size, params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        assert self.config is not None
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        directory = Path(self.config.hydra.sweep.dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, directory / "multirun.yaml")
+        returns: list[JobReturn] = []
+        for batch in self._batches(overrides):
+            self.validate_batch_is_legal(batch)
+            returns += self._launch(batch, len(returns))
+        failed = [f"  {_line(job)}" for job in returns if job.status == JobStatus.FAILED]
+        if failed:
+            raise SystemExit("\n".join([f"{len(failed)} of {len(returns)} jobs failed:", *failed]))
+        return [returns]
+
+    def _batches(self, overrides: Sequence[Override]) -> Iterator[Jobs]:
+        choices = {override.get_key_element(): _choices(override) for override in overrides}  # the last word counts
+        jobs = list(itertools.product(*choices.values()))
+        size = self.max_batch_size or len(jobs)
+        for first in range(0, len(jobs), size):
+            yield [list(job) for job in jobs[first : first + size]]
+
+    def _launch(self, batch: Jobs, first: int) -> Sequence[JobReturn]:
+        assert self.launcher is not None
+        try:
+            return self.launcher.launch(batch, initial_job_idx=first)
+        except Exception as error:  # the launcher's own: no such cluster, a worker that was killed
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            name = type(self.launcher).__name__
+            raise SystemExit(f"emorl-bench: {name}: {words(error)} (HYDRA_FULL_ERROR=1 shows where)") from error
+
+
+def _choices(override: Override) -> list[str]:
+    if not override.is_discrete_sweep():
+        return [str(override.input_line)]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def _line(job: JobReturn) -> str:
+    return f"{' '.join(filter_overrides(job.overrides or []))}: {words(job._return_value)}"
