@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner import plugins, schema
 from emorl_bench.runner.compose import VERSION_BASE, conf_dir, precheck
+from emorl_bench.runner.dry_run import dry_run
 from emorl_bench.runner.job_process import run_apart
 
 INTERRUPTED = 130
@@ -53,9 +54,14 @@ def _run(config: DictConfig, overrides: list[str], names: dict[str, Any]) -> flo
 def main() -> None:
     schema.register()
     plugins.register()
-    args = get_args_parser().parse_args()
+    parser = get_args_parser()
+    parser.add_argument("--dry-run", action="store_true")
+    args = parser.parse_args()
+    sys.argv = [argument for argument in sys.argv if argument != "--dry-run"]  # Hydra reads the others again
     runs = not (args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
     try:
+        if runs and args.dry_run:
+            return dry_run(args)
         if runs:
             precheck(args)
         hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="config")(task)()
