@@ -18,6 +18,7 @@ def test_the_wheel_from_the_sdist_works_in_an_empty_directory(tmp_path: Path) ->
     names = zipfile.ZipFile(wheel).namelist()
     assert "emorl_bench/conf/method/emorl.yaml" in names
     assert "baselines/cory.py" in names
+    assert {"emorl_bench/py.typed", "baselines/py.typed"} <= set(names)  # annotations are read by users' type checkers
     assert not [name for name in names if name.startswith(("conf/", "tests/", "sweeps/"))]
 
     site, empty = tmp_path / "site", tmp_path / "empty"
