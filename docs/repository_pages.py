@@ -11,12 +11,12 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "examples/*.md", "results/**/*.md")
-PICTURES = ("docs/**/*.png", "results/**/*.png")
+BESIDE = ("docs/**/*.png", "results/**/*.png", "examples/*.ipynb")  # what pages show or link to
 
 
 def on_files(files: Files, *, config: Any) -> Files:
     root, own = Path(config.config_file_path).parent, Path(config.docs_dir)
-    for pattern in (*PAGES, *PICTURES):
+    for pattern in (*PAGES, *BESIDE):
         for path in sorted(root.glob(pattern)):
             if not path.is_relative_to(own):
                 place = path.relative_to(root).as_posix()

@@ -156,9 +156,9 @@ def test_a_job_that_is_composed_beside_others_equals_one_alone() -> None:
 def test_the_main_comparison_is_counted_and_timed(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "--config-dir", SWEEPS, "--config-name", "main_table")
     assert "dry run: 100 jobs" in text
-    assert "search: 256 prompts" in text
-    assert "3 experts, each: 256 prompts = 12 steps of 16 and 2 validations of 32" in text
-    assert "from results/main_table/table.csv, scaled by prompts, without grading" in text
+    assert "search for all preferences together: 256 prompts" in text
+    assert "each of 3 experts: 256 prompts = 12 steps of 16 and 2 validations of 32" in text
+    assert "from results/main_table/table.csv, scaled by prompts, without start-up and grading" in text
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,25 @@ def test_the_schedule_is_what_a_training_does(bench: Callable[..., Bench], promp
 def test_a_budget_that_pays_for_no_step_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert Schedule.of(95, batch=32, select=32, every=4) == Schedule(0, 0)
     assert "the job refuses this" in shown(capsys, "budget.prompts=40")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["method=param_merge_uniform"], "each of 3 experts: 64 prompts"),  # nothing is searched: 192 / 3
+        (["budget.expert_prompts=20"], "each of 3 experts: 20 prompts"),
+        (["~task.scorers.fluency"], "each of 2 experts: 72 prompts"),  # (192 - 48) / 2
+        (["method=round_robin"], "192 prompts = 18 steps of 8 and 10 validations of 4"),  # every 2 steps, and first
+        (["method=ppo_matched"], "192 prompts = 10 steps of 16 and 6 validations of 4"),  # two batches in each step
+        (["budget.prompts=null", "budget.samples=64"], "training also ends at samples=64"),
+        (["budget.prompts=null", "budget.samples=64"], "together: no limit of prompts"),
+        (["budget.select_prompts=null"], "a validation is the whole select split"),
+    ],
+)
+def test_the_budget_is_divided_as_the_method_divides_it(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert says in shown(capsys, *SMALL, *arguments)
 
 
 def test_seconds_scale_with_prompts_and_grading_does_not(tmp_path: Path) -> None:

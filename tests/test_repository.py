@@ -128,7 +128,8 @@ def test_every_page_is_in_the_site_s_navigation() -> None:
     named = {Path(page) for page in re.findall(r": (\S+\.md)", json.dumps(site["nav"]).replace('"', ""))}
     own = ROOT / site["docs_dir"]
     assert all((ROOT / page).is_file() or (own / page).is_file() for page in named)
-    pages = {page.relative_to(ROOT) for page in (ROOT / "docs").rglob("*.md") if not page.is_relative_to(own)}
+    found = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
+    pages = {page.relative_to(ROOT) for page in found if not page.is_relative_to(own)}
     assert pages <= named
     assert {page.relative_to(own) for page in own.rglob("*.md")} <= named
 

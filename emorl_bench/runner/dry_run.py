@@ -182,15 +182,19 @@ def _budget(settings: Config) -> Iterator[str]:
     limits = [f"{key}={budget[key]}" for key in ("samples", "generated_tokens", "seconds") if budget[key] is not None]
     if limits:
         yield f"training also ends at {', '.join(limits)}"
-    parts = {"batch": training["batch_prompts"], "select": select, "every": training["validate_every"]}
+    batch = training["batch_prompts"] * method.get("batches", 1)  # a method may have its own schedule, in these keys
+    parts = {"batch": batch, "select": select, "every": method.get("validate_every") or training["validate_every"]}
     share = method.get("search_share")
-    if share is None:
+    if share is None and "search" not in method:
         yield f"if one learner spends all: {_schedule(whole, parts)}"
         return
-    searched = 0 if "search" in method and method["search"] is None else int((whole or 0) * share + 1e-6)
+    searches = method.get("search", True) is not None  # null: weights are given, nothing is searched
+    searched = int(whole * share + 1e-6) if searches and whole is not None else 0
     each = budget["expert_prompts"] or (None if whole is None else (whole - searched) // max(1, experts))
-    yield f"search: {searched} prompts (method.search_share={share})" if searched else "no search with a budget"
-    yield f"{experts} experts, each: {_schedule(each, parts)}"
+    if searches:
+        paid = "no limit of prompts" if whole is None else f"{searched} prompts (method.search_share={share})"
+        yield f"search for all preferences together: {paid}"
+    yield f"each of {experts} experts: {_schedule(each, parts)}"
 
 
 def _schedule(prompts: int | None, parts: Mapping[str, int | None]) -> str:
@@ -215,11 +219,8 @@ def _time(planned: Sequence[Planned]) -> Iterator[str]:
     workers = _workers(planned[0].job)
     if known:
         side = f", {workers} jobs at a time" if workers > 1 else ""
-        rest = (
-            f"; {len(waiting) - len(known)} of {len(waiting)} jobs have no estimate"
-            if len(known) < len(waiting)
-            else ""
-        )
+        unknown = len(waiting) - len(known)
+        rest = f"; {unknown} of {len(waiting)} jobs have no estimate" if unknown else ""
         yield f"Time: about {_duration(sum(e.seconds for e in known) / workers)}{side}{rest}"
         yield from (f"  from {source}" for source in dict.fromkeys(estimate.source for estimate in known))
     for names in dict.fromkeys(plan.names for plan in waiting if not plan.estimate):

@@ -88,7 +88,7 @@ class Timings:
         ]
         if not seconds:
             return None
-        words = f"{'/'.join(self.table.parts[-3:])}, scaled by prompts, without grading"
+        words = f"{'/'.join(self.table.parts[-3:])}, scaled by prompts, without start-up and grading"
         return Estimate(sum(seconds) / len(seconds), words)
 
 
