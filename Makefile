@@ -1,5 +1,6 @@
 # make bench: install, run the main comparison, write the report.
 # make test:  install with test dependencies, then ruff, mypy, import contracts and pytest.
+# make docs:  install with the documentation's dependencies, then build the site into build/site; fails on dead links.
 # make gpu:   test and measure on the GPU that is at hand (docs/gpu.md); GPU_ARGS="--device cpu --quick" rehearses it.
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: bench test gpu install install-test clean
+.PHONY: bench test docs gpu install install-test install-docs clean
 
 bench: install
 	$(BIN)/emorl-bench --config-dir sweeps --config-name $(SWEEP) runs_dir=$(RUNS); status=$$?; \
@@ -29,11 +30,15 @@ test: install-test
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadfile
 
+docs: install-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 gpu: install-test
 	$(BIN)/python -m benchmarks.gpu --out $(GPU_OUT) $(GPU_ARGS)
 
 install: $(VENV)/installed
 install-test: $(VENV)/installed-test
+install-docs: $(VENV)/installed-docs
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -44,5 +49,9 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs report
+	rm -rf $(VENV) runs report build

@@ -22,6 +22,7 @@ def test_the_wheel_from_the_sdist_works_in_an_empty_directory(tmp_path: Path) ->
         "emorl_bench",
         f"{wheel.name.rpartition('-py3')[0]}.dist-info",
     }
+    assert {"emorl_bench/py.typed", "emorl_bench/baselines/py.typed"} <= set(names)  # users' type checkers read these
 
     site, empty = tmp_path / "site", tmp_path / "empty"
     (empty / "baselines").mkdir(parents=True)

@@ -16,6 +16,7 @@ from emorl_bench.cli.harness import one_line, run_hydra
 from emorl_bench.config import schema
 from emorl_bench.launch import plugins
 from emorl_bench.launch.job_process import run_apart
+from emorl_bench.runner.dry_run import dry_run
 
 PROGRAM = "emorl-bench"
 
@@ -41,7 +42,7 @@ def _run(config: DictConfig, overrides: list[str], names: dict[str, Any]) -> flo
 def main() -> None:
     schema.register()
     plugins.register()
-    run_hydra(PROGRAM, "config", task, again="continues")
+    run_hydra(PROGRAM, "config", task, again="continues", dry_run=dry_run)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -55,19 +56,27 @@ def run_hydra(
     verify: Callable[[Config], None] = runnable,
     *,
     again: str = "begins again",
+    dry_run: Callable[[Namespace], None] | None = None,
 ) -> None:
     """A program that Hydra configures: ``task`` on what ``conf/<root>.yaml`` composes to, for each job of a sweep.
 
     All that the command line asks for is composed and verified before Hydra starts a job. ``task`` is a function of a
     module, so that other processes find it by its name; it puts `one_line` around what it does itself, for Hydra would
-    print more.
+    print more. With ``dry_run`` the program knows ``--dry-run``, which calls it instead of starting a job.
 
     Raises:
         SystemExit: something is wrong (`one_line`), or a job of a sweep has failed.
     """
-    args = get_args_parser().parse_args()
+    parser = get_args_parser()
+    if dry_run is not None:
+        parser.add_argument("--dry-run", action="store_true")
+    args = parser.parse_args()
+    sys.argv = [argument for argument in sys.argv if argument != "--dry-run"]  # Hydra reads the others again
     runs = not (args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
     with one_line(program, again=again):
+        if runs and dry_run is not None and args.dry_run:
+            dry_run(args)
+            return
         if runs:
             precheck(args, root, verify)
         hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=root)(task)()

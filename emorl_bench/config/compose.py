@@ -6,9 +6,11 @@ composed once (not their product), which takes a fraction of a second because no
 
 from __future__ import annotations
 
+import itertools
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ from emorl_bench.core.errors import UserError, did_you_mean
 VERSION_BASE = "1.3"
 EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 """The extra of this package that brings each launcher of Hydra."""
+Jobs = Callable[[Sequence[str]], Iterator[list[str]]]  # the jobs, by their overrides, that a command line asks for
+SEED = re.compile(r"seed=\d+")
 PLAIN_TYPES = {
     "Integer": "a whole number",
     "Float": "a number",
@@ -55,18 +59,32 @@ def runnable(config: Mapping[str, Any]) -> None:
 
 def precheck(args: Namespace, root: str = "config", verify: Callable[[Mapping[str, Any]], None] = runnable) -> None:
     """Compose all that ``args`` (Hydra's own parsed arguments) would run, and verify it; raise one `UserError`."""
-    version.setbase(VERSION_BASE)
-    setup_globals()
-    name = args.config_name or root
-    try:
-        loader = _loader(args)
-        if not loader.repository.config_exists(name):
-            known = loader.get_group_options("", ObjectType.CONFIG)
-            raise UserError(f"--config-name {name}: there is no such config{did_you_mean(name, known)}")
-        for config in _configurations(loader, name, args.overrides, args.multirun):
-            verify(plain(config))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error, args.overrides)) from error
+    for job in _composed(args, root, _choices):
+        verify(job.settings)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A job that was composed and not run. ``hydra`` is Hydra's own node of its configuration."""
+
+    overrides: list[str]  # that a sweep gives this job, in the form KEY=VALUE
+    settings: dict[str, Any]  # plain, as `plain` makes it
+    hydra: DictConfig
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The option that was chosen for each group: task, model, method and more."""
+        choices = self.hydra.runtime.choices.items()
+        return {str(k): str(v) for k, v in choices if v is not None and not str(k).startswith("hydra")}
+
+
+def every_job(args: Namespace, root: str = "config") -> Iterator[Composed]:
+    """Every job that ``args`` would run, in the order of the sweep.
+
+    Raises:
+        UserError: Hydra cannot compose one of them.
+    """
+    return _composed(args, root, _product)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -76,6 +94,21 @@ def plain(config: DictConfig) -> dict[str, Any]:
     )
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def _composed(args: Namespace, root: str, jobs: Jobs) -> Iterator[Composed]:
+    version.setbase(VERSION_BASE)
+    setup_globals()
+    name = args.config_name or root
+    try:
+        loader = _loader(args)
+        if not loader.repository.config_exists(name):
+            known = loader.get_group_options("", ObjectType.CONFIG)
+            raise UserError(f"--config-name {name}: there is no such config{did_you_mean(name, known)}")
+        for overrides, config in _configurations(loader, name, args.overrides, args.multirun, jobs):
+            yield Composed(overrides, plain(config), config.hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, args.overrides)) from error
 
 
 def _loader(args: Namespace) -> ConfigLoaderImpl:
@@ -88,12 +121,14 @@ def _loader(args: Namespace) -> ConfigLoaderImpl:
     return ConfigLoaderImpl(path)
 
 
-def _configurations(loader: ConfigLoaderImpl, name: str, lines: list[str], multirun: bool) -> Iterator[DictConfig]:
+def _configurations(
+    loader: ConfigLoaderImpl, name: str, lines: list[str], multirun: bool, jobs: Jobs
+) -> Iterator[tuple[list[str], DictConfig]]:
     if not multirun:
         primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN, validate_sweep_overrides=False)
         multirun = primary.hydra.mode == RunMode.MULTIRUN
     if not multirun:
-        yield loader.load_configuration(name, list(lines), RunMode.RUN)
+        yield list(lines), loader.load_configuration(name, list(lines), RunMode.RUN)
         return
     if launched() > 1:
         raise UserError(
@@ -103,21 +138,46 @@ def _configurations(loader: ConfigLoaderImpl, name: str, lines: list[str], multi
     primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN)
     check_launcher(primary.hydra.runtime.choices["hydra/launcher"])
     params = primary.hydra.sweeper.get("params") or {}
-    for choice in _choices([f"{key}={value}" for key, value in params.items()] + lines):
-        yield loader.load_configuration(name, choice, RunMode.RUN)
+    known: dict[tuple[str, ...], DictConfig] = {}
+    for choice in jobs([f"{key}={value}" for key, value in params.items()] + lines):
+        yield choice, _load(loader, name, choice, known)
+
+
+def _load(
+    loader: ConfigLoaderImpl, name: str, lines: list[str], known: dict[tuple[str, ...], DictConfig]
+) -> DictConfig:
+    """Jobs that differ in their seed alone are composed once: a seed chooses no other file."""
+    seeds = [line for line in lines if SEED.fullmatch(line)]
+    others = tuple(line for line in lines if line not in seeds)
+    if others not in known or not seeds:
+        known[others] = loader.load_configuration(name, lines, RunMode.RUN)
+    if seeds:
+        known[others].seed = int(seeds[-1].removeprefix("seed="))
+    return known[others]
 
 
 def _choices(lines: Sequence[str]) -> Iterator[list[str]]:
     """The first choice of everything, and then every other choice of each alone."""
-    values: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides(list(lines)):
-        key = override.get_key_element()
-        values[key] = [f"{key}={v}" for v in _values(override)] or [str(override.input_line)]
+    values = _swept(lines)
     first = {key: choices[0] for key, choices in values.items()}
     yield list(first.values())
     for key, choices in values.items():
         for choice in choices[1:]:
             yield list({**first, key: choice}.values())
+
+
+def _product(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Every combination, as the sweeper runs them."""
+    yield from map(list, itertools.product(*_swept(lines).values()))
+
+
+def _swept(lines: Sequence[str]) -> dict[str, list[str]]:
+    """Of each key that is overridden, the overrides that a sweep chooses from; the last word on a key counts."""
+    values: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides(list(lines)):
+        key = override.get_key_element()
+        values[key] = [f"{key}={v}" for v in _values(override)] or [str(override.input_line)]
+    return values
 
 
 def _values(override: Override) -> list[str]:

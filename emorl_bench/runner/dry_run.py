@@ -1,0 +1,239 @@
+"""``emorl-bench --dry-run``: what a command would run, what of it exists already, and what it would spend.
+
+Every job is composed and checked like one that runs. Nothing is trained and nothing is written. Free of torch, so the
+last part of a run directory's name is known only where the run exists: it is a hash of data and weights too, which a
+job reads when it starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.types import RunMode
+
+from emorl_bench.config.checks import check
+from emorl_bench.config.compose import Composed, conf_dir, every_job
+from emorl_bench.config.schema import what_decides
+from emorl_bench.core.errors import UserError
+from emorl_bench.runner.forecast import Config, Estimate, Names, Schedule, Timings, read_json
+from emorl_bench.runner.provenance import assets_hash
+
+NAMED = ("task", "model", "method")  # the groups that name a run's place
+TABLE = Path("results", "main_table", "table.csv")  # of a checkout
+SILENT = 60.0  # seconds without a heartbeat, after which a run counts as ended
+STATES = ("done", "unfinished", "running", "absent")
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML has it: ten times as fast
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One job, and what is known of it without running it."""
+
+    job: Composed
+    names: Names
+    place: str  # its run directory, as far as it is known
+    state: str  # one of STATES
+    remark: str
+    estimate: Estimate | None
+
+    @property
+    def runs(self) -> bool:
+        """Whether the command would do any work for it."""
+        return self.state != "done" or bool(self.job.settings["force"])
+
+
+def dry_run(args: Namespace) -> None:
+    """Print what ``args`` (Hydra's own parsed arguments) would run.
+
+    Raises:
+        UserError: a job would be refused; the message is the one that the job itself would end with.
+    """
+    timings: dict[str, Timings] = {}
+    planned: list[Planned] = []
+    for job in every_job(args):
+        check(job.settings)
+        runs_dir = str(job.settings["runs_dir"])
+        if runs_dir not in timings:
+            check_could_write(runs_dir)
+            timings[runs_dir] = Timings(Path(runs_dir).expanduser(), _table())
+        planned.append(_plan(job, timings[runs_dir]))
+    print("\n".join(_text(planned)))
+
+
+def check_could_write(runs_dir: str | Path) -> None:
+    """Like `checks.check_writable`, but makes no directory and no file."""
+    directory = Path(runs_dir).expanduser().resolve()
+    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        why = "no permission" if nearest.is_dir() else f"{nearest} is a file"
+        raise UserError(f"runs_dir={runs_dir}: cannot write there ({why}); choose another directory")
+
+
+def _plan(job: Composed, timings: Timings) -> Planned:
+    task, model, method = (job.names[name] for name in NAMED)
+    names = (task, model, method)
+    place, state, remark = _recorded(job, timings.runs_dir.joinpath(*names))
+    return Planned(job, names, place, state, remark, timings.estimate(names, job.settings["budget"]["prompts"]))
+
+
+def _recorded(job: Composed, parent: Path) -> tuple[str, str, str]:
+    """The directory, state and remark of the run with this configuration; of several, the one heard of last."""
+    wanted = _decides(job.settings, job.names)
+    found = [(path, read_json(path / "status.json") or {}) for path in parent.glob(f"s{job.settings['seed']}-*")]
+    found = [(path, status) for path, status in found if _same(path, wanted) and _current(path, job.settings)]
+    if not found:
+        return f"{parent}/s{job.settings['seed']}-????????", "absent", ""
+    path, status = max(found, key=lambda entry: entry[1].get("heartbeat", 0.0))
+    several = f"; {len(found)} directories have this configuration, their data or weights differ"
+    state, remark = _state(path, status)
+    return str(path), state, remark + (several if len(found) > 1 else "")
+
+
+def _state(path: Path, status: Config) -> tuple[str, str]:
+    if status.get("state") == "done" and read_json(path / "summary.json") is not None:
+        return "done", ""
+    ago = time.time() - float(status.get("heartbeat", 0.0))
+    if status.get("state") == "running" and ago < SILENT:
+        return "running", f"process {status.get('pid')} on {status.get('host')}, last heard of {ago:.0f} s ago"
+    ended = status.get("error") or "stopped"
+    return "unfinished", f"{ended} in phase '{status.get('phase', 'start')}'; the run goes on from its last checkpoint"
+
+
+def _decides(settings: Config, names: Mapping[str, str]) -> dict[str, Any]:
+    """What a run directory's hash covers of the configuration; ``device: auto`` is decided by a job when it starts."""
+    decides: dict[str, Any] = json.loads(json.dumps(what_decides(settings)))
+    if settings["hardware"]["device"] == "auto":
+        del decides["hardware"]["device"]
+    return decides | {"names": [names[name] for name in NAMED]}
+
+
+def _same(path: Path, wanted: Config) -> bool:
+    """Whether the configuration that is recorded there is the wanted one."""
+    try:
+        recorded = yaml.load((path / "config.yaml").read_text(encoding="utf-8"), YAML)
+        found = _decides(recorded, recorded["names"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return False  # no whole record: the job will begin anew
+    if "device" not in wanted["hardware"]:
+        found["hardware"].pop("device", None)
+    return bool(found == wanted)
+
+
+def _current(path: Path, settings: Config) -> bool:
+    """False where a finished run was made with other embedded assets than today's."""
+    summary = read_json(path / "summary.json")
+    return summary is None or summary.get("assets") in (None, assets_hash(settings))
+
+
+def _table() -> Path | None:
+    table = conf_dir().parent / TABLE
+    return table if table.is_file() else None
+
+
+def _text(planned: Sequence[Planned]) -> Iterator[str]:
+    count = len(planned)
+    yield f"dry run: {count} job{'' if count == 1 else 's'}; nothing is trained, nothing is written"
+    for state in STATES:
+        if number := sum(plan.state == state for plan in planned):
+            yield f"  {number} {state}"
+    yield ""
+    for plan in planned:
+        force = ", begins afresh (force=true)" if plan.job.settings["force"] and plan.state != "absent" else ""
+        remark = f" ({plan.remark})" if plan.remark else ""
+        about = f", about {_duration(plan.estimate.seconds)}" if plan.runs and plan.estimate else ""
+        yield f"{plan.state:<10} {plan.place}{remark}{force}{about}"
+    yield from _budgets(planned)
+    yield from _time(planned)
+    yield from (
+        "",
+        "Checked: what the configuration alone decides. A job checks the rest when it starts: keys of classes",
+        "(_target_), data, model and scorer files, and whether these are still those of a recorded run.",
+        "???????? stands for a hash that is not known before.",
+    )
+
+
+def _budgets(planned: Sequence[Planned]) -> Iterator[str]:
+    """One entry for each budget and division of it, with the methods that have it."""
+    methods: dict[tuple[str, ...], list[str]] = {}
+    for plan in planned:
+        chosen = methods.setdefault(tuple(_budget(plan.job.settings)), [])
+        if plan.names[2] not in chosen:
+            chosen.append(plan.names[2])
+    yield from ("", "Budget of each run:")
+    for lines, names in methods.items():
+        yield f"  {', '.join(names)}"
+        yield from (f"    {line}" for line in lines)
+
+
+def _budget(settings: Config) -> Iterator[str]:
+    budget, training, method = settings["budget"], settings["budget"]["training"], settings["method"]
+    whole, select, experts = budget["prompts"], budget["select_prompts"], len(settings["task"].get("scorers") or {})
+    answered = "no limit of prompts" if whole is None else f"{whole} prompts for training, validation and search"
+    report = "all" if budget["report_prompts"] is None else budget["report_prompts"]
+    yield f"{answered}; graded on {report} report prompts at {len(budget['ladder'])} share(s) of the budget"
+    limits = [f"{key}={budget[key]}" for key in ("samples", "generated_tokens", "seconds") if budget[key] is not None]
+    if limits:
+        yield f"training also ends at {', '.join(limits)}"
+    batch = training["batch_prompts"] * method.get("batches", 1)  # a method may have its own schedule, in these keys
+    parts = {"batch": batch, "select": select, "every": method.get("validate_every") or training["validate_every"]}
+    share = method.get("search_share")
+    if share is None and "search" not in method:
+        yield f"if one learner spends all: {_schedule(whole, parts)}"
+        return
+    searches = method.get("search", True) is not None  # null: weights are given, nothing is searched
+    searched = int(whole * share + 1e-6) if searches and whole is not None else 0
+    each = budget["expert_prompts"] or (None if whole is None else (whole - searched) // max(1, experts))
+    if searches:
+        paid = "no limit of prompts" if whole is None else f"{searched} prompts (method.search_share={share})"
+        yield f"search for all preferences together: {paid}"
+    yield f"each of {experts} experts: {_schedule(each, parts)}"
+
+
+def _schedule(prompts: int | None, parts: Mapping[str, int | None]) -> str:
+    if prompts is None:
+        return "no limit of prompts"
+    batch, select, every = parts["batch"], parts["select"], parts["every"]
+    if batch is None or select is None or every is None:
+        return f"{prompts} prompts, in steps of {batch}; a validation is the whole select split (select_prompts=null)"
+    plan = Schedule.of(prompts, batch=batch, select=select, every=every)
+    if not plan.steps:
+        return f"{prompts} prompts, too few for a step of {batch} and two validations of {select}: the job refuses this"
+    return f"{prompts} prompts = {plan.steps} steps of {batch} and {plan.validations} validations of {select}, at most"
+
+
+def _time(planned: Sequence[Planned]) -> Iterator[str]:
+    yield ""
+    waiting = [plan for plan in planned if plan.runs]
+    if not waiting:
+        yield "Time: none, all is done"
+        return
+    known = [plan.estimate for plan in waiting if plan.estimate]
+    workers = _workers(planned[0].job)
+    if known:
+        side = f", {workers} jobs at a time" if workers > 1 else ""
+        unknown = len(waiting) - len(known)
+        rest = f"; {unknown} of {len(waiting)} jobs have no estimate" if unknown else ""
+        yield f"Time: about {_duration(sum(e.seconds for e in known) / workers)}{side}{rest}"
+        yield from (f"  from {source}" for source in dict.fromkeys(estimate.source for estimate in known))
+    for names in dict.fromkeys(plan.names for plan in waiting if not plan.estimate):
+        yield f"No estimate for method={names[2]} task={names[0]} model={names[1]}: no run of these is recorded"
+
+
+def _workers(job: Composed) -> int:
+    """How many jobs of a sweep run side by side; 1 where the launcher does not say, or where there is no sweep."""
+    workers = job.hydra.launcher.get("workers") if job.hydra.mode != RunMode.RUN else 1
+    return max(1, min(int(workers or 1), os.cpu_count() or 1))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
