@@ -13,14 +13,15 @@ import pytest
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from emorl_bench import cli
+from emorl_bench.cli import bench
+from emorl_bench.config import schema
 from emorl_bench.config.compose import conf_dir, every_job
 from emorl_bench.core.protocols import Bench
 from emorl_bench.core.types import Budget, Training
+from emorl_bench.launch import plugins
 from emorl_bench.launch.sweeper import Grid
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.weighting import fixed_weights
-from emorl_bench.runner import plugins, schema
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.dry_run import dry_run
 from emorl_bench.runner.forecast import Schedule, Timings
@@ -104,9 +105,9 @@ def test_nothing_is_written_and_torch_is_not_imported(tmp_path: Path) -> None:
     recorded(*SMALL)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     code = (
-        "import sys; from emorl_bench import cli; sys.argv = ['emorl-bench', '-m', '--dry-run', "
+        "import sys; from emorl_bench.cli import bench; sys.argv = ['emorl-bench', '-m', '--dry-run', "
         "'runs_dir=runs,new/runs', 'seed=0,1']\n"
-        "cli.main(); print([m for m in ('torch', 'transformers', 'wandb', 'pyarrow') if m in sys.modules])"
+        "bench.main(); print([m for m in ('torch', 'transformers', 'wandb', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
@@ -129,7 +130,7 @@ def test_bad_input_is_refused_as_a_run_refuses_it(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["emorl-bench", "--dry-run", *arguments])
     with pytest.raises(SystemExit) as exit:
-        cli.main()
+        bench.main()
     assert exit.value.code == 2
     assert says in capsys.readouterr().err
 
