@@ -22,8 +22,7 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Generator, Policy, Solution
 from emorl_bench.core.types import Budget
-from emorl_bench.policies.bank import can_stack
-from emorl_bench.rl.loop import sample_score_update, side_by_side, solo
+from emorl_bench.rl.loop import solo, train_runs
 from emorl_bench.rl.weighting import FixedWeights
 
 Preference = tuple[float, ...]
@@ -47,9 +46,7 @@ class Morlhf:
             solo(bench, policy, FixedWeights(w, bench.reward), name=named(w), budget=budget)
             for (w, policy), budget in zip(policies.items(), budgets, strict=True)
         ]
-        together = bench.joint_experts and can_stack(list(policies.values()))
-        for group in [runs] if together else [[run] for run in runs]:
-            side_by_side(bench, group, sample_score_update(bench))
+        train_runs(bench, runs)
         return OneEach(policies)
 
 
