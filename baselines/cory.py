@@ -107,12 +107,12 @@ class _Pair:
         second = self._observe(examples, first, observer, step)
         scores = {pioneer: bench.score(first), observer: bench.score(second)}
         rewards = {n: self.weighting.reward(scores_BK) for n, scores_BK in scores.items()}
-        told = {n: self.learners[n].rewards(scores[n], self.weighting, first.group_size) for n in scores}
+        given = {n: self.learners[n].rewards(scores[n], self.weighting, first.group_size) for n in scores}
         metrics = stated({"reward": mean_scores(_sum(rewards)).item()})
         if self.share_reward:
-            rewards, told = (dict.fromkeys(scores, _sum(given)) for given in (rewards, told))
+            rewards, given = (dict.fromkeys(scores, _sum(both)) for both in (rewards, given))
         for name, rollout in ((pioneer, first), (observer, second)):
-            update = self.learners[name].step(rollout, told[name], stream(bench.seed, name, "update", step))
+            update = self.learners[name].step(rollout, given[name], stream(bench.seed, name, "update", step))
             seen = describe(bench, rollout, scores[name], rewards[name]) | dict(update)
             metrics |= {f"{name}/{key}": value for key, value in seen.items()}
         cut = sum(self.agents[observer].cuts(example.context) for example in second.examples)

@@ -100,12 +100,12 @@ class ConditionedRun(PreferenceRun):
         preferences_WK = drawn(count, len(bench.objectives), stream(bench.seed, self.name, "preferences", step))
         policy.turn(preferences_WK)
         rollout = policy.generate(asked, bench.sampling, stream(bench.seed, self.name, "rollout", step))
-        scores_BK, rewards, told = bench.score(rollout), [], []
+        scores_BK, rewards, given = bench.score(rollout), [], []
         for preference_K, part_BK in zip(preferences_WK, scores_BK.chunk(count), strict=True):
             weighting = FixedWeights(tuple(preference_K.tolist()), bench.reward)
             rewards.append(weighting.reward(part_BK))
-            told.append(learner.rewards(part_BK, weighting, rollout.group_size))
-        update = learner.step(rollout, torch.cat(told), stream(bench.seed, self.name, "update", step))
+            given.append(learner.rewards(part_BK, weighting, rollout.group_size))
+        update = learner.step(rollout, torch.cat(given), stream(bench.seed, self.name, "update", step))
         return [describe(bench, rollout, scores_BK, torch.cat(rewards)) | dict(update)]
 
 

@@ -1,12 +1,9 @@
-"""Passes through the model: one learner's rows, or the rows of several learners as one stack.
+"""Passes through the model: the rows of one learner, or of several as one stack (docs/decisions/stacked-updates.md).
 
 Learners that are updated together share no trained parameter, so the gradients of the sum of their losses are those of
-separate training. Their rows are stacked adapter-major and make one forward and one backward pass, where they are
-equally many and do not keep the device busy as they are (docs/decisions/stacked-updates.md).
-
-A loss is taken back only to the hidden states, learner by learner, so that the logits of one learner at a time are in
-memory; then one backward pass goes through the stacked model. A pass changes nothing: where memory does not suffice, it
-is repeated one learner after the other. Ranks that share a run meet in one order, so they go apart together.
+separate training. A loss is taken back only to the hidden states, learner by learner, so that the logits of one learner
+at a time are in memory; then one backward pass goes through the stacked model. Passes change nothing: where memory does
+not suffice, they are repeated one learner after the other. Ranks of one run meet in one order, so they agree on that.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from emorl_bench.core.types import Metrics, Rollout
+from emorl_bench.core.types import Metrics
 from emorl_bench.policies.bank import concatenated, hidden_together, token_logprobs
 from emorl_bench.policies.together import fills_a_pass
 
@@ -87,7 +84,7 @@ def gradients(passes: Sequence[Pass]) -> list[tuple[Metrics, Gradients]]:
     slope_MBTH = torch.zeros_like(hidden_MBTH)
     found: list[tuple[Metrics, Gradients]] = []
     for m, one in enumerate(passes):
-        leaf_BTH = _cut(hidden_MBTH[m].detach(), one.part.rollout).requires_grad_()
+        leaf_BTH = hidden_MBTH[m, :, : one.part.rollout.response_ids_BT.shape[1]].detach().requires_grad_()
         # A view, because the FLOP counter's hooks do not bear leaves.
         loss, metrics = one.learner.loss(leaf_BTH.view_as(leaf_BTH), one.part, one.minibatch)
         beside = one.learner.beside_adapter
@@ -106,11 +103,9 @@ def gradients(passes: Sequence[Pass]) -> list[tuple[Metrics, Gradients]]:
 def reference_logprobs(passes: Sequence[Pass]) -> list[Tensor]:
     """(B, T) log-probabilities under the base model; equal prompts are read once for all."""
     parts = [one.part.rollout for one in passes]
-    policies = [one.learner.policy for one in passes]
-    blocks = policies[0].reference().hidden(concatenated(parts)).chunk(len(parts))
-    each = zip(policies, blocks, parts, strict=True)
-    return [token_logprobs(policy.logits(_cut(hidden_BTH, part)), part) for policy, hidden_BTH, part in each]
-
-
-def _cut(hidden_BTH: Tensor, rollout: Rollout) -> Tensor:
-    return hidden_BTH[:, : rollout.response_ids_BT.shape[1]]
+    hidden_RTH = passes[0].learner.policy.reference().hidden(concatenated(parts))
+    found = []
+    for one, part, hidden_BTH in zip(passes, parts, hidden_RTH.chunk(len(parts)), strict=True):
+        logits_BTV = one.learner.policy.logits(hidden_BTH[:, : part.response_ids_BT.shape[1]])
+        found.append(token_logprobs(logits_BTV, part))
+    return found

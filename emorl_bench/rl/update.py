@@ -11,7 +11,7 @@ Learners that are updated together take these steps at the same time. A rule kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -72,9 +72,6 @@ class _Turn:
         self.rollout = rollout.keeping(self.teaches_B)
         return bool(self.teaches_B.any())
 
-    def prepare(self) -> None:
-        self.batch = self.learner.prepare(self.rollout, self.rewards, self.teaches_B, self.reference_BT)
-
     def passes(self, minibatches: Sequence[Batch]) -> list[Pass]:
         """One for each micro-batch, in order."""
         size, ranks = self.learner.rule.micro_batch, self.learner.policy.ranks
@@ -89,9 +86,6 @@ class _Turn:
     def descend(self) -> None:
         self.steps.append(self.learner.descend(self.learner.policy.ranks.totals(self.totals)))
         self.totals = {}
-
-    def finish(self) -> None:
-        self.metrics = self.learner.finish(self.batch, means(self.steps))
 
 
 class Updater:
@@ -123,7 +117,9 @@ class Updater:
 
     def _run(self, turns: Sequence[_Turn]) -> None:
         self._read_reference([turn for turn in turns if turn.learner.uses_reference])
-        self._alone(turns, _Turn.prepare)
+        for turn in turns:
+            with self.ledger.alone(turn.index):
+                turn.batch = turn.learner.prepare(turn.rollout, turn.rewards, turn.teaches_B, turn.reference_BT)
         planned = [turn.passes(turn.learner.minibatches(turn.batch, turn.rng)) for turn in turns]
         for going, passes in in_step(turns, planned):
             for turn, one, done in zip(going, passes, self.stacking.each(passes, gradients), strict=True):
@@ -132,7 +128,9 @@ class Updater:
                     with self.ledger.alone(turn.index) as cost:
                         cost.trained_tokens += one.minibatch.rollout.tokens
                         turn.descend()
-        self._alone(turns, _Turn.finish)
+        for turn in turns:
+            with self.ledger.alone(turn.index):
+                turn.metrics = turn.learner.finish(turn.batch, means(turn.steps))
 
     def _read_reference(self, turns: Sequence[_Turn]) -> None:
         """Log-probabilities of each rollout under the base model, 0 where masked."""
@@ -144,11 +142,6 @@ class Updater:
         for turn in turns:
             turn.reference_BT = found[turn.index]
             turn.learner.policy.ranks.sum_([turn.reference_BT])  # every row is one rank's
-
-    def _alone(self, turns: Sequence[_Turn], act: Callable[[_Turn], None]) -> None:
-        for turn in turns:
-            with self.ledger.alone(turn.index):
-                act(turn)
 
 
 def in_step(turns: Sequence[_Turn], planned: Sequence[Sequence[Pass]]) -> Iterator[tuple[list[_Turn], list[Pass]]]:
