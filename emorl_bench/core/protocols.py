@@ -85,8 +85,8 @@ class Task(Protocol):
 class Weighting(ABC):
     """How K scores become one reward, and how that changes as training goes on.
 
-    Most weightings are a weighted sum and say the two halves of `reward`. One that does not come apart overrides
-    `reward` alone, and rules that look at each objective by itself (`Learner.rewards`) refuse it.
+    Most weightings are weighted sums: they define the two halves of `reward`, `shaped` and `weighted`. Another one
+    overrides `reward` alone; rules that look at each objective by itself (`Learner.rewards`) refuse it.
     """
 
     def reward(self, scores_BK: Tensor) -> Tensor:
@@ -129,9 +129,9 @@ class Resumable(Protocol):
 
 
 class Learner(ABC):
-    """An update rule bound to one policy: it owns the optimiser and whatever else has state. `Resumable`.
+    """An update rule bound to one policy: it owns the optimiser and whatever else has state, and is `Resumable`.
 
-    `rl.learner` has what all rules share.
+    `rl.learner.AdapterLearner` is what the rules of this project inherit from.
     """
 
     policy: Policy
@@ -139,11 +139,11 @@ class Learner(ABC):
     def rewards(self, scores_BK: Tensor, weighting: Weighting, group_size: int) -> Tensor:
         """What this learner maximises, for `step`: here the weighting's reward (B,).
 
-        A rule that normalises objectives one by one, or keeps them apart to the end as (B, K), overrides this; it needs
-        a weighting that comes apart. Every round of every method asks here, so that none rewards a rule wrongly.
+        A rule that normalises objectives one by one, or keeps them apart to the end as (B, K), overrides this, and needs
+        both halves of the weighting. Every round of every method asks here, so that none rewards a rule wrongly.
 
         Raises:
-            UserError: the weighting does not come apart, and the rule needs that.
+            UserError: the rule needs both halves, and the weighting has none.
         """
         return weighting.reward(scores_BK)
 

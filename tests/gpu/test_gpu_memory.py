@@ -94,8 +94,8 @@ def test_learners_that_do_not_fit_together_learn_one_after_the_other(
     held = torch.cuda.memory_reserved(DEVICE)
     torch.cuda.reset_peak_memory_stats(DEVICE)
     update()
-    assert updater.joint
+    assert updater.stacking.joint
     with cramped(setting, torch.cuda.max_memory_reserved(DEVICE) - held, monkeypatch):
         update()
-    assert not updater.joint
+    assert not updater.stacking.joint
     assert "one after the other" in capsys.readouterr().err
