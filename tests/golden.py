@@ -36,6 +36,7 @@ JOINT = "budget.training.batch_prompts=2"  # 8 rows: experts are updated togethe
 
 
 Rows = list[dict[str, Any]]
+PARTS = ("update.micro_batch=5", "update.minibatches=3", "update.epochs=2")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ GROUPS: Mapping[str, Group] = {
     "joint_agro": Group(("emorl",), ("update=agro_replay", JOINT)),
     "joint_mgda": Group(("emorl",), ("update=mgda", JOINT)),
     "rows_64": Group(("emorl",), ("update=ppo", "budget.prompts=384", "budget.training.batch_prompts=16")),
-    "micro": Group(("weighted_ppo", "grpo"), ("update.micro_batch=5", "update.minibatches=3", "update.epochs=2")),
+    "micro_ppo": Group(("weighted_ppo",), ("update=ppo", *PARTS)),
+    "micro_grpo": Group(("weighted_scst",), ("update=grpo", *PARTS)),
     "micro_whole": Group(("weighted_scst", "agro_replay", "cagrad"), ("update.micro_batch=5",)),
     "decoupled": Group(("cory", "agro_offline", "saw"), ("update=mo_grpo",)),
     "release": Group(("weighted_scst",), ("update.train_on=text", "update.end_token=false", "reward=log")),

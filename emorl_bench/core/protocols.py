@@ -139,7 +139,7 @@ class Learner(ABC):
     def rewards(self, scores_BK: Tensor, weighting: Weighting, group_size: int) -> Tensor:
         """What this learner maximises, for `step`: here the weighting's reward (B,).
 
-        A rule that normalises objectives one by one, or keeps them apart to the end as (B, K), overrides this, and needs
+        A rule that normalises objectives one by one, or keeps them apart to the end as (B, K), overrides this. It needs
         both halves of the weighting. Every round of every method asks here, so that none rewards a rule wrongly.
 
         Raises:
