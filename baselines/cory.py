@@ -37,7 +37,6 @@ from emorl_bench.core.protocols import Bench, Learner, Policy, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import Member, OneOf
 from emorl_bench.core.types import Example, Metrics, Rollout
-from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
@@ -70,7 +69,9 @@ class Cory:
             raise UserError(f"method.swap_every={self.swap_every}: give 1 or more iterations, or null for no swap")
         weighting = fixed_weights(self.weights, bench.objectives, bench.reward)
         agents = {name: bench.new_policy(name) for name in AGENTS}
-        learners = {name: bench.update.learner(policy, bench.ledger) for name, policy in agents.items()}
+        learners = {
+            name: bench.update.learner(policy, bench.ledger, bench.objectives) for name, policy in agents.items()
+        }
         pair = _Pair(bench, agents, learners, weighting, template, self.share_reward)
 
         def round(_: Sequence[TrainingRun], step: int) -> list[Metrics]:
@@ -106,14 +107,12 @@ class _Pair:
         second = self._observe(examples, first, observer, step)
         scores = {pioneer: bench.score(first), observer: bench.score(second)}
         rewards = {n: self.weighting.reward(scores_BK) for n, scores_BK in scores.items()}
-        told = {
-            n: reward_for(self.learners[n], self.weighting, scores[n], rewards[n], first.group_size) for n in scores
-        }
+        given = {n: self.learners[n].rewards(scores[n], self.weighting, first.group_size) for n in scores}
         metrics = stated({"reward": mean_scores(_sum(rewards)).item()})
         if self.share_reward:
-            rewards, told = (dict.fromkeys(scores, _sum(given)) for given in (rewards, told))
+            rewards, given = (dict.fromkeys(scores, _sum(both)) for both in (rewards, given))
         for name, rollout in ((pioneer, first), (observer, second)):
-            update = self.learners[name].step(rollout, told[name], stream(bench.seed, name, "update", step))
+            update = self.learners[name].step(rollout, given[name], stream(bench.seed, name, "update", step))
             seen = describe(bench, rollout, scores[name], rewards[name]) | dict(update)
             metrics |= {f"{name}/{key}": value for key, value in seen.items()}
         cut = sum(self.agents[observer].cuts(example.context) for example in second.examples)

@@ -22,8 +22,7 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Generator, Policy, Solution
 from emorl_bench.core.types import Budget
-from emorl_bench.rl.experts import train_all
-from emorl_bench.rl.loop import solo
+from emorl_bench.rl.loop import solo, train_runs
 from emorl_bench.rl.weighting import FixedWeights
 
 Preference = tuple[float, ...]
@@ -47,7 +46,7 @@ class Morlhf:
             solo(bench, policy, FixedWeights(w, bench.reward), name=named(w), budget=budget)
             for (w, policy), budget in zip(policies.items(), budgets, strict=True)
         ]
-        train_all(bench, runs)
+        train_runs(bench, runs)
         return OneEach(policies)
 
 

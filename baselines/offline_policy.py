@@ -25,7 +25,6 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.rl.agro import Agro
-from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.loop import describe, prompts, side_by_side, solo
 from emorl_bench.rl.recorded import Recorded
 from emorl_bench.rl.run import TrainingRun
@@ -50,10 +49,9 @@ class OfflinePolicy:
 
         def round(runs: Sequence[TrainingRun], step: int) -> list[Metrics]:
             rollout, scores_BK = source(step)
-            rewards_B, learner = weighting.reward(scores_BK), runs[0].learners["policy"]
-            told_B = reward_for(learner, weighting, scores_BK, rewards_B, rollout.group_size)
-            update = learner.step(rollout, told_B, stream(bench.seed, "policy", "update", step))
-            return [describe(bench, rollout, scores_BK, rewards_B) | dict(update)]
+            seen, learner = describe(bench, rollout, scores_BK, weighting.reward(scores_BK)), runs[0].learners["policy"]
+            rewards = learner.rewards(scores_BK, weighting, rollout.group_size)
+            return [seen | dict(learner.step(rollout, rewards, stream(bench.seed, "policy", "update", step)))]
 
         run = solo(bench, policy, weighting, name="policy", budget=bench.budget)
         side_by_side(bench, [run], round)

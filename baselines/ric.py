@@ -156,7 +156,7 @@ class Stages(PreferenceRun):
             bench,
             NAME,
             {NAME: policy},
-            {NAME: bench.update.learner(policy, bench.ledger)},
+            {NAME: bench.update.learner(policy, bench.ledger, bench.objectives)},
             fixed_weights(None, bench.objectives, bench.reward),
             bench.budget,
             solution=solution,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Aggregator, Bench, Demanding, FrontStrategy, SearchStrategy, Solution
+from emorl_bench.core.protocols import Aggregator, Bench, FrontStrategy, SearchStrategy, Solution
 from emorl_bench.ensemble.front import SearchedFront
 from emorl_bench.rl.experts import expert_bank
 
@@ -31,7 +31,6 @@ class Emorl:
                 f"a blend of experts needs at least 2 objectives, task has only '{bench.objectives[0]}'; "
                 "use method=single_objective or add objectives to the task"
             )
-        if isinstance(self.aggregator, Demanding):
-            self.aggregator.check(bench.new_policy("check"))
+        self.aggregator.validate(bench.new_policy("check"))
         experts = expert_bank(bench, reserve=self.search_share)
         return SearchedFront(bench, experts, self.aggregator, self.search, self.search_share)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,8 @@ class Heard:
                 return rollout
 
         class Rule:
-            def learner(self, policy: Policy, ledger: Ledger) -> Learner:
-                learner = bench.update.learner(policy, ledger)
+            def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
+                learner = bench.update.learner(policy, ledger, objectives)
                 step = learner.step
 
                 def told(rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Any:

@@ -227,7 +227,7 @@ def test_a_model_whose_blocks_are_not_marked_is_refused(monkeypatch) -> None:
     bank = make_bank("gpt2")
     monkeypatch.setattr(bank.backbone.model, "get_decoder", torch.nn.Identity)
     with pytest.raises(UserError, match="a gpt2 does not say what its blocks are"):
-        EarlierLayer(1).check(bank.new_policy("p"))
+        EarlierLayer(1).validate(bank.new_policy("p"))
 
 
 @pytest.mark.parametrize("architecture", ["t5", "gpt2"])

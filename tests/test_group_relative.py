@@ -16,10 +16,10 @@ from torch import Tensor
 from baselines.weighted_policy import WeightedPolicy
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.protocols import Weighting
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.rl.advantages import decoupled, group_advantages, leave_one_out, scaled_advantages
-from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.grpo import Grpo, token_kl, token_weights
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.rloo import Rloo
@@ -54,7 +54,7 @@ def trl_advantages(scores: np.ndarray, weights: np.ndarray, size: int, aggregati
 def advantages(rule: Grpo, weights: FixedWeights, scores_BK: Tensor, size: int) -> Tensor:
     """Ours, by the way a training takes: the learner is told a reward and scales it."""
     learner = rule.learner(make_bank("gpt2").new_policy("p"), Ledger())
-    told_B = reward_for(learner, weights, scores_BK, weights.reward(scores_BK), size)
+    told_B = learner.rewards(scores_BK, weights, size)
     return scaled_advantages(told_B, size, rule.scale)
 
 
@@ -154,8 +154,8 @@ def test_the_token_kl_is_the_kl_in_expectation() -> None:
 
 def test_a_response_or_a_token_is_what_counts_alike() -> None:
     mask_BT = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
-    assert token_weights(mask_BT, "response").tolist() == [[0.25, 0.25, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    torch.testing.assert_close(token_weights(mask_BT, "token"), mask_BT / 3)
+    assert token_weights(mask_BT, "response", mask_BT).tolist() == [[0.25, 0.25, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    torch.testing.assert_close(token_weights(mask_BT, "token", mask_BT), mask_BT / 3)
 
 
 def objective(rule: Grpo, policy, rollout, advantages_B: Tensor) -> Tensor:
@@ -242,16 +242,19 @@ def test_rows_without_a_reward_teach_nothing(name: str) -> None:
 
 
 def test_a_weighting_that_cannot_be_taken_apart_is_refused(bench) -> None:
-    class Whole:
+    class Whole(Weighting):
         def reward(self, scores_BK: Tensor) -> Tensor:
             return scores_BK.amin(1)
+
+        def utility(self, scores_K: Tensor) -> float:
+            return float(scores_K.amin())
 
     learner = GDPO.learner(make_bank("gpt2").new_policy("p"), Ledger())
     scores_BK = torch.rand(4, 2)
     with pytest.raises(UserError, match="update=grpo"):
-        reward_for(learner, Whole(), scores_BK, Whole().reward(scores_BK), 4)
+        learner.rewards(scores_BK, Whole(), 4)
     plain = Grpo().learner(make_bank("gpt2").new_policy("p"), Ledger())
-    assert torch.equal(reward_for(plain, Whole(), scores_BK, scores_BK[:, 0], 4), scores_BK[:, 0])
+    assert torch.equal(plain.rewards(scores_BK, Whole(), 4), scores_BK[:, 0])
 
 
 def test_gdpo_in_a_training_is_told_what_it_asks_for(bench, monkeypatch) -> None:

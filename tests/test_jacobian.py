@@ -28,10 +28,9 @@ from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.policies.bank import AdapterPolicy
-from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.jacobian import CaGrad, JacobianRule, Mgda, UpGrad
-from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.scst import Scst
+from emorl_bench.rl.update import Updater
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 NAN = math.nan
@@ -82,7 +81,7 @@ def said(ids_BT: Tensor, group_size: int) -> Rollout:
 
 def told(learner: Any, scores_BK: Tensor, size: int, weights: Sequence[float] | None = None) -> Tensor:
     weighting = fixed_weights(weights, [""] * scores_BK.shape[1], "linear")
-    return reward_for(learner, weighting, scores_BK, weighting.reward(scores_BK), size)
+    return learner.rewards(scores_BK, weighting, size)
 
 
 def looked_into(learner: Any, rollout: Rollout, told_BK: Tensor) -> tuple[Tensor, Tensor, dict[str, float]]:
@@ -208,7 +207,7 @@ def test_without_a_circle_cagrad_is_k_scst_on_the_weighted_sum(kl: float) -> Non
         policy, scores_BK = shaken(make_bank("t5", dtype=torch.float64), 1), scores(12, 3)
         rollout = policy.generate(word_prompts(3), SAMPLED, stream(0))
         learner = rule.learner(policy, UNCOUNTED())
-        told_B = reward_for(learner, weights, scores_BK, weights.reward(scores_BK), 4)
+        told_B = learner.rewards(scores_BK, weights, 4)
         norm = learner.step(rollout, told_B, stream(2))["grad_norm"]
         moved.append(policy.adapter() | {"norm": torch.tensor(norm)})
     for key, value in moved[1].items():
@@ -261,7 +260,8 @@ def test_side_by_side_they_learn_what_they_would_alone() -> None:
         ledger = UNCOUNTED()
         learners = [RULES["mgda"].learner(policy, ledger) for policy in policies]
         with ledger.together(["one", "two"]):
-            Lockstep(ledger, joint)(learners, rollouts, [scores(12, 3, 4), scores(12, 3, 5)], [stream(1), stream(2)])
+            given = [scores(12, 3, 4), scores(12, 3, 5)]
+            Updater(ledger, joint).update(learners, rollouts, given, [stream(1), stream(2)])
         adapters.append([policy.adapter() for policy in policies])
         assert [ledger.phases[name].trained_tokens for name in ("one", "two")] == [3 * r.tokens for r in rollouts]
     for mine, theirs in zip(*adapters, strict=True):

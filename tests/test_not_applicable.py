@@ -26,7 +26,7 @@ from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.evaluations import FILE, utilities
 from emorl_bench.ensemble.front import SearchedFront
-from emorl_bench.rl.advantages import group_advantages, silenced
+from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
@@ -164,14 +164,14 @@ def test_scst_learns_from_a_single_row_and_says_finite_numbers() -> None:
     assert all(map(math.isfinite, metrics.values()))
 
 
-def test_silenced_rows_have_no_tokens() -> None:
+def test_masked_rows_have_no_tokens() -> None:
     rollout = rolled()
     teaches_B = torch.arange(12) % 2 == 0
-    quiet = silenced(rollout, teaches_B)
+    quiet = rollout.keeping(teaches_B)
     assert not quiet.response_mask_BT[1::2].any()
     assert quiet.logprobs_BT[1::2].abs().sum() == 0
     assert quiet.response_mask_BT[::2].equal(rollout.response_mask_BT[::2])
-    assert silenced(rollout, torch.ones(12, dtype=torch.bool)) is rollout
+    assert rollout.keeping(torch.ones(12, dtype=torch.bool)) is rollout
 
 
 # the panel --------------------------------------------------------------------------------------

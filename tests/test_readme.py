@@ -1,4 +1,4 @@
-"""The README's examples of a method, a task and a scorer are run as they stand."""
+"""The README's examples of a method, a scorer, a task and an update rule are run as they stand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An outsider's directory: the README's files where it says; the checkout's places become the outsider's own."""
     directory = tmp_path_factory.mktemp("outsider")
     blocks = re.findall(r"```(?:python|yaml)\n# file: (\S+)\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     for name, content in blocks:
         path = directory / name.replace("baselines/", "my_bench/").replace("conf/method/", "my_conf/method/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +34,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["method=best_of_two"],
         ["method=base", "+scorer@task.scorers.brevity=brevity"],
         ["method=base", "task=lines", "task.path=prompts.txt"],
+        ["method=weighted_scst", "update=reinforce"],
     ],
-    ids=["method", "scorer", "task"],
+    ids=["method", "scorer", "task", "update rule"],
 )
 def test_the_example_runs(workspace: Path, arguments: list[str]) -> None:
     command = [str(Path(sys.executable).parent / "emorl-bench"), "--config-dir", "my_conf", *arguments, *SMALL]

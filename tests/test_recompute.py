@@ -19,12 +19,10 @@ from transformers import GPT2LMHeadModel
 from benchmarks import recompute
 from emorl_bench.config.schema import register
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import ForwardBackward
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.policies.bank import AdapterBank, AdapterPolicy, hidden_together
 from emorl_bench.policies.loading import ModelSource, load_backbone
 from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.rl import lockstep
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 
@@ -177,10 +175,9 @@ def test_memory_that_runs_out_in_the_backward_pass_leaves_the_base_bare(monkeypa
         return forward(x)
 
     monkeypatch.setattr(last, "forward", failing)
-    turn = lockstep._Turn(0, Scst().learner(policy, bank.decoder.ledger), iter(()))
-    turn.request = ForwardBackward(said, lambda hidden_BTH: (loss_of(hidden_BTH), {}))
+    learner = Scst().learner(policy, bank.decoder.ledger)
     with pytest.raises(torch.OutOfMemoryError):
-        lockstep._descend([turn], [turn.request])
+        learner.step(said, torch.rand(len(said.examples)), torch.Generator())
     assert all(layer.update is None for layer in bank.backbone.layers.values())
 
 

@@ -13,10 +13,10 @@ from emorl_bench.core.ledger import Cost, Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
 from emorl_bench.policies.bank import token_logprobs
-from emorl_bench.rl.advantages import gae, group_advantages, token_rewards, whiten
+from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.convergence import has_converged, spent
 from emorl_bench.rl.kl import kl_to_reference
-from emorl_bench.rl.ppo import Ppo, adapt_kl, surrogate_loss, value_loss
+from emorl_bench.rl.ppo import Ppo, adapt_kl, gae, surrogate_loss, token_rewards, value_loss, whiten
 from emorl_bench.rl.scst import Scst, scst_loss
 from emorl_bench.rl.weighting import FixedWeights
 

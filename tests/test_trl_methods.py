@@ -21,7 +21,6 @@ from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.rl.advantages import scaled_advantages
-from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.loop import prompts
 from emorl_bench.rl.rloo import Rloo
@@ -54,7 +53,7 @@ def learner_on(made: Bench, name: TrainerName, weights: FixedWeights = WEIGHTS) 
 def our_advantages(rule: UpdateRule, scores_BK: Tensor, size: int) -> Tensor:
     """Ours, by the way a training takes."""
     learner = rule.learner(make_bank("gpt2").new_policy("p"), None)
-    told_B = reward_for(learner, WEIGHTS, scores_BK, WEIGHTS.reward(scores_BK), size)
+    told_B = learner.rewards(scores_BK, WEIGHTS, size)
     return rule.advantages(told_B, size) if isinstance(rule, Rloo) else scaled_advantages(told_B, size, rule.scale)
 
 
@@ -117,7 +116,7 @@ def test_a_step_of_trl_s_is_a_step_of_ours(tmp_path: Path, architecture: str, na
     assert len({len(e.context) for e in rollout.examples}) > 1  # so that some are padded
     rollout = replace(rollout, logprobs_BT=mine.logprobs(rollout).detach())
     own = rule.learner(mine, made.ledger)
-    told_B = reward_for(own, WEIGHTS, scores_BK, WEIGHTS.reward(scores_BK), 4)
+    told_B = own.rewards(scores_BK, WEIGHTS, 4)
     ours = own.step(rollout, told_B, stream(0))
     assert metrics["grad_norm"] == pytest.approx(ours["grad_norm"], rel=1e-4)
     for key, value in mine.adapter().items():

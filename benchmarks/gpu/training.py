@@ -20,10 +20,10 @@ from benchmarks.record import Options
 from benchmarks.timing import Side, interleaved, timed
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.bank import generate_together
 from emorl_bench.policies.stepping import Start, stepping
+from emorl_bench.policies.together import generate_together
 from emorl_bench.rl.grpo import Grpo
-from emorl_bench.rl.lockstep import Lockstep
+from emorl_bench.rl.update import Updater
 
 SHAPE = "smollm2_135m"
 ROWS = (24, 64, 8, 256)  # of each expert; the most telling first
@@ -112,8 +112,8 @@ class ThreeExperts:
         learners = [RULE.learner(policy, ledger) for policy in experts]
         rewards: list[Tensor] = [torch.tensor(REWARD.of_texts(rollout.responses)) for rollout in self.rollouts]
         rngs = [stream(i, "update") for i in range(len(experts))]
-        lockstep = Lockstep(ledger, joint=together)
-        return lambda: lockstep(learners, self.rollouts, rewards, rngs)
+        updater = Updater(ledger, joint=together)
+        return lambda: updater.update(learners, self.rollouts, rewards, rngs)
 
 
 def compare_experts(kit: Kit, three: ThreeExperts, rows: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import abc
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost, Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling, Splits, Training
@@ -81,66 +82,43 @@ class Task(Protocol):
     def longest_answer(self) -> str | None: ...  # what must fit the limit of an answer's tokens
 
 
-class Weighting(Protocol):
-    """How K scores become one reward, and how that changes as training goes on."""
+class Weighting(ABC):
+    """How K scores become one reward, and how that changes as training goes on.
 
-    def reward(self, scores_BK: Tensor) -> Tensor: ...  # (B,)
-    def observe(self, validation_K: Tensor) -> None: ...
-    def utility(self, scores_K: Tensor) -> float: ...  # what a mean score vector is worth
-
-
-@runtime_checkable
-class Moving(Weighting, Protocol):
-    """A `Weighting` whose weights change. Its state is never saved: it follows from what `observe` was told, in order,
-    so a run that resumes tells it again.
+    Most weightings are weighted sums: they define the two halves of `reward`, `shaped` and `weighted`. Another one
+    overrides `reward` alone; rules that look at each objective by itself (`Learner.rewards`) refuse it.
     """
 
-    def metrics(self) -> Metrics: ...  # ``weights/<objective>``, and more as ``weighting/...``; NaN: nothing yet
+    def reward(self, scores_BK: Tensor) -> Tensor:
+        """(B,) of scores; NaN where none applies."""
+        return self.weighted(self.shaped(scores_BK))
 
+    def shaped(self, scores_BK: Tensor) -> Tensor:
+        """(B, K): each objective by itself."""
+        raise self._whole()
 
-@runtime_checkable
-class Separable(Protocol):
-    """A `Weighting` that can be taken apart: ``reward(scores) = weighted(shaped(scores))``."""
+    def weighted(self, shaped_BK: Tensor) -> Tensor:
+        """(B,), linear in what `shaped` gives."""
+        raise self._whole()
 
-    def shaped(self, scores_BK: Tensor) -> Tensor: ...  # (B, K), each objective alone
-    def weighted(self, shaped_BK: Tensor) -> Tensor: ...  # (B,), linear
+    def _whole(self) -> UserError:
+        return UserError(
+            f"update: this rule looks at each objective before they are weighted, and {type(self).__name__} "
+            "cannot be taken apart; use update=grpo, or a method with a weighted sum"
+        )
 
+    @abstractmethod
+    def utility(self, scores_K: Tensor) -> float:
+        """What a mean score vector is worth."""
 
-@runtime_checkable
-class Decoupling(Protocol):
-    """A `Learner` that wants the objectives before they are weighted (`rl.decoupling`): each on a scale of its own, or
-    apart to the end, as (B, K) rewards.
-    """
+    def observe(self, validation_K: Tensor) -> None:  # noqa: B027, fixed weights have nothing to note
+        """Take note of a validation's mean scores. Weights that move have no other state: it is never saved, and a run
+        that resumes observes all its validations again, in order.
+        """
 
-    def told(self, shaped_BK: Tensor, weighting: Separable, group_size: int) -> Tensor: ...  # (B,) or (B, K): `update`
-
-
-@dataclass(frozen=True)
-class Forward:
-    """A learner asks for its policy's hidden states (B, T, H) on these rows, without gradients.
-
-    ``reference``: those of the base model, adapters off.
-    """
-
-    rollout: Rollout
-    reference: bool = False
-
-
-@dataclass(frozen=True)
-class ForwardBackward:
-    """A learner asks for the gradients of a loss of its policy's hidden states on these rows, added to ``.grad``.
-
-    ``loss`` maps hidden states (B, T, H) to a scalar and to metrics, which are the answer. It has no side effects:
-    where memory fails it is called again. ``parameters`` are those it uses beside the policy's, such as a value head.
-    """
-
-    rollout: Rollout
-    loss: Callable[[Tensor], tuple[Tensor, Metrics]]
-    parameters: Sequence[torch.nn.Parameter] = ()
-
-
-Update = abc.Generator[Forward | ForwardBackward, Any, Metrics]
-"""One update, written once and run for one policy or for many side by side: it yields what it needs of the model."""
+    def metrics(self) -> Metrics:
+        """Weights that move: ``weights/<objective>``, and more as ``weighting/...``; NaN: nothing yet."""
+        return {}
 
 
 class Resumable(Protocol):
@@ -150,34 +128,54 @@ class Resumable(Protocol):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-class Learner(Resumable, Protocol):
-    """An update rule bound to one policy: it owns the optimiser and whatever else has state."""
+class Learner(ABC):
+    """An update rule bound to one policy: it owns the optimiser and whatever else has state, and is `Resumable`.
 
-    @property
-    def policy(self) -> Policy: ...
-    def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update: ...
-    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics: ...  # `update`, run alone
+    `rl.learner.AdapterLearner` is what the rules of this project inherit from.
+    """
+
+    policy: Policy
+
+    def rewards(self, scores_BK: Tensor, weighting: Weighting, group_size: int) -> Tensor:
+        """What this learner maximises, for `step`: here the weighting's reward (B,).
+
+        A rule that normalises objectives one by one, or keeps them apart to the end as (B, K), overrides this. It needs
+        both halves of the weighting. Every round of every method asks here, so that none rewards a rule wrongly.
+
+        Raises:
+            UserError: the rule needs both halves, and the weighting has none.
+        """
+        return weighting.reward(scores_BK)
+
+    @abstractmethod
+    def step(self, rollout: Rollout, rewards: Tensor, rng: torch.Generator) -> Metrics:
+        """One update of the policy on a rollout and its `rewards`; NaN is a row without one."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class UpdateRule(Protocol):
-    def learner(self, policy: Policy, ledger: Ledger) -> Learner: ...
+    """Settings of a learner, from config. ``objectives``: the names of the K scores, for metrics."""
+
+    def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner: ...
 
 
-class Aggregator(Protocol):
+class Aggregator(ABC):
     """Blends M experts; weights are cheap to change, experts are not.
 
     The batch form is the seam: W weight vectors make one generator whose rows are weight-major, ``W`` blocks of the
     rows one blend would give.
     """
 
+    @abstractmethod
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator: ...
 
-
-@runtime_checkable
-class Demanding(Aggregator, Protocol):
-    """An `Aggregator` that does not go with every model."""
-
-    def check(self, policy: Policy) -> None: ...  # raises a `UserError`; asked before anything is trained
+    def validate(self, policy: Policy) -> None:  # noqa: B027, most go with every model
+        """Asked before anything is trained: raise a `UserError` where this does not go with the policy's model."""
 
 
 class WeightSearch(Protocol):

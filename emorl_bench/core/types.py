@@ -86,6 +86,14 @@ class Rollout:
     def tokens(self) -> int:
         return int(self.response_mask_BT.sum())
 
+    def keeping(self, rows_B: Tensor) -> Rollout:
+        """The same without a token of the other rows: they enter no loss, no mean and no KL."""
+        if rows_B.all():
+            return self
+        mask_BT = self.response_mask_BT & rows_B[:, None]
+        logprobs_BT = self.logprobs_BT.masked_fill(~mask_BT, 0.0)
+        return replace(self, response_mask_BT=mask_BT, logprobs_BT=logprobs_BT)
+
     def rows(self, picks: Sequence[int]) -> Rollout:
         """The same for some rows, cut to the longest response among them."""
         index = torch.as_tensor(list(picks), device=self.response_ids_BT.device)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.core.types import Rollout
 from emorl_bench.ensemble.dense import Merge, OneByOne, check_share
 from emorl_bench.policies.bank import on_one_base
@@ -23,7 +23,7 @@ from emorl_bench.policies.lora import Adapter
 
 
 @dataclass(frozen=True)
-class Aim:
+class Aim(Aggregator):
     """``salience``: (I,) in [0, 1] for each layer; ``merge``: what it follows."""
 
     salience: Mapping[str, Tensor]

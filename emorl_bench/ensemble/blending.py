@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.bank import on_one_base
 from emorl_bench.policies.mixing import Head, Mixing
@@ -43,7 +43,7 @@ class Blend:
 
 
 @dataclass(frozen=True)
-class HiddenState:
+class HiddenState(Aggregator):
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Blend(experts, weights_WM, self)
 
@@ -55,7 +55,7 @@ class HiddenState:
 
 
 @dataclass(frozen=True)
-class Logits:
+class Logits(Aggregator):
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Blend(experts, weights_WM, self)
 
@@ -67,7 +67,7 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class Probabilities:
+class Probabilities(Aggregator):
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Blend(experts, weights_WM, self)
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.ensemble.dense import OneByOne, check_share, dense_adapter, update
 from emorl_bench.policies.lora import Adapter
 
 
 @dataclass(frozen=True)
-class Dare:
+class Dare(Aggregator):
     drop: float
     seed: int
 

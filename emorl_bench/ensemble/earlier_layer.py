@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.policies.bank import on_one_base
 from emorl_bench.policies.meeting import decoder_blocks
@@ -38,7 +38,7 @@ class Met(HiddenState):
 
 
 @dataclass(frozen=True)
-class EarlierLayer:
+class EarlierLayer(Aggregator):
     """``layer``: after how many of the decoder's blocks; None: half of them. Weights are brought to sum 1: inside the
     decoder their sum would be the size of a state.
     """
@@ -50,7 +50,7 @@ class EarlierLayer:
         mixing = HiddenState() if layer == layers else Met(layer)
         return mixing.blend(experts, directions(weights_WM))
 
-    def check(self, policy: Policy) -> None:
+    def validate(self, policy: Policy) -> None:
         """Raise a `UserError` where this policy's model has no such layer."""
         self._place([policy])
 

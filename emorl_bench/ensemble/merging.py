@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.bank import on_one_base
 from emorl_bench.policies.lora import Adapter, merge
@@ -31,7 +31,7 @@ class Merges:
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Parameters(Aggregator):
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Merges(experts, weights_WM)
 

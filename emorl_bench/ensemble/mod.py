@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.ensemble.blending import Blend, of_rows, weighted
 from emorl_bench.policies.mixing import Head
 
 
 @dataclass(frozen=True)
-class LogProbabilities:
+class LogProbabilities(Aggregator):
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Blend(experts, weights_WM, self)
 

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.ensemble.dense import OneByOne, check_share, dense_adapter, kept_from, per_expert, updates
 from emorl_bench.policies.lora import Adapter
 
 
 @dataclass(frozen=True)
-class Ram:
+class Ram(Aggregator):
     """``rescale``, ``ceiling`` and ``threshold`` are the release's for RAM+."""
 
     density: float = 0.2

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.ensemble.dense import OneByOne, check_share, dense_adapter, kept_from, per_expert, updates
 from emorl_bench.policies.lora import Adapter
 
 
 @dataclass(frozen=True)
-class Ties:
+class Ties(Aggregator):
     """The paper's recommendation, a fifth of the entries and a scale of 1, is the default."""
 
     density: float = 0.2

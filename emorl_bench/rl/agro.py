@@ -10,23 +10,22 @@ Against the paper: older rollouts are drawn evenly from a bounded buffer, beside
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Learner, Policy, Update
+from emorl_bench.core.protocols import Learner, Policy
 from emorl_bench.core.types import Rollout
+from emorl_bench.policies.bank import token_logprobs
 from emorl_bench.rl.advantages import leave_one_out, spread
 from emorl_bench.rl.kl import sequence_kl
-from emorl_bench.rl.learner import AdapterLearner, AdapterRule
-from emorl_bench.rl.micro_batches import forced_logprobs, reference_logprobs
+from emorl_bench.rl.learner import AdapterRule
 from emorl_bench.rl.replay import Replay, groups_of, joined
-from emorl_bench.rl.scst import reinforce
+from emorl_bench.rl.scst import ReinforceLearner, Weighted
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Agro(AdapterRule):
     replay_prompts: int = 0
     buffer_prompts: int = 256
 
-    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
+    def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         if self.kl_coefficient <= 0:
             raise UserError(
                 f"update.kl_coefficient={self.kl_coefficient}: AGRO has no optimum without KL; give above 0"
@@ -48,42 +47,42 @@ class Agro(AdapterRule):
             raise UserError(
                 f"update.replay_prompts={self.replay_prompts}: give 0 to update.buffer_prompts={self.buffer_prompts}"
             )
-        return _AgroLearner(self, policy, ledger)
+        return _AgroLearner(self, policy, ledger, objectives)
 
 
-class _AgroLearner(AdapterLearner[Agro]):
-    def __init__(self, rule: Agro, policy: Policy, ledger: Ledger) -> None:
-        super().__init__(rule, policy, ledger)
+class _AgroLearner(ReinforceLearner[Agro]):
+    def __init__(self, rule: Agro, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> None:
+        super().__init__(rule, policy, ledger, objectives)
         self.replay = Replay(rule.buffer_prompts)
+        self.replayed = 0.0  # share of older groups in this update
 
-    def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update:
-        rollout, rewards_B, replayed = self._beside_older(rollout, rewards_B, rng)
-        metrics = yield from super().update(rollout, rewards_B, rng)
-        return {**metrics, "replayed": replayed} if metrics else {}
+    @property
+    def uses_reference(self) -> bool:
+        return True
 
-    def learn(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, rng: torch.Generator) -> Update:
-        micro_batch = self.rule.micro_batch
-        # The policy as it is now, and not as it was when it answered, if it was this policy at all.
-        current_BT = yield from forced_logprobs(self.policy, rollout, micro_batch)
-        reference_BT = yield from reference_logprobs(self.policy, rollout, micro_batch)
-        log_ratio_B = sequence_kl(current_BT, reference_BT, rollout.response_mask_BT)
-        regularised_B = rewards_B - self.rule.kl_coefficient * log_ratio_B
-        shares_B = leave_one_out(regularised_B, rollout.group_size) / teaches_B.sum()
-        taken = yield from self.descend(rollout, partial(reinforce, self.policy, rollout, shares_B))
-        return {
-            **taken,
-            "loss": (spread(regularised_B.view(-1, rollout.group_size), 1) ** 2).mean().item() / 2,
-            "log_ratio": log_ratio_B[teaches_B].mean().item(),  # the KL where the answers are the policy's own
-        }
-
-    def _beside_older(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> tuple[Rollout, Tensor, float]:
-        """The fresh rollout with older groups behind it, and their share of the whole; then the fresh ones are kept."""
+    def beside_older(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> tuple[Rollout, Tensor]:
+        """The fresh rollout with older groups behind it; then the fresh ones are kept."""
         if not self.rule.replay_prompts:
-            return rollout, rewards_B, 0.0
+            return rollout, rewards_B
         fresh = groups_of(rollout, rewards_B)
         older = self.replay.draw(self.rule.replay_prompts, rng)
         self.replay.add(fresh)
-        return *joined([*fresh, *older]), len(older) / (len(fresh) + len(older))
+        self.replayed = len(older) / (len(fresh) + len(older))
+        return joined([*fresh, *older])
+
+    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Weighted:
+        assert reference_BT is not None
+        # The policy as it is now, and not as it was when it answered, if it was this policy at all.
+        current_BT = self.read(rollout, lambda hidden_BTH, part: token_logprobs(self.policy.logits(hidden_BTH), part))
+        log_ratio_B = sequence_kl(current_BT, reference_BT, rollout.response_mask_BT)
+        regularised_B = rewards_B - self.rule.kl_coefficient * log_ratio_B
+        metrics = {
+            "loss": (spread(regularised_B.view(-1, rollout.group_size), 1) ** 2).mean().item() / 2,
+            "log_ratio": log_ratio_B[teaches_B].mean().item(),  # the KL where the answers are the policy's own
+            "replayed": self.replayed,
+        }
+        shares_B = leave_one_out(regularised_B, rollout.group_size) / teaches_B.sum()
+        return Weighted(rollout, shares_B, metrics=metrics)
 
     def state_dict(self) -> dict[str, Tensor]:
         return super().state_dict() | self.replay.state_dict()

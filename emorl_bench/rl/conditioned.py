@@ -23,7 +23,6 @@ from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.policies.bank import on_one_base
 from emorl_bench.policies.conditioned import ConditionedPolicy
 from emorl_bench.rl.agro import Agro
-from emorl_bench.rl.decoupling import reward_for
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.preferences import PreferenceRun, drawn
@@ -86,7 +85,7 @@ class ConditionedRun(PreferenceRun):
 
     def __init__(self, bench: Bench, policy: ConditionedPolicy, settings: Conditioning, budget: Budget) -> None:
         name, uniform = policy.name, fixed_weights(None, bench.objectives, bench.reward)
-        learner = settings.update.learner(policy, bench.ledger)
+        learner = settings.update.learner(policy, bench.ledger, bench.objectives)
         self.conditioned, self.preferences = policy, settings.preferences
         super().__init__(bench, name, {name: policy}, {name: learner}, uniform, budget)
 
@@ -101,12 +100,12 @@ class ConditionedRun(PreferenceRun):
         preferences_WK = drawn(count, len(bench.objectives), stream(bench.seed, self.name, "preferences", step))
         policy.turn(preferences_WK)
         rollout = policy.generate(asked, bench.sampling, stream(bench.seed, self.name, "rollout", step))
-        scores_BK, rewards, told = bench.score(rollout), [], []
+        scores_BK, rewards, given = bench.score(rollout), [], []
         for preference_K, part_BK in zip(preferences_WK, scores_BK.chunk(count), strict=True):
             weighting = FixedWeights(tuple(preference_K.tolist()), bench.reward)
             rewards.append(weighting.reward(part_BK))
-            told.append(reward_for(learner, weighting, part_BK, rewards[-1], rollout.group_size))
-        update = learner.step(rollout, torch.cat(told), stream(bench.seed, self.name, "update", step))
+            given.append(learner.rewards(part_BK, weighting, rollout.group_size))
+        update = learner.step(rollout, torch.cat(given), stream(bench.seed, self.name, "update", step))
         return [describe(bench, rollout, scores_BK, torch.cat(rewards)) | dict(update)]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -26,10 +26,8 @@ from filelock import FileLock, Timeout
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.types import Budget
-from emorl_bench.policies.bank import can_stack
 from emorl_bench.rl.checkpoint import FILE
-from emorl_bench.rl.loop import sample_score_update, side_by_side, solo
-from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.loop import solo, train_runs
 from emorl_bench.rl.weighting import one_hot
 
 PROMPTS = re.compile(r"prompts(\d+)")
@@ -110,15 +108,7 @@ def _train(bench: Bench, experts: Mapping[str, Policy], share: Budget) -> None:
         below = bench.runtime.ranks.once(partial(smaller, place))
         own = bench.only(name)
         runs.append(solo(own, policy, weighting, name=name, budget=share, dir=place, earlier=below))
-    train_all(bench, runs)
-
-
-def train_all(bench: Bench, runs: Sequence[TrainingRun]) -> None:
-    """Bring runs of one policy each to their end by the plain round, side by side where adapters can be stacked."""
-    policies = [policy for run in runs for policy in run.policies.values()]
-    together = bench.runtime.joint_experts and can_stack(policies)
-    for group in [runs] if together else [[run] for run in runs]:
-        side_by_side(bench, group, sample_score_update(bench))
+    train_runs(bench, runs)
 
 
 def _lock(bench: Bench, objective: str, share: Budget) -> FileLock:

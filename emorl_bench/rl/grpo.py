@@ -13,21 +13,22 @@ loss, not in the reward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import ForwardBackward, Learner, Policy, Separable, Update
+from emorl_bench.core.protocols import Policy, Weighting
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.bank import token_logprobs
 from emorl_bench.rl.advantages import Scale, decoupled, scaled_advantages
 from emorl_bench.rl.kl import sequence_kl
-from emorl_bench.rl.learner import AdapterLearner, AdapterRule, Steps, in_turn, shuffled
-from emorl_bench.rl.micro_batches import reference_logprobs
+from emorl_bench.rl.learner import AdapterLearner, AdapterRule, shuffled
 from emorl_bench.rl.ppo import surrogate_loss
+from emorl_bench.rl.update import Batch
 
 Average = Literal["response", "token"]
 
@@ -48,16 +49,15 @@ class Grpo(AdapterRule):
     average: Average = "response"
     kl_coefficient: float = 0.0
 
-    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
-        return (_DecoupledLearner if self.normalise == "each" else _GrpoLearner)(self, policy, ledger)
+    def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> AdapterLearner[Any, Any]:
+        return (_DecoupledLearner if self.normalise == "each" else _GrpoLearner)(self, policy, ledger, objectives)
 
 
-def token_weights(mask_BT: Tensor, average: Average) -> Tensor:
-    """(B, T) that sum to 1: what each token counts in the mean over responses, or over tokens."""
+def token_weights(mask_BT: Tensor, average: Average, whole_BT: Tensor) -> Tensor:
+    """(B, T): what each token of some rows counts in the mean over the responses, or the tokens, of the whole."""
     if average == "token":
-        return mask_BT / mask_BT.sum().clamp_min(1)
-    length_B = mask_BT.sum(1)
-    return mask_BT / length_B.clamp_min(1)[:, None] / (length_B > 0).sum().clamp_min(1)
+        return mask_BT / whole_BT.sum().clamp_min(1)
+    return mask_BT / mask_BT.sum(1).clamp_min(1)[:, None] / whole_BT.any(1).sum().clamp_min(1)
 
 
 def token_kl(logprobs_BT: Tensor, reference_BT: Tensor) -> Tensor:
@@ -67,54 +67,44 @@ def token_kl(logprobs_BT: Tensor, reference_BT: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """One rollout with all that is frozen before the epochs."""
+class Compared(Batch):
+    """Advantages of the rows, and log-probabilities under the base model where there is a KL term."""
 
-    rollout: Rollout
     advantages_B: Tensor
     reference_BT: Tensor | None
 
 
-class _GrpoLearner(AdapterLearner[Grpo]):
-    def learn(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, rng: torch.Generator) -> Update:
+class _GrpoLearner(AdapterLearner[Grpo, Compared]):
+    @property
+    def uses_reference(self) -> bool:
+        return self.rule.kl_coefficient != 0
+
+    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Compared:
         advantages_B = scaled_advantages(rewards_B, rollout.group_size, self.rule.scale)
-        seen = {"advantage_std": advantages_B[teaches_B].std(correction=int(teaches_B.sum() > 1)).item()}
-        reference_BT = None
-        if self.rule.kl_coefficient:
-            reference_BT = yield from reference_logprobs(self.policy, rollout, self.rule.micro_batch)
+        metrics = {"advantage_std": advantages_B[teaches_B].std(correction=int(teaches_B.sum() > 1)).item()}
+        if reference_BT is not None:
             kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
-            seen["kl"] = kl_B[teaches_B].mean().item()
-        batch = _Batch(rollout, advantages_B, reference_BT)
-        minibatches = shuffled(teaches_B, self.rule.epochs, self.rule.minibatches, rng)
-        return {**(yield from in_turn(self._minibatch(batch, rows) for rows in minibatches)), **seen}
+            metrics["kl"] = kl_B[teaches_B].mean().item()
+        return Compared(rollout, advantages_B, reference_BT, metrics=metrics)
 
-    def _minibatch(self, batch: _Batch, rows: list[int]) -> Steps:
-        """What a token counts is decided over the minibatch."""
-        weights_BT = torch.zeros_like(batch.rollout.logprobs_BT)
-        weights_BT[rows] = token_weights(batch.rollout.response_mask_BT[rows], self.rule.average).to(weights_BT)
-        step = self.descend(batch.rollout, lambda picks: self._gradient(batch, picks, weights_BT[picks]), rows)
-        return (yield from step)
+    def minibatches(self, batch: Compared, rng: torch.Generator) -> Sequence[Compared]:
+        return shuffled(batch, self.rule.epochs, self.rule.minibatches, rng)
 
-    def _gradient(self, batch: _Batch, picks: list[int], weights_BT: Tensor) -> ForwardBackward:
-        part = batch.rollout.rows(picks)
-        width = part.response_ids_BT.shape[1]
-        weights_BT, advantages_BT = weights_BT[:, :width], batch.advantages_B[picks, None]
-        reference_BT = None if batch.reference_BT is None else batch.reference_BT[picks, :width]
-
-        def loss(hidden_BTH: Tensor) -> tuple[Tensor, Metrics]:
-            logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part)
-            loss_BT = surrogate_loss(logprobs_BT, part.logprobs_BT, advantages_BT, self.rule.clip)
-            if reference_BT is not None:
-                loss_BT = loss_BT + self.rule.kl_coefficient * token_kl(logprobs_BT, reference_BT)
-            loss = (loss_BT * weights_BT).sum()
-            outside_BT = ((logprobs_BT - part.logprobs_BT).exp() - 1).abs() > self.rule.clip
-            return loss, {"loss": loss.item(), "clip_fraction": (outside_BT * weights_BT).sum().item()}
-
-        return ForwardBackward(part, loss)
+    def loss(self, hidden_BTH: Tensor, part: Compared, minibatch: Compared) -> tuple[Tensor, Metrics]:
+        rollout, clip = part.rollout, self.rule.clip
+        logprobs_BT, old_BT = token_logprobs(self.policy.logits(hidden_BTH), rollout), rollout.logprobs_BT
+        loss_BT = surrogate_loss(logprobs_BT, old_BT, part.advantages_B[:, None], clip)
+        if part.reference_BT is not None:
+            loss_BT = loss_BT + self.rule.kl_coefficient * token_kl(logprobs_BT, part.reference_BT)
+        whole_BT = minibatch.rollout.response_mask_BT
+        weights_BT = token_weights(rollout.response_mask_BT, self.rule.average, whole_BT).to(old_BT)
+        loss = (loss_BT * weights_BT).sum()
+        outside_BT = ((logprobs_BT - old_BT).exp() - 1).abs() > clip
+        return loss, {"loss": loss.item(), "clip_fraction": (outside_BT * weights_BT).sum().item()}
 
 
 class _DecoupledLearner(_GrpoLearner):
-    """Asks for objectives that were normalised one by one (`core.protocols.Decoupling`)."""
+    """Rewarded for each objective on the scale of its own spread among a prompt's samples."""
 
-    def told(self, shaped_BK: Tensor, weighting: Separable, group_size: int) -> Tensor:
-        return weighting.weighted(decoupled(shaped_BK, group_size))
+    def rewards(self, scores_BK: Tensor, weighting: Weighting, group_size: int) -> Tensor:
+        return weighting.weighted(decoupled(weighting.shaped(scores_BK), group_size))

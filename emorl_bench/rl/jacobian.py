@@ -25,8 +25,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -35,13 +34,14 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Learner, Policy, Separable, Update
-from emorl_bench.core.types import Rollout
+from emorl_bench.core.protocols import Learner, Policy, Weighting
+from emorl_bench.core.types import Metrics, Rollout
+from emorl_bench.policies.bank import token_logprobs
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.kl import sequence_kl
 from emorl_bench.rl.learner import AdapterLearner, AdapterRule
-from emorl_bench.rl.micro_batches import reference_logprobs
-from emorl_bench.rl.scst import reinforce
+from emorl_bench.rl.scst import scst_loss
+from emorl_bench.rl.update import Batch
 
 INSTALL = 'pip install -c constraints.txt -e ".[torchjd]"'
 
@@ -57,10 +57,10 @@ class JacobianRule(AdapterRule, ABC):
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
 
-    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
+    def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         if any(find_spec(package) is None for package in self.packages):
             raise UserError(f"update={self.name} needs the extra: {INSTALL}")
-        return _JacobianLearner(self, policy, ledger)
+        return _JacobianLearner(self, policy, ledger, objectives)
 
     def scales(self, weights_K: Tensor) -> Tensor:
         """(K,) what each row is multiplied by, where weights above 0 have the mean 1."""
@@ -79,10 +79,10 @@ class Mgda(JacobianRule):
     name: ClassVar[str] = "mgda"
     packages: ClassVar[tuple[str, ...]] = ("torchjd",)
 
-    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
+    def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         if self.iterations < 1:
             raise UserError(f"update.iterations={self.iterations}: give 1 or more")
-        return super().learner(policy, ledger)
+        return super().learner(policy, ledger, objectives)
 
     def scales(self, weights_K: Tensor) -> Tensor:
         return 1 / weights_K
@@ -101,10 +101,10 @@ class CaGrad(JacobianRule):
     name: ClassVar[str] = "cagrad"
     packages: ClassVar[tuple[str, ...]] = ("torchjd", "cvxpy", "clarabel")
 
-    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
+    def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         if self.c < 0:
             raise UserError(f"update.c={self.c}: give 0 or more, such as 0.5")
-        return super().learner(policy, ledger)
+        return super().learner(policy, ledger, objectives)
 
     def solver(self) -> Any:
         from torchjd.aggregation import CAGradWeighting
@@ -129,40 +129,75 @@ def gramian(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     return torch.stack([part @ part.T for part in parts]).sum(0).cpu()
 
 
-class _JacobianLearner(AdapterLearner[JacobianRule]):
-    """Told (B, K): `core.protocols.Decoupling`."""
+@dataclass(frozen=True)
+class Objectives(Batch):
+    """Row k of the Jacobian is taken on ``shares_BK[:, k]``; K counts the objectives that apply, named ``names``."""
 
-    def told(self, shaped_BK: Tensor, weighting: Separable, group_size: int) -> Tensor:
+    shares_BK: Tensor
+    names: tuple[str, ...]
+    k: int = 0
+
+
+class _JacobianLearner(AdapterLearner[JacobianRule, Objectives]):
+    """Rewarded with (B, K). Each objective is a minibatch of its own, whose gradient is kept; the step comes last."""
+
+    def __init__(self, rule: JacobianRule, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> None:
+        super().__init__(rule, policy, ledger, objectives)
+        self.jacobian: list[list[Tensor]] = []  # rows so far, parameter by parameter
+
+    @property
+    def uses_reference(self) -> bool:
+        return self.rule.kl_coefficient != 0
+
+    def rewards(self, scores_BK: Tensor, weighting: Weighting, group_size: int) -> Tensor:
+        """(B, K), scaled by the weights; NaN where an objective has no weight or does not apply."""
+        shaped_BK = weighting.shaped(scores_BK)
         weights_K = weighting.weighted(torch.eye(shaped_BK.shape[1], dtype=shaped_BK.dtype))  # it is linear
         here_K = (weights_K > 0) & ~shaped_BK.isnan().all(0)
         shares_K = weights_K * here_K.sum() / weights_K[here_K].sum()
         return torch.where(here_K, shaped_BK * self.rule.scales(shares_K), torch.nan)
 
-    def learn(self, rollout: Rollout, rewards_BK: Tensor, teaches_B: Tensor, rng: torch.Generator) -> Update:
-        metrics: dict[str, float] = {}
-        if self.rule.kl_coefficient:
-            reference_BT = yield from reference_logprobs(self.policy, rollout, self.rule.micro_batch)
+    def prepare(
+        self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None
+    ) -> Objectives:
+        rewards_BK, metrics = rewards_B, dict[str, float]()
+        if reference_BT is not None:
             kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
             rewards_BK = rewards_BK - self.rule.kl_coefficient * kl_B[:, None]
             metrics["kl"] = kl_B[teaches_B].mean().item()
-        objectives = [k for k, applies in enumerate((~rewards_BK.isnan()).any(0).tolist()) if applies]
-        rows = []
-        for k in objectives:
-            advantages_B = group_advantages(rewards_BK[:, k], rollout.group_size) / (~rewards_BK[:, k].isnan()).sum()
-            yield from self.accumulate(rollout, partial(reinforce, self.policy, rollout, advantages_B))
-            rows.append(self.optimiser.take())
+        applies_BK = ~rewards_BK.isnan()
+        here = [k for k, applies in enumerate(applies_BK.any(0).tolist()) if applies]
+        shares = [group_advantages(rewards_BK[:, k], rollout.group_size) / applies_BK[:, k].sum() for k in here]
+        names = self.objectives or tuple(map(str, range(rewards_BK.shape[1])))
+        return Objectives(rollout, torch.stack(shares, 1), tuple(names[k] for k in here), metrics=metrics)
+
+    def minibatches(self, batch: Objectives, rng: torch.Generator) -> Sequence[Objectives]:
+        return [replace(batch, k=k) for k in range(len(batch.names))]
+
+    def loss(self, hidden_BTH: Tensor, part: Objectives, minibatch: Objectives) -> tuple[Tensor, Metrics]:
+        logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part.rollout)
+        return scst_loss(logprobs_BT, part.shares_BK[:, part.k]), {}
+
+    def descend(self, totals: Metrics) -> Metrics:
+        """Keep the gradient; nothing moves yet."""
+        self.jacobian.append(self.optimiser.take())
+        return {}
+
+    def finish(self, batch: Objectives, means: Metrics) -> Metrics:
+        """One step along the combined direction."""
+        rows, self.jacobian = self.jacobian, []
         gramian_KK = gramian(rows)
         coefficients = self._coefficients(gramian_KK).tolist()
         direction = [
             sum(c * part for c, part in zip(coefficients, parts, strict=True)) for parts in zip(*rows, strict=True)
         ]
         self.ledger.current.optimiser_steps += 1
-        metrics["grad_norm"] = self.optimiser.step_along(direction)
-        metrics |= {f"direction/{{{k}}}": c for k, c in zip(objectives, coefficients, strict=True)}
+        metrics = {**batch.metrics, "grad_norm": self.optimiser.step_along(direction)}
+        metrics |= {f"direction/{name}": c for name, c in zip(batch.names, coefficients, strict=True)}
         length_K = gramian_KK.diagonal().sqrt()
-        for (i, k), (j, m) in itertools.combinations(enumerate(objectives), 2):
+        for (i, first), (j, second) in itertools.combinations(enumerate(batch.names), 2):
             if length_K[i] * length_K[j] > 0:
-                metrics[f"cosine/{{{k}}}/{{{m}}}"] = (gramian_KK[i, j] / length_K[i] / length_K[j]).item()
+                metrics[f"cosine/{first}/{second}"] = (gramian_KK[i, j] / length_K[i] / length_K[j]).item()
         return metrics
 
     def _coefficients(self, gramian_KK: Tensor) -> Tensor:

@@ -1,32 +1,25 @@
-"""What the learner of every update rule has around its loss: the optimiser of one adapter, and how it is descended.
+"""What an update rule has to say, and what all rules have in common.
 
-A rule's own file holds its settings, an `AdapterRule`, and a learner, an `AdapterLearner` that says in `learn` what one
-rollout teaches. `descend` takes one optimiser step; `shuffled` and `in_turn` make several of one rollout.
+A rule's own file holds its settings, an `AdapterRule`, and a learner, an `AdapterLearner` with two functions that read
+like the paper: `prepare`, what stands still during the update (advantages, old values), and `loss`, of some rows. The
+driver (`rl.update`) does the rest. What else a few rules differ in are methods with a default here.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import ForwardBackward, Policy, Update
+from emorl_bench.core.protocols import Learner, Policy
 from emorl_bench.core.types import Metrics, Rollout
-from emorl_bench.rl.advantages import silenced
-from emorl_bench.rl.lockstep import Lockstep
-from emorl_bench.rl.micro_batches import micro_batches
 from emorl_bench.rl.optimiser import Optimiser, numbered
-
-Steps = Generator[ForwardBackward, Any, dict[str, float]]
-"""Part of an update: it asks for gradients, and ends with metrics."""
-
-Gradient = Callable[[list[int]], ForwardBackward]
-"""Asks for the gradient of a loss of some rows."""
+from emorl_bench.rl.update import Batch, Updater, micro_batches
 
 
 @dataclass(frozen=True)
@@ -40,52 +33,80 @@ class AdapterRule:
 
 
 Rule = TypeVar("Rule", bound=AdapterRule)
+Frozen = TypeVar("Frozen", bound=Batch)
 
 
-class AdapterLearner(ABC, Generic[Rule]):
-    """A rule bound to one policy, as a `core.protocols.Learner`; what is left to say is `learn`."""
+class AdapterLearner(Learner, ABC, Generic[Rule, Frozen]):
+    """A rule bound to one policy, with the optimiser of its adapter. ``objectives``: the K names, for metrics."""
 
-    def __init__(self, rule: Rule, policy: Policy, ledger: Ledger) -> None:
-        self.rule, self.policy, self.ledger = rule, policy, ledger
+    def __init__(self, rule: Rule, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> None:
+        self.rule, self.policy, self.ledger, self.objectives = rule, policy, ledger, tuple(objectives)
         named = numbered(policy.parameters(), "adapter.")
         self.optimiser = Optimiser(named, rule.learning_rate, rule.weight_decay, rule.clip_norm, policy.ranks)
 
+    # the rule -----------------------------------------------------------------------------------
     @abstractmethod
-    def learn(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, rng: torch.Generator) -> Update:
-        """One update. Rows that do not teach, at least one does, have no tokens and NaN for a reward.
+    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Frozen:
+        """What stands still during the update of one rollout.
 
-        Rewards are (B, K) for a learner that asks for them so (`core.protocols.Decoupling`).
+        Args:
+            rewards_B: what `rewards` gave; NaN where a row has none.
+            teaches_B: the rows that have a reward, at least one; the others have no tokens in this rollout.
+            reference_BT: log-probabilities under the base model, 0 where masked; ``None`` unless `uses_reference`.
         """
 
-    def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update:
-        """`learn`, with the rows that have no reward silenced; where no row has one, nothing changes."""
-        rewards_B = rewards_B.to(rollout.logprobs_BT.device)
-        teaches_B = ~rewards_B.isnan().view(len(rewards_B), -1).all(1)
-        if not teaches_B.any():
-            return {}
-        return (yield from self.learn(silenced(rollout, teaches_B), rewards_B, teaches_B, rng))
+    @abstractmethod
+    def loss(self, hidden_BTH: Tensor, part: Frozen, minibatch: Frozen) -> tuple[Tensor, Metrics]:
+        """The share that the rows of ``part`` have in the loss of their minibatch, a scalar, and in its metrics.
 
-    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
-        return Lockstep(self.ledger)([self], [rollout], [rewards_B], [rng])[0]
+        Shares add up: divide sums over rows or tokens by a count of the whole minibatch. No side effects: where memory
+        does not suffice this is called again.
+        """
 
-    def descend(self, rollout: Rollout, gradient: Gradient, rows: Sequence[int] | None = None) -> Steps:
-        """One optimiser step on what `accumulate` adds up, and ``grad_norm``, the gradient's norm before clipping."""
-        totals = yield from self.accumulate(rollout, gradient, rows)
+    # what few rules change ----------------------------------------------------------------------
+    @property
+    def uses_reference(self) -> bool:
+        """Whether `prepare` is given the base model's log-probabilities, which take a pass of their own."""
+        return False
+
+    @property
+    def beside_adapter(self) -> Sequence[torch.nn.Parameter]:
+        """What the loss trains beside the adapter, such as a value head."""
+        return ()
+
+    def beside_older(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> tuple[Rollout, Tensor]:
+        """What is learnt from: the fresh rollout, and for a rule that replays older ones too."""
+        return rollout, rewards_B
+
+    def minibatches(self, batch: Frozen, rng: torch.Generator) -> Sequence[Frozen]:
+        """One optimiser step is taken on each, in this order: here one, on all rows."""
+        return [batch]
+
+    def descend(self, totals: Metrics) -> Metrics:
+        """One optimiser step along the gradients of a minibatch, clipped; ``grad_norm`` is theirs before that."""
         self.ledger.current.optimiser_steps += 1
-        return {**totals, "grad_norm": self.take_step()}
+        return {**totals, "grad_norm": self.optimiser.step()}
 
-    def accumulate(self, rollout: Rollout, gradient: Gradient, rows: Sequence[int] | None = None) -> Steps:
-        """The gradients of a loss that is a sum over ``rows`` (``None``: all), in micro-batches; metrics are summed."""
-        totals: dict[str, float] = {}
-        for picks in micro_batches(rollout, self.rule.micro_batch, rows, ranks=self.policy.ranks):
-            metrics = yield gradient(picks)
-            totals = {key: totals.get(key, 0.0) + value for key, value in metrics.items()}
-        self.ledger.current.trained_tokens += int(rollout.response_mask_BT[slice(None) if rows is None else rows].sum())
-        return self.policy.ranks.totals(totals)
+    def finish(self, batch: Frozen, means: Metrics) -> Metrics:
+        """The metrics of the whole update, from their means over optimiser steps."""
+        return {**means, **batch.metrics}
 
-    def take_step(self) -> float:
-        """Move everything that is trained; returns the norm of the adapter's gradient."""
-        return self.optimiser.step()
+    # what rules use -----------------------------------------------------------------------------
+    def step(self, rollout: Rollout, rewards: Tensor, rng: torch.Generator) -> Metrics:
+        return Updater(self.ledger).update([self], [rollout], [rewards], [rng])[0]
+
+    @torch.no_grad()
+    def read(self, rollout: Rollout, off: Callable[[Tensor, Rollout], Tensor]) -> Tensor:
+        """(B, T, ...): what ``off`` makes of the policy's hidden states, as it is now, micro-batch by micro-batch."""
+        found = rollout.logprobs_BT.new_zeros(0)
+        for rows in micro_batches(rollout, self.rule.micro_batch, ranks=self.policy.ranks):
+            part = rollout.rows(rows)
+            values = off(self.policy.hidden(part), part)
+            if not len(found):
+                found = rollout.logprobs_BT.new_zeros(*rollout.logprobs_BT.shape, *values.shape[2:])
+            found[rows, : values.shape[1]] = values.to(found)
+        self.policy.ranks.sum_([found])  # every row is one rank's
+        return found
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.optimiser.state_tensors()
@@ -94,21 +115,10 @@ class AdapterLearner(ABC, Generic[Rule]):
         self.optimiser.load_state_tensors(state)
 
 
-def shuffled(teaches_B: Tensor, epochs: int, parts: int, rng: torch.Generator) -> Iterator[list[int]]:
+def shuffled(batch: Frozen, epochs: int, parts: int, rng: torch.Generator) -> list[Frozen]:
     """Minibatches: in every epoch all rows in another order, cut into parts, less those in which no row teaches."""
-    rows = len(teaches_B)
+    rows = len(batch.rollout.examples)
     size = -(-rows // parts)
-    for _ in range(epochs):
-        order = torch.randperm(rows, generator=rng).tolist()
-        cut = (order[low : low + size] for low in range(0, rows, size))
-        yield from (picks for picks in cut if teaches_B[picks].any())
-
-
-def in_turn(steps: Iterable[Steps]) -> Steps:
-    """One step after the other; the metrics are means over steps."""
-    totals, count = dict[str, float](), 0
-    for step in steps:
-        metrics = yield from step
-        totals = {key: totals.get(key, 0.0) + value for key, value in metrics.items()}
-        count += 1
-    return {key: value / count for key, value in totals.items()}
+    orders = [torch.randperm(rows, generator=rng).tolist() for _ in range(epochs)]
+    cut = [order[low : low + size] for order in orders for low in range(0, rows, size)]
+    return [batch.rows(picks) for picks in cut if batch.rollout.response_mask_BT[picks].any()]

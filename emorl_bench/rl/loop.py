@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from emorl_bench.core.applicable import mean_scores, not_applicable, stated
-from emorl_bench.core.protocols import Bench, Generator, Policy, Weighting
+from emorl_bench.core.protocols import Bench, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
-from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy, generate_together
+from emorl_bench.core.types import Budget, Example, Metrics, Rollout
+from emorl_bench.policies.together import can_stack, generate_together
 from emorl_bench.progress import Steps
-from emorl_bench.rl.decoupling import reward_for
-from emorl_bench.rl.lockstep import Lockstep
+from emorl_bench.rl.learner import AdapterLearner
 from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.update import Updater
+from emorl_bench.rl.validation import validate
 
 Round = Callable[[Sequence[TrainingRun], int], Sequence[Metrics]]
 """One step of some runs that all stand at it."""
@@ -31,8 +31,16 @@ def train(
     bench: Bench, policy: Policy, weighting: Weighting, *, name: str, budget: Budget, dir: Path | None = None
 ) -> Policy:
     """Train one policy on one weighting until its budget is spent; it ends at its best validation."""
-    side_by_side(bench, [solo(bench, policy, weighting, name=name, budget=budget, dir=dir)], sample_score_update(bench))
+    train_runs(bench, [solo(bench, policy, weighting, name=name, budget=budget, dir=dir)])
     return policy
+
+
+def train_runs(bench: Bench, runs: Sequence[TrainingRun]) -> None:
+    """Bring runs of one policy each to their end, by `sample_score_update`: together where they can share passes."""
+    drivable = all(isinstance(run.learners[run.name], AdapterLearner) for run in runs)
+    together = bench.runtime.joint_experts and drivable and can_stack([run.policies[run.name] for run in runs])
+    for group in [runs] if together else [[run] for run in runs]:
+        side_by_side(bench, group, sample_score_update(bench))
 
 
 def solo(
@@ -46,29 +54,31 @@ def solo(
     earlier: Sequence[Path] = (),
 ) -> TrainingRun:
     """The training of one policy by the configured rule."""
-    learner = bench.update.learner(policy, bench.ledger)
+    learner = bench.update.learner(policy, bench.ledger, bench.objectives)
     return TrainingRun(bench, name, {name: policy}, {name: learner}, weighting, budget, dir, earlier)
 
 
 def sample_score_update(bench: Bench) -> Round:
     """The plain round of runs with one policy each: every expert's numbers are those of its training alone."""
-    lockstep = Lockstep(bench.ledger)
+    updater = Updater(bench.ledger)
 
     def round(runs: Sequence[TrainingRun], step: int) -> list[Metrics]:
         rngs = [stream(bench.seed, run.name, "rollout", step) for run in runs]
         policies = [run.policies[run.name] for run in runs]
-        rollouts = generate_together(policies, prompts(bench, step), bench.sampling, rngs)
-        scores, rewards, told = [], [], []
-        for i, (run, rollout) in enumerate(zip(runs, rollouts, strict=True)):
-            with bench.ledger.alone(i):
-                scores.append(run.bench.score(rollout))
-                rewards.append(run.weighting.reward(scores[-1]))
-            told.append(reward_for(run.learners[run.name], run.weighting, scores[-1], rewards[-1], rollout.group_size))
         learners = [run.learners[run.name] for run in runs]
+        rollouts = generate_together(policies, prompts(bench, step), bench.sampling, rngs)
+        seen, rewards = [], []
+        for i, (run, learner, rollout) in enumerate(zip(runs, learners, rollouts, strict=True)):
+            with bench.ledger.alone(i):
+                scores_BK = run.bench.score(rollout)
+            seen.append(describe(run.bench, rollout, scores_BK, run.weighting.reward(scores_BK)))
+            rewards.append(learner.rewards(scores_BK, run.weighting, rollout.group_size))
         rngs = [stream(bench.seed, run.name, "update", step) for run in runs]
-        updates = lockstep(learners, rollouts, told, rngs)
-        parts = zip(runs, rollouts, scores, rewards, strict=True)
-        seen = [describe(run.bench, rollout, scores_BK, told_B) for run, rollout, scores_BK, told_B in parts]
+        driven = [learner for learner in learners if isinstance(learner, AdapterLearner)]
+        if len(driven) == len(runs):
+            updates = updater.update(driven, rollouts, rewards, rngs)
+        else:  # a rule that is none of ours, in a run of its own
+            updates = [learners[0].step(rollouts[0], rewards[0], rngs[0])]
         return [shown | dict(metrics) for shown, metrics in zip(seen, updates, strict=True)]
 
     return round
@@ -105,12 +115,12 @@ def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequen
     """One step of some runs that stand at the same one, or the end of those that are due to end."""
     training = bench.training
     with bench.ledger.together([run.phase for run in group]):
-        _validate(bench, [run for run in group if not run.progress.history and run.fits])
+        validate(bench, [run for run in group if not run.progress.history and run.fits])
         limits = {run.name: run.limit() for run in group}
         ended = [run for run in group if limits[run.name] is not None]
         for run in ended:
             run.save()  # as a larger budget goes on from: without the validation that only an end calls for
-        _validate(bench, [run for run in ended if run.progress.history and not run.validated])
+        validate(bench, [run for run in ended if run.progress.history and not run.validated])
         for run in ended:
             run.progress.ended = limits[run.name]
             run.finish()
@@ -125,42 +135,11 @@ def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequen
         for run, own in zip(going, metrics, strict=True):
             run.advance(own)
         if (step + 1) % training.validate_every == 0:
-            _validate(bench, going)
+            validate(bench, going)
         if (step + 1) % training.checkpoint_every == 0:
             for run in going:
                 run.save()
     return metrics
-
-
-def _validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
-    """Grade greedily on the select split whatever each run wants graded: its policies."""
-    graded = [(run, name, asked) for run in runs for name, asked in run.graded.items()]
-    if not graded:
-        return
-    greedy = replace(bench.sampling, temperature=0.0, samples_per_prompt=1)
-    scores: dict[str, dict[str, torch.Tensor]] = {run.name: {} for run in runs}
-    with bench.ledger.together([f"validate/{run.name}" for run, *_ in graded]):
-        rngs = [stream(bench.seed, "validate") for _ in graded]
-        rollouts = _answers(bench, [asked for *_, asked in graded], greedy, rngs)
-        for i, ((run, name, _), rollout) in enumerate(zip(graded, rollouts, strict=True)):
-            with bench.ledger.alone(i):
-                scores[run.name][name] = mean_scores(run.bench.score(rollout))
-    for run in runs:
-        run.observe(scores[run.name])
-
-
-def _answers(
-    bench: Bench, graded: Sequence[Generator], sampling: Sampling, rngs: Sequence[torch.Generator]
-) -> list[Rollout]:
-    """Adapters of one base answer together; whoever puts prompts in a way of its own answers alone."""
-    policies = [asked for asked in graded if isinstance(asked, AdapterPolicy)]
-    if len(policies) == len(graded):
-        return generate_together(policies, bench.select, sampling, rngs)
-    rollouts = []
-    for i, (asked, rng) in enumerate(zip(graded, rngs, strict=True)):
-        with bench.ledger.alone(i):
-            rollouts.append(asked.generate(bench.select, sampling, rng))
-    return rollouts
 
 
 def prompts(bench: Bench, step: int) -> list[Example]:

@@ -15,9 +15,9 @@ should not go, never which token to draw there, and is no unbiased gradient of t
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +25,14 @@ from torch.nn.functional import linear
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Forward, ForwardBackward, Learner, Policy, Update
+from emorl_bench.core.protocols import Learner, Policy
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.bank import token_logprobs
-from emorl_bench.rl.advantages import gae, token_rewards, whiten
 from emorl_bench.rl.kl import vocabulary_kl
-from emorl_bench.rl.learner import AdapterLearner, AdapterRule, Steps, in_turn, shuffled
-from emorl_bench.rl.micro_batches import micro_batches, reference_logprobs
+from emorl_bench.rl.learner import AdapterLearner, AdapterRule, shuffled
 from emorl_bench.rl.optimiser import Optimiser, numbered
 from emorl_bench.rl.reward_scale import RewardScale, RunningMoments
+from emorl_bench.rl.update import Batch
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,47 @@ class Ppo(AdapterRule):
     reward_scale: RewardScale = "plain"
     ratio_limit: float | None = 10.0
 
-    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
+    def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         if self.ratio_limit is not None and self.ratio_limit <= 1:
             raise UserError(f"update.ratio_limit={self.ratio_limit}: give more than 1, which an unmoved policy has")
-        return _PpoLearner(self, policy, ledger)
+        return _PpoLearner(self, policy, ledger, objectives)
+
+
+def token_rewards(rewards_B: Tensor, kl_penalty_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """(B, T): minus the KL penalty at every token, plus the sequence's reward at its last one (Ziegler 1909.08593).
+
+    A row that is masked throughout must have the reward 0.
+    """
+    last_B = (mask_BT.sum(1).long() - 1).clamp_min(0)
+    rewards_BT = -kl_penalty_BT * mask_BT
+    return rewards_BT.scatter_add(1, last_B[:, None], rewards_B[:, None].to(rewards_BT))
+
+
+def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman 1506.02438, eq. 16) on right-padded episodes.
+
+    ``delta_t = r_t + gamma V_{t+1} - V_t`` and ``A_t = delta_t + gamma lam A_{t+1}``; nothing follows the last token.
+
+    Returns:
+        advantages (B, T) and returns ``A + V`` (B, T), 0 where masked.
+    """
+    advantages_BT = torch.zeros_like(values_BT)
+    running_B, next_value_B = torch.zeros_like(values_BT[:, 0]), torch.zeros_like(values_BT[:, 0])
+    for t in reversed(range(values_BT.shape[1])):
+        here_B = mask_BT[:, t]
+        delta_B = rewards_BT[:, t] + gamma * next_value_B - values_BT[:, t]
+        running_B = torch.where(here_B, delta_B + gamma * lam * running_B, 0.0)
+        next_value_B = torch.where(here_B, values_BT[:, t], 0.0)
+        advantages_BT[:, t] = running_B
+    return advantages_BT, (advantages_BT + values_BT) * mask_BT
+
+
+def whiten(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Zero mean and unit variance over the tokens that count."""
+    count = mask_BT.sum().clamp_min(1)
+    mean = (values_BT * mask_BT).sum() / count
+    variance = ((values_BT - mean) ** 2 * mask_BT).sum() / count
+    return (values_BT - mean) * (variance + 1e-8).rsqrt() * mask_BT
 
 
 def surrogate_loss(logprobs_BT: Tensor, old_BT: Tensor, advantages_BT: Tensor, clip: float) -> Tensor:
@@ -88,22 +124,95 @@ def adapt_kl(coefficient: float, kl: float, target: float, samples: int, horizon
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """One rollout with all that PPO freezes before its epochs, every tensor (B, T)."""
+class Estimated(Batch):
+    """What the value head said before the update, and what follows from that; 0 where masked."""
 
-    rollout: Rollout
-    values: Tensor
-    advantages: Tensor
-    returns: Tensor
+    old_values_BT: Tensor
+    advantages_BT: Tensor
+    returns_BT: Tensor
 
 
-class _PpoLearner(AdapterLearner[Ppo]):
-    def __init__(self, rule: Ppo, policy: Policy, ledger: Ledger) -> None:
-        super().__init__(rule, policy, ledger)
+class _PpoLearner(AdapterLearner[Ppo, Estimated]):
+    def __init__(self, rule: Ppo, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> None:
+        super().__init__(rule, policy, ledger, objectives)
         self.kl_coefficient = rule.kl_coefficient
         self.moments = RunningMoments()
         self.value_head: nn.Linear | None = None  # made when the hidden width is seen
         self.value: Optimiser | None = None
+
+    @property
+    def uses_reference(self) -> bool:
+        return self.rule.kl == "sampled"
+
+    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Estimated:
+        mask_BT = rollout.response_mask_BT
+        values_BT, kl_BT = (self.read(rollout, self._values_and_kl) * mask_BT[..., None]).unbind(-1)
+        if reference_BT is not None:
+            kl_BT = (rollout.logprobs_BT - reference_BT) * mask_BT
+        rewards_BT = token_rewards(self._scaled(rewards_B, teaches_B), self.kl_coefficient * kl_BT, mask_BT)
+        advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, self.rule.gamma, self.rule.lam)
+        metrics = self._adapt_kl(kl_BT.sum(1)[teaches_B])
+        return Estimated(rollout, values_BT, whiten(advantages_BT, mask_BT), returns_BT, metrics=metrics)
+
+    def minibatches(self, batch: Estimated, rng: torch.Generator) -> Sequence[Estimated]:
+        return shuffled(batch, self.rule.epochs, self.rule.minibatches, rng)
+
+    def loss(self, hidden_BTH: Tensor, part: Estimated, minibatch: Estimated) -> tuple[Tensor, Metrics]:
+        rule, old_BT, mask_BT = self.rule, part.rollout.logprobs_BT, part.rollout.response_mask_BT
+        tokens = minibatch.rollout.response_mask_BT.sum()
+        logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part.rollout)
+        policy_BT = surrogate_loss(logprobs_BT, old_BT, part.advantages_BT, rule.clip)
+        value_BT = value_loss(self._values(hidden_BTH), part.old_values_BT, part.returns_BT, rule.value_clip)
+        policy, value = (policy_BT * mask_BT).sum() / tokens, (value_BT * mask_BT).sum() / tokens
+        ratio_BT = (logprobs_BT - old_BT).exp()
+        clipped = ((((ratio_BT - 1).abs() > rule.clip) & mask_BT).sum() / tokens).item()
+        metrics = {"policy_loss": policy.item(), "value_loss": value.item(), "clip_fraction": clipped}
+        metrics["ratio"] = ((ratio_BT * mask_BT).sum() / tokens).item()
+        return policy + rule.value_coefficient * value, metrics
+
+    def descend(self, totals: Metrics) -> Metrics:
+        """A step of the adapter and of the value head, or none where the ratio has run away."""
+        assert self.value is not None
+        if self.rule.ratio_limit is not None and totals["ratio"] > self.rule.ratio_limit:
+            self.optimiser.drop()
+            self.value.drop()
+            return {**totals, "grad_norm": 0.0, "skipped": 1.0}
+        metrics = super().descend(totals)
+        self.value.step()
+        return {**metrics, "skipped": 0.0}
+
+    def _scaled(self, rewards_B: Tensor, teaches_B: Tensor) -> Tensor:
+        """(B,) rewards in the units of `reward_scale`, 0 where there is none."""
+        if self.rule.reward_scale != "plain":
+            self.moments.add(rewards_B[teaches_B])
+        return self.moments.scaled(rewards_B, self.rule.reward_scale).nan_to_num(0.0)
+
+    def _adapt_kl(self, kl_B: Tensor) -> dict[str, float]:
+        """Move the coefficient after this update's rewards have been made with the old one."""
+        rule, kl = self.rule, kl_B.mean().item()
+        if rule.kl_target is not None:
+            self.kl_coefficient = adapt_kl(self.kl_coefficient, kl, rule.kl_target, len(kl_B), rule.kl_horizon)
+        return {"kl": kl, "kl_coefficient": self.kl_coefficient}
+
+    # the value head -----------------------------------------------------------------------------
+    @property
+    def beside_adapter(self) -> Sequence[nn.Parameter]:
+        return () if self.value_head is None else list(self.value_head.parameters())
+
+    def _values_and_kl(self, hidden_BTH: Tensor, part: Rollout) -> Tensor:
+        """(B, T, 2): values and, with ``kl: full``, the exact KL to the reference."""
+        values_BT = self._values(hidden_BTH)
+        if self.rule.kl == "sampled":
+            return torch.stack([values_BT, torch.zeros_like(values_BT)], -1)
+        reference_BTH = self.policy.reference().hidden(part)
+        kl_BT = vocabulary_kl(self.policy, hidden_BTH, reference_BTH, part.temperature)
+        return torch.stack([values_BT, kl_BT.to(values_BT)], -1)
+
+    def _values(self, hidden_BTH: Tensor) -> Tensor:
+        """(B, T) in float32, or float64 where the model is."""
+        head = self._ensure_value_head(hidden_BTH)
+        hidden_BTH = hidden_BTH if hidden_BTH.dtype == torch.float64 else hidden_BTH.float()
+        return linear(hidden_BTH, head.weight.to(hidden_BTH.dtype), head.bias.to(hidden_BTH.dtype)).squeeze(-1)
 
     def _ensure_value_head(self, hidden: Tensor) -> nn.Linear:
         if self.value_head is None:
@@ -113,85 +222,6 @@ class _PpoLearner(AdapterLearner[Ppo]):
             named = numbered(self.value_head.parameters(), "value.")
             self.value = Optimiser(named, self.rule.value_learning_rate, 0.0, self.rule.clip_norm, self.policy.ranks)
         return self.value_head
-
-    def _values(self, hidden_BTH: Tensor) -> Tensor:
-        """(B, T) in float32, or float64 where the model is."""
-        head = self._ensure_value_head(hidden_BTH)
-        hidden_BTH = hidden_BTH if hidden_BTH.dtype == torch.float64 else hidden_BTH.float()
-        return linear(hidden_BTH, head.weight.to(hidden_BTH.dtype), head.bias.to(hidden_BTH.dtype)).squeeze(-1)
-
-    def learn(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, rng: torch.Generator) -> Update:
-        if self.rule.reward_scale != "plain":
-            self.moments.add(rewards_B[teaches_B])
-        told_B = self.moments.scaled(rewards_B, self.rule.reward_scale)
-        batch, kl_B = yield from self._freeze(rollout, told_B.nan_to_num(0.0))
-        minibatches = shuffled(teaches_B, self.rule.epochs, self.rule.minibatches, rng)
-        metrics = yield from in_turn(self._minibatch(batch, rows) for rows in minibatches)
-        kl, samples = kl_B[teaches_B].mean().item(), int(teaches_B.sum())
-        if self.rule.kl_target is not None:
-            self.kl_coefficient = adapt_kl(self.kl_coefficient, kl, self.rule.kl_target, samples, self.rule.kl_horizon)
-        return {**metrics, "kl": kl, "kl_coefficient": self.kl_coefficient}
-
-    def _freeze(self, rollout: Rollout, rewards_B: Tensor) -> Generator[Forward, Any, tuple[_Batch, Tensor]]:
-        mask_BT = rollout.response_mask_BT
-        values_BT, kl_BT = torch.zeros_like(rollout.logprobs_BT), torch.zeros_like(rollout.logprobs_BT)
-        for picks in micro_batches(rollout, self.rule.micro_batch, ranks=self.policy.ranks):
-            part = rollout.rows(picks)
-            hidden_BTH = yield Forward(part)
-            width = hidden_BTH.shape[1]
-            values_BT[picks, :width] = self._values(hidden_BTH).detach().to(values_BT)
-            if self.rule.kl == "full":
-                reference_BTH = yield Forward(part, reference=True)
-                kl_BT[picks, :width] = vocabulary_kl(self.policy, hidden_BTH, reference_BTH, part.temperature).to(kl_BT)
-        self.policy.ranks.sum_([values_BT, kl_BT])  # every row is one rank's
-        if self.rule.kl == "sampled":
-            reference_BT = yield from reference_logprobs(self.policy, rollout, self.rule.micro_batch)
-            kl_BT = rollout.logprobs_BT - reference_BT
-        values_BT, kl_BT = values_BT * mask_BT, kl_BT * mask_BT
-        rewards_BT = token_rewards(rewards_B, self.kl_coefficient * kl_BT, mask_BT)
-        advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, self.rule.gamma, self.rule.lam)
-        return _Batch(rollout, values_BT, whiten(advantages_BT, mask_BT), returns_BT), kl_BT.sum(1)
-
-    def _minibatch(self, batch: _Batch, rows: list[int]) -> Steps:
-        """The loss is a mean over the minibatch's tokens."""
-        tokens = batch.rollout.response_mask_BT[rows].sum()
-        totals = yield from self.accumulate(batch.rollout, lambda picks: self._gradient(batch, picks, tokens), rows)
-        if self.rule.ratio_limit is not None and totals["ratio"] > self.rule.ratio_limit:
-            self._forget()
-            return {**totals, "grad_norm": 0.0, "skipped": 1.0}
-        self.ledger.current.optimiser_steps += 1
-        return {**totals, "grad_norm": self.take_step(), "skipped": 0.0}
-
-    def _forget(self) -> None:
-        """Drop the gradients of a minibatch."""
-        assert self.value is not None
-        self.optimiser.drop()
-        self.value.drop()
-
-    def take_step(self) -> float:
-        assert self.value is not None
-        norm = super().take_step()
-        self.value.step()
-        return norm
-
-    def _gradient(self, batch: _Batch, picks: list[int], tokens: Tensor) -> ForwardBackward:
-        assert self.value_head is not None
-        part = batch.rollout.rows(picks)
-        mask_BT, width = part.response_mask_BT, part.response_mask_BT.shape[1]
-        old_values, advantages, returns = (t[picks, :width] for t in (batch.values, batch.advantages, batch.returns))
-
-        def loss(hidden_BTH: Tensor) -> tuple[Tensor, Metrics]:
-            logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part)
-            policy_BT = surrogate_loss(logprobs_BT, part.logprobs_BT, advantages, self.rule.clip)
-            value_BT = value_loss(self._values(hidden_BTH), old_values, returns, self.rule.value_clip)
-            policy, value = (policy_BT * mask_BT).sum() / tokens, (value_BT * mask_BT).sum() / tokens
-            ratio_BT = (logprobs_BT - part.logprobs_BT).exp()
-            clipped = ((((ratio_BT - 1).abs() > self.rule.clip) & mask_BT).sum() / tokens).item()
-            metrics = {"policy_loss": policy.item(), "value_loss": value.item(), "clip_fraction": clipped}
-            metrics["ratio"] = ((ratio_BT * mask_BT).sum() / tokens).item()
-            return policy + self.rule.value_coefficient * value, metrics
-
-        return ForwardBackward(part, loss, list(self.value_head.parameters()))
 
     def state_dict(self) -> dict[str, Tensor]:
         state = super().state_dict()

@@ -8,7 +8,6 @@ with the smaller budget is a prefix of the other, and a larger budget goes on fr
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 from emorl_bench.core.applicable import mean_scores, stated
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost, Ledger
-from emorl_bench.core.protocols import Bench, Generator, Learner, Moving, Policy, Weighting
+from emorl_bench.core.protocols import Bench, Generator, Learner, Policy, Weighting
 from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
@@ -143,9 +142,7 @@ class TrainingRun:
         return 0
 
     def advance(self, metrics: Metrics) -> None:
-        """A step is done. ``{k}`` in a metric's name stands for objective k: learners know their number alone."""
-        names = self.bench.objectives
-        metrics = {re.sub(r"\{(\d+)\}", lambda k: names[int(k[1])], key): value for key, value in metrics.items()}
+        """A step is done."""
         self.progress.step += 1
         self._log({f"train/{self.name}/{k}": v for k, v in metrics.items()} | self._weights() | self._axes())
 
@@ -190,7 +187,7 @@ class TrainingRun:
         self._log(self.progress.history[-1])
 
     def _weights(self) -> dict[str, float]:
-        return stated(self.weighting.metrics()) if isinstance(self.weighting, Moving) else {}
+        return stated(self.weighting.metrics())
 
     def _replay(self, row: Mapping[str, float]) -> None:
         """Bring weights that move to where they were after a recorded validation.

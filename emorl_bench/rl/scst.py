@@ -7,38 +7,26 @@ the reward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import ForwardBackward, Learner, Policy, Update
+from emorl_bench.core.protocols import Learner, Policy
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.bank import token_logprobs
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.kl import sequence_kl
-from emorl_bench.rl.learner import AdapterLearner, AdapterRule
-from emorl_bench.rl.micro_batches import reference_logprobs
+from emorl_bench.rl.learner import AdapterLearner, AdapterRule, Rule
 from emorl_bench.rl.trained_on import respelt, without_end
+from emorl_bench.rl.update import Batch
 
 
 def scst_loss(logprobs_BT: Tensor, advantages_B: Tensor) -> Tensor:
     """``-sum_i A_i sum_t log pi(y_t)``; masked tokens must carry 0. Divide by the batch size for the mean."""
     return -(advantages_B * logprobs_BT.sum(1)).sum()
-
-
-def reinforce(policy: Policy, rollout: Rollout, advantages_B: Tensor, picks: list[int]) -> ForwardBackward:
-    """Asks for the gradient of `scst_loss` on some rows of a rollout."""
-    part = rollout.rows(picks)
-
-    def loss(hidden_BTH: Tensor) -> tuple[Tensor, Metrics]:
-        loss = scst_loss(token_logprobs(policy.logits(hidden_BTH), part), advantages_B[picks])
-        return loss, {"loss": loss.item()}
-
-    return ForwardBackward(part, loss)
 
 
 @dataclass(frozen=True)
@@ -53,25 +41,43 @@ class Scst(AdapterRule):
     train_on: Literal["ids", "text"] = "ids"
     end_token: bool = True
 
-    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
-        return _ScstLearner(self, policy, ledger)
+    def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
+        return _ScstLearner(self, policy, ledger, objectives)
 
     def advantages(self, rewards_B: Tensor, group_size: int) -> Tensor:
         return group_advantages(rewards_B, group_size)
 
 
-class _ScstLearner(AdapterLearner[Scst]):
-    def learn(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, rng: torch.Generator) -> Update:
+@dataclass(frozen=True)
+class Weighted(Batch):
+    """``shares_B``: what each row's log-probability is worth in the loss, advantages by the number of rows."""
+
+    shares_B: Tensor
+
+
+class ReinforceLearner(AdapterLearner[Rule, Weighted]):
+    """A learner whose loss is `scst_loss` of whatever shares its rule works out; one step on all rows."""
+
+    def loss(self, hidden_BTH: Tensor, part: Weighted, minibatch: Weighted) -> tuple[Tensor, Metrics]:
+        loss = scst_loss(token_logprobs(self.policy.logits(hidden_BTH), part.rollout), part.shares_B)
+        return loss, {"loss": loss.item()}
+
+
+class _ScstLearner(ReinforceLearner[Scst]):
+    @property
+    def uses_reference(self) -> bool:
+        return self.rule.kl_coefficient != 0
+
+    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Weighted:
         rows, metrics = int(teaches_B.sum()), dict[str, float]()
-        if self.rule.kl_coefficient:
-            reference_BT = yield from reference_logprobs(self.policy, rollout, self.rule.micro_batch)
+        if reference_BT is not None:
             kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
             rewards_B = rewards_B - self.rule.kl_coefficient * kl_B
             metrics["kl"] = kl_B[teaches_B].mean().item()
         advantages_B = self.rule.advantages(rewards_B, rollout.group_size)
+        metrics["advantage_std"] = advantages_B[teaches_B].std(correction=int(rows > 1)).item()
         if self.rule.train_on == "text":
             rollout = respelt(self.policy, rollout)
         if not self.rule.end_token:
             rollout = without_end(self.policy, rollout)
-        metrics |= yield from self.descend(rollout, partial(reinforce, self.policy, rollout, advantages_B / rows))
-        return {**metrics, "advantage_std": advantages_B[teaches_B].std(correction=int(rows > 1)).item()}
+        return Weighted(rollout, advantages_B / rows, metrics=metrics)

@@ -17,7 +17,7 @@ LOG_FLOOR = 1e-4  # EMORL's release clips scores to [1e-4, 1 - 1e-4] before the 
 
 
 @dataclass(frozen=True)
-class FixedWeights:
+class FixedWeights(Weighting):
     """``R = sum_k w_k f(s_k)`` with f the identity or EMORL's clipped logarithm; ``weights`` sum to 1.
 
     The sum is over the objectives that apply, their weights scaled to sum to 1; NaN where none does.
@@ -26,17 +26,11 @@ class FixedWeights:
     weights: tuple[float, ...]
     shape: str = "linear"
 
-    def reward(self, scores_BK: Tensor) -> Tensor:
-        return self.weighted(self.shaped(scores_BK))
-
     def shaped(self, scores_BK: Tensor) -> Tensor:
         return scores_BK.clamp(LOG_FLOOR, 1 - LOG_FLOOR).log() if self.shape == "log" else scores_BK
 
     def weighted(self, shaped_BK: Tensor) -> Tensor:
         return weighted_mean(shaped_BK, torch.tensor(self.weights, dtype=shaped_BK.dtype))
-
-    def observe(self, validation_K: Tensor) -> None:
-        """Fixed weights do not learn from validation."""
 
     def utility(self, scores_K: Tensor) -> float:
         """The weighted mean score: what checkpoints are chosen by and convergence is judged on."""

@@ -14,8 +14,8 @@ from on_device import DEVICE, ON_GPU, needs_device
 from benchmarks.models import SHAPES, Setting, micro, random_setting
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.scst import Scst
+from emorl_bench.rl.update import Updater
 
 pytestmark = [pytest.mark.gpu, needs_device]
 
@@ -84,18 +84,18 @@ def test_learners_that_do_not_fit_together_learn_one_after_the_other(
     sampling, prompts = Sampling(shape.new_tokens, 1.0, samples_per_prompt=4), setting.prompts()
     said = [policy.generate(prompts, sampling, stream(i)) for i, policy in enumerate(setting.experts)]
     rewards = [torch.rand(len(said[0].examples), generator=stream(i, "rewards")) for i in range(3)]
-    lockstep = Lockstep(setting.bank.decoder.ledger)
+    updater = Updater(setting.bank.decoder.ledger)
 
     def update() -> None:
-        learners = [Scst(learning_rate=0.0).learner(policy, lockstep.ledger) for policy in setting.experts]
-        lockstep(learners, said, rewards, [stream(i, "update") for i in range(3)])
+        learners = [Scst(learning_rate=0.0).learner(policy, updater.ledger) for policy in setting.experts]
+        updater.update(learners, said, rewards, [stream(i, "update") for i in range(3)])
 
     torch.cuda.empty_cache()
     held = torch.cuda.memory_reserved(DEVICE)
     torch.cuda.reset_peak_memory_stats(DEVICE)
     update()
-    assert lockstep.joint
+    assert updater.stacking.joint
     with cramped(setting, torch.cuda.max_memory_reserved(DEVICE) - held, monkeypatch):
         update()
-    assert not lockstep.joint
+    assert not updater.stacking.joint
     assert "one after the other" in capsys.readouterr().err

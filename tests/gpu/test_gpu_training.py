@@ -18,8 +18,8 @@ from emorl_bench.policies.bank import AdapterPolicy, hidden_together, token_logp
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.kl import kl_to_reference
-from emorl_bench.rl.lockstep import Lockstep
 from emorl_bench.rl.scst import Scst, scst_loss
+from emorl_bench.rl.update import Updater
 
 pytestmark = [pytest.mark.gpu, needs_device]
 
@@ -94,12 +94,12 @@ def test_kl_is_that_of_float64(architecture: str, dtype: torch.dtype, record_pro
     ids=["scst", "grpo"],
 )
 def test_a_step_makes_better_answers_likelier(architecture: str, dtype: torch.dtype, rule: Scst | Grpo) -> None:
-    """Rollout, reward and one update of three experts in lockstep; adapters stay in float32 and finite."""
+    """Rollout, reward and one update of three experts in step; adapters stay in float32 and finite."""
     made = trio(architecture, dtype, MILD)
     said = responses(made)
     learners = [rule.learner(policy, made.bank.decoder.ledger) for policy in made.experts]
     before = [total(policy, rollout) for policy, rollout in zip(made.experts, said, strict=True)]
-    metrics = Lockstep(Ledger(DEVICE))(learners, said, [REWARDS_B] * 3, [stream(i, "update") for i in range(3)])
+    metrics = Updater(Ledger(DEVICE)).update(learners, said, [REWARDS_B] * 3, [stream(i, "update") for i in range(3)])
     advantages_B = group_advantages(REWARDS_B, 4)
     for policy, rollout, logprob_B, own in zip(made.experts, said, before, metrics, strict=True):
         assert float((total(policy, rollout) - logprob_B) @ advantages_B) > 0

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emorl_bench.core.applicable import mean_scores
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Bench
+from emorl_bench.core.protocols import Bench, Weighting
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Metrics
 from emorl_bench.rl.weighting import FixedWeights
@@ -21,7 +21,7 @@ from emorl_bench.rl.weightings.bandits import Floats
 
 
 @dataclass
-class MovingWeights:
+class MovingWeights(Weighting):
     """A reward whose weights change; what a score is worth in the end, the preference, does not.
 
     All state follows from what `observe` was told, in order, and from the seed: a resumed run is told it again.
@@ -38,9 +38,6 @@ class MovingWeights:
     @property
     def preference_K(self) -> Tensor:
         return torch.tensor(self.preference.weights, dtype=torch.float64)
-
-    def reward(self, scores_BK: Tensor) -> Tensor:
-        return self.weighted(self.shaped(scores_BK))
 
     def shaped(self, scores_BK: Tensor) -> Tensor:
         return self.preference.shaped(scores_BK)

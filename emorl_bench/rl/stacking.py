@@ -1,0 +1,111 @@
+"""Passes through the model: the rows of one learner, or of several as one stack (docs/decisions/stacked-updates.md).
+
+Learners that are updated together share no trained parameter, so the gradients of the sum of their losses are those of
+separate training. A loss is taken back only to the hidden states, learner by learner, so that the logits of one learner
+at a time are in memory; then one backward pass goes through the stacked model. Passes change nothing: where memory does
+not suffice, they are repeated one learner after the other. Ranks of one run meet in one order, so they agree on that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from emorl_bench.core.types import Metrics
+from emorl_bench.policies.bank import concatenated, hidden_together, token_logprobs
+from emorl_bench.policies.together import fills_a_pass
+
+if TYPE_CHECKING:
+    from emorl_bench.rl.learner import AdapterLearner
+    from emorl_bench.rl.update import Batch
+
+T = TypeVar("T")
+Gradients = list[tuple[torch.nn.Parameter, Tensor]]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A micro-batch, some rows of a minibatch, on its way through one learner's model.
+
+    ``last``: it completes the minibatch, and the optimiser steps.
+    """
+
+    learner: AdapterLearner[Any, Any]
+    minibatch: Batch
+    rows: list[int]
+    last: bool
+
+    @cached_property
+    def part(self) -> Batch:
+        return self.minibatch.rows(self.rows)
+
+
+@dataclass
+class Stacking:
+    """``joint``: whether learners may share a pass; false from when memory has run out."""
+
+    joint: bool = True
+
+    def each(self, passes: Sequence[Pass], work: Callable[[Sequence[Pass]], list[T]]) -> list[T]:
+        """What ``work`` makes of each pass, in order; it is given those at once that are stacked."""
+        groups: dict[object, list[int]] = {}
+        for i, one in enumerate(passes):
+            rows = len(one.rows)
+            together = self.joint and not fills_a_pass(one.learner.policy, rows)
+            groups.setdefault(("rows", rows) if together else i, []).append(i)
+        found: dict[int, T] = {}
+        for group in groups.values():
+            found |= dict(zip(group, self._tried([passes[i] for i in group], work), strict=True))
+        return [found[i] for i in range(len(passes))]
+
+    def _tried(self, passes: Sequence[Pass], work: Callable[[Sequence[Pass]], list[T]]) -> list[T]:
+        try:
+            return work(passes)
+        except torch.OutOfMemoryError:
+            if len(passes) == 1 or passes[0].learner.policy.ranks.in_step:
+                raise
+        # Out of the handler, whose traceback would keep the failed pass in memory.
+        self.joint = False
+        said = f"{len(passes)} learners together exceed the memory: on, one after the other"
+        print(said, file=sys.stderr, flush=True)
+        return [result for one in passes for result in work([one])]
+
+
+def gradients(passes: Sequence[Pass]) -> list[tuple[Metrics, Gradients]]:
+    """Forward, loss and backward: of each pass the metrics of its loss, and the gradients of what it trains."""
+    policies = [one.learner.policy for one in passes]
+    hidden_MBTH = hidden_together(policies, [one.part.rollout for one in passes])
+    slope_MBTH = torch.zeros_like(hidden_MBTH)
+    found: list[tuple[Metrics, Gradients]] = []
+    for m, one in enumerate(passes):
+        leaf_BTH = hidden_MBTH[m, :, : one.part.rollout.response_ids_BT.shape[1]].detach().requires_grad_()
+        # A view, because the FLOP counter's hooks do not bear leaves.
+        loss, metrics = one.learner.loss(leaf_BTH.view_as(leaf_BTH), one.part, one.minibatch)
+        beside = one.learner.beside_adapter
+        slope_BTH, *own = torch.autograd.grad(loss, [leaf_BTH, *beside])
+        slope_MBTH[m, :, : slope_BTH.shape[1]] = slope_BTH
+        found.append((metrics, list(zip(beside, own, strict=True))))
+    trained = [list(policy.parameters()) for policy in policies]
+    flat = [parameter for parameters in trained for parameter in parameters]
+    below = iter(torch.autograd.grad(hidden_MBTH, flat, slope_MBTH, materialize_grads=True))
+    for (_, mine), parameters in zip(found, trained, strict=True):
+        mine += [(parameter, next(below)) for parameter in parameters]
+    return found
+
+
+@torch.no_grad()
+def reference_logprobs(passes: Sequence[Pass]) -> list[Tensor]:
+    """(B, T) log-probabilities under the base model; equal prompts are read once for all."""
+    parts = [one.part.rollout for one in passes]
+    hidden_RTH = passes[0].learner.policy.reference().hidden(concatenated(parts))
+    found = []
+    for one, part, hidden_BTH in zip(passes, parts, hidden_RTH.chunk(len(parts)), strict=True):
+        logits_BTV = one.learner.policy.logits(hidden_BTH[:, : part.response_ids_BT.shape[1]])
+        found.append(token_logprobs(logits_BTV, part))
+    return found

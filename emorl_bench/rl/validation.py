@@ -1,0 +1,47 @@
+"""Validation: every run's policies answer the select split greedily, side by side where that saves time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from emorl_bench.core.applicable import mean_scores
+from emorl_bench.core.protocols import Bench, Generator
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Rollout, Sampling
+from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.together import generate_together
+from emorl_bench.rl.run import TrainingRun
+
+
+def validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
+    """Grade greedily on the select split whatever each run wants graded: its policies."""
+    graded = [(run, name, asked) for run in runs for name, asked in run.graded.items()]
+    if not graded:
+        return
+    greedy = replace(bench.sampling, temperature=0.0, samples_per_prompt=1)
+    scores: dict[str, dict[str, torch.Tensor]] = {run.name: {} for run in runs}
+    with bench.ledger.together([f"validate/{run.name}" for run, *_ in graded]):
+        rngs = [stream(bench.seed, "validate") for _ in graded]
+        rollouts = _answers(bench, [asked for *_, asked in graded], greedy, rngs)
+        for i, ((run, name, _), rollout) in enumerate(zip(graded, rollouts, strict=True)):
+            with bench.ledger.alone(i):
+                scores[run.name][name] = mean_scores(run.bench.score(rollout))
+    for run in runs:
+        run.observe(scores[run.name])
+
+
+def _answers(
+    bench: Bench, graded: Sequence[Generator], sampling: Sampling, rngs: Sequence[torch.Generator]
+) -> list[Rollout]:
+    """Adapters of one base answer together; whoever puts prompts in a way of its own answers alone."""
+    policies = [asked for asked in graded if isinstance(asked, AdapterPolicy)]
+    if len(policies) == len(graded):
+        return generate_together(policies, bench.select, sampling, rngs)
+    rollouts = []
+    for i, (asked, rng) in enumerate(zip(graded, rngs, strict=True)):
+        with bench.ledger.alone(i):
+            rollouts.append(asked.generate(bench.select, sampling, rng))
+    return rollouts
