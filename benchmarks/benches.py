@@ -61,7 +61,7 @@ def random_bench(setting: Setting, directory: Path, *, steps: int = 1, samples: 
         objectives=panel.objectives,
         score=panel.score,
         new_policy=setting.bank.new_policy,
-        update=Scst(),
+        update=Scst(kl_coefficient=0.0),
         reward="linear",
         training=training,
         budget=Budget(samples=count * steps * len(prompts) * samples),

@@ -66,7 +66,9 @@ class OurStep:
 
     def __post_init__(self) -> None:
         self.policy = self.setting.bank.new_policy("grpo")
-        self.learner = Scst(learning_rate=RATE).learner(self.policy, self.setting.bank.decoder.ledger)
+        self.learner = Scst(learning_rate=RATE, kl_coefficient=0.0).learner(
+            self.policy, self.setting.bank.decoder.ledger
+        )
 
     def __call__(self, step: int) -> None:
         sampling = Sampling(self.setting.new_tokens, samples_per_prompt=GROUP)

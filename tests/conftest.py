@@ -142,7 +142,7 @@ def make_bench(tmp_path: Path, architecture: str = "t5", *, steps: int = 4, **ch
         "objectives": panel.objectives,
         "score": panel.score,
         "new_policy": bank.new_policy,
-        "update": Scst(learning_rate=2e-2),
+        "update": Scst(learning_rate=2e-2, kl_coefficient=0.0),
         "reward": "linear",
         "training": training,
         "budget": Budget(samples=6 * 4 * steps),  # of training alone: validations and searches are free

@@ -48,16 +48,16 @@ from emorl_bench.search.ucb_front import UcbFront
 
 PREFERENCES = ((1.0, 0.0), (0.5, 0.5), (0.0, 1.0))
 SIMPLEX = SimplexSubdivision(3)
-RULE = Scst(learning_rate=2e-2)
+RULE = Scst(learning_rate=2e-2, kl_coefficient=0.0)
 TAGS = {"even": ["w4", "w6"], "odd": ["w5", "w7"]}
 METHODS: dict[str, tuple[Method, Any]] = {
     "weighted_scst": (WeightedPolicy(), RULE),
-    "weighted_ppo": (WeightedPolicy(), Ppo(learning_rate=2e-2)),
-    "ppo_matched": (WeightedPolicy(batches=2), Ppo(learning_rate=2e-2)),
+    "weighted_ppo": (WeightedPolicy(), Ppo(learning_rate=2e-2, epochs=4)),
+    "ppo_matched": (WeightedPolicy(batches=2), Ppo(learning_rate=2e-2, epochs=4)),
     "agro_replay": (WeightedPolicy(), Agro(learning_rate=2e-2, replay_prompts=4)),
     "agro_offline": (OfflinePolicy(), Agro(learning_rate=2e-2)),
     "dynaopt": (WeightedPolicy(weighting=DynaOpt()), RULE),
-    "cory": (Cory(swap_every=2), Ppo(learning_rate=2e-2)),
+    "cory": (Cory(swap_every=2), Ppo(learning_rate=2e-2, epochs=4)),
     "emorl": (Emorl(HiddenState(), SIMPLEX), RULE),
     "emorl_sobol": (Emorl(HiddenState(), Sobol(16)), RULE),
     "emorl_ucb": (Emorl(HiddenState(), UcbFront(16, startup=2, pool=32)), RULE),
@@ -69,7 +69,7 @@ METHODS: dict[str, tuple[Method, Any]] = {
     "dare": (DareMerge(search=SIMPLEX), RULE),
     "aim": (AimMerge(calibration_prompts=5, search=SIMPLEX), RULE),
     "aim_uniform": (AimMerge(calibration_prompts=5), RULE),
-    "pareto_set": (ParetoSet(Rloo(learning_rate=2e-2), preferences=2, width=4), RULE),
+    "pareto_set": (ParetoSet(Rloo(learning_rate=2e-2, kl_coefficient=0.0), preferences=2, width=4), RULE),
     "ric": (RewardsInContext(TAGS, levels=[1, 2], offline=0.4), Likelihood(learning_rate=2e-2)),
     "best_of_n": (BestOfN(n=2), RULE),
 }

@@ -31,7 +31,10 @@ from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.preferences import drawn
 from emorl_bench.rl.rloo import Rloo
 
-METHODS = {"pareto_set": ParetoSet(Rloo(learning_rate=1e-2)), "weight_ensembling_moe": WeightEnsemblingMoe(Rloo())}
+METHODS = {
+    "pareto_set": ParetoSet(Rloo(learning_rate=1e-2, kl_coefficient=0.0)),
+    "weight_ensembling_moe": WeightEnsemblingMoe(Rloo(kl_coefficient=0.0)),
+}
 GREEDY = Sampling(8, temperature=0.0)
 SAMPLED = Sampling(8, temperature=1.0, samples_per_prompt=3)
 
@@ -99,7 +102,7 @@ def test_a_known_mapping_is_learnt(bench) -> None:
         return (best_W - (policy.under(grid_WK).softmax(1) @ WORTH * grid_WK).sum(1)).mean().item()
 
     before = lost()
-    run = ConditionedRun(made, policy, Conditioning(Rloo(learning_rate=1e-2), 8), made.budget)
+    run = ConditionedRun(made, policy, Conditioning(Rloo(learning_rate=1e-2, kl_coefficient=0.0), 8), made.budget)
     for step in range(120):
         run.round([run], step)
     assert lost() < before / 4, (before, lost())
@@ -108,7 +111,11 @@ def test_a_known_mapping_is_learnt(bench) -> None:
         assert shares_V[answer] > 0.9, (preference, shares_V)
 
 
-@pytest.mark.parametrize("rule", [Grpo(normalise="each"), Ppo(), Agro()], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "rule",
+    [Grpo(normalise="each", kl_coefficient=0.0, epochs=1), Ppo(epochs=4), Agro()],
+    ids=lambda r: type(r).__name__,
+)
 def test_any_on_policy_rule_trains_the_network_and_it_alone(bench, rule) -> None:
     made = bench("gpt2", steps=3)
     pair = [shaken(made.new_policy.__self__, seed) for seed in (1, 2)]
@@ -135,7 +142,7 @@ def test_a_network_learns_to_listen(bench) -> None:
     made = bench("gpt2", steps=16)
     pair = expert_bank(made)
     policy = ConditionedPolicy.of("net", pair, Deaf(len(pair[0].own.factors), 2, 16, stream(0)))
-    run = ConditionedRun(made, policy, Conditioning(Rloo(learning_rate=1e-2), 3), made.budget)
+    run = ConditionedRun(made, policy, Conditioning(Rloo(learning_rate=1e-2, kl_coefficient=0.0), 3), made.budget)
     side_by_side(made, [run], run.round)
     utilities = [row["eval/net/utility"] for row in run.progress.history]
     assert run.progress.best["net"][0] == max(utilities)
@@ -237,12 +244,12 @@ def test_an_objective_that_applies_to_some_prompts_only(bench) -> None:
     [
         (METHODS["pareto_set"], {"objectives": ("even",)}, "at least 2 objectives, task has only 'even'"),
         (METHODS["weight_ensembling_moe"], {"objectives": ("even",)}, "at least 2 objectives"),
-        (ParetoSet(Rloo(), width=0), {}, r"method\.width=0"),
-        (ParetoSet(Rloo(), preferences=0), {}, r"method\.preferences=0"),
-        (ParetoSet(Rloo()), {"ranks": Ranks(0, 1, in_step=True)}, "say method.preferences=1"),
+        (ParetoSet(Rloo(kl_coefficient=0.0), width=0), {}, r"method\.width=0"),
+        (ParetoSet(Rloo(kl_coefficient=0.0), preferences=0), {}, r"method\.preferences=0"),
+        (ParetoSet(Rloo(kl_coefficient=0.0)), {"ranks": Ranks(0, 1, in_step=True)}, "say method.preferences=1"),
         (ParetoSet(Agro(replay_prompts=4)), {}, r"method\.update\.replay_prompts=4"),
         (WeightEnsemblingMoe(Agro(kl_coefficient=0.0)), {}, "kl_coefficient=0.0"),
-        (WeightEnsemblingMoe(Rloo(), bias=math.nan), {}, r"method\.bias=nan"),
+        (WeightEnsemblingMoe(Rloo(kl_coefficient=0.0), bias=math.nan), {}, r"method\.bias=nan"),
     ],
 )
 def test_a_bad_value_is_named_before_anything_is_trained(bench, method, changes, says) -> None:

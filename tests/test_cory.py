@@ -94,7 +94,7 @@ def fitted(bench: Bench, method: Cory) -> Heard:
 @pytest.mark.parametrize("architecture", ["t5", "gpt2"])
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_both_agents_learn(bench: Callable[..., Bench], architecture: str, name: str) -> None:
-    made = bench(architecture, steps=12, update=Scst(learning_rate=6e-2))
+    made = bench(architecture, steps=12, update=Scst(learning_rate=6e-2, kl_coefficient=0.0))
     sampled = Sampling(6, 1.0, 4)
     base = made.new_policy("base").generate(word_prompts(24), sampled, stream(9))
     solution = ABLATIONS[name].fit(made)
@@ -206,7 +206,7 @@ def test_matched_ppo_spends_in_each_iteration_what_both_agents_spend(
 ) -> None:
     rows, costs = {}, {}
     for name, method in (("cory", Cory()), ("policy", WeightedPolicy(batches=2)), ("half", WeightedPolicy())):
-        made = bench("gpt2", steps=6, update=Scst(), dir=tmp_path / name)
+        made = bench("gpt2", steps=6, update=Scst(kl_coefficient=0.0), dir=tmp_path / name)
         method.fit(made)  # type: ignore[attr-defined]
         found = [row for row in made.tracker.rows if any(key.startswith("train/") for key in row)]  # type: ignore[attr-defined]
         rows[name] = [row["data_points"] for row in found]

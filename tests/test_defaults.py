@@ -17,9 +17,6 @@ from emorl_bench.config.compose import conf_dir
 CONF = conf_dir()
 Given = dict[str, dict[str, Any]]  # key -> YAML file -> value
 
-LEARNERS = {"CaGrad", "Grpo", "Likelihood", "Mgda", "Ppo", "Scst", "UpGrad"}
-"""Update rules whose defaults do not follow their YAML yet: they are to follow when the rules are rewritten."""
-
 
 def nodes(node: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every mapping with a ``_target_``, outermost first."""
@@ -70,12 +67,7 @@ def differing(target: str) -> list[str]:
     return lines
 
 
-def marked(target: str) -> Any:
-    waits = target.startswith("emorl_bench.rl.") and target.rpartition(".")[2] in LEARNERS
-    return pytest.param(target, marks=[pytest.mark.xfail(strict=True)] * waits)
-
-
-@pytest.mark.parametrize("target", [marked(t) for t in sorted(GIVEN) if t.startswith(("emorl_bench.", "baselines."))])
+@pytest.mark.parametrize("target", [t for t in sorted(GIVEN) if t.startswith(("emorl_bench.", "baselines."))])
 def test_a_numeric_default_is_the_number_in_yaml(target: str) -> None:
     assert differing(target) == []
 

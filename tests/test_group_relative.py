@@ -27,9 +27,14 @@ from emorl_bench.rl.scst import Scst, scst_loss
 from emorl_bench.rl.weighting import FixedWeights, one_hot
 
 NAN = math.nan
-GDPO = Grpo(learning_rate=2e-2, normalise="each", scale="batch")
-MO_GRPO = Grpo(learning_rate=2e-2, normalise="each", scale="none")
-RULES = {"grpo": Grpo(learning_rate=2e-2), "gdpo": GDPO, "mo_grpo": MO_GRPO, "rloo": Rloo(learning_rate=2e-2)}
+GDPO = Grpo(learning_rate=2e-2, normalise="each", scale="batch", kl_coefficient=0.0, epochs=1)
+MO_GRPO = Grpo(learning_rate=2e-2, normalise="each", scale="none", kl_coefficient=0.0, epochs=1)
+RULES = {
+    "grpo": Grpo(learning_rate=2e-2, kl_coefficient=0.0, epochs=1),
+    "gdpo": GDPO,
+    "mo_grpo": MO_GRPO,
+    "rloo": Rloo(learning_rate=2e-2, kl_coefficient=0.0),
+}
 SAMPLED = Sampling(6, temperature=1.0, samples_per_prompt=4)
 
 
@@ -61,9 +66,9 @@ def advantages(rule: Grpo, weights: FixedWeights, scores_BK: Tensor, size: int) 
 @pytest.mark.parametrize(
     ("rule", "aggregation", "scale"),
     [
-        (Grpo(), "sum_then_normalize", "group"),
-        (Grpo(scale="batch"), "sum_then_normalize", "batch"),
-        (Grpo(scale="none"), "sum_then_normalize", "none"),
+        (Grpo(kl_coefficient=0.0, epochs=1), "sum_then_normalize", "group"),
+        (Grpo(scale="batch", kl_coefficient=0.0, epochs=1), "sum_then_normalize", "batch"),
+        (Grpo(scale="none", kl_coefficient=0.0, epochs=1), "sum_then_normalize", "none"),
         (GDPO, "normalize_then_sum", "batch"),
     ],
     ids=["grpo", "batch", "unscaled", "gdpo"],
@@ -94,7 +99,10 @@ def test_mo_grpo_does_not_depend_on_an_objective_s_scale_and_grpo_does() -> None
     for rule in (MO_GRPO, GDPO):
         mine, other = (advantages(rule, weights, scores, 4) for scores in (scores_BK, stretched_BK))
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
-    assert (advantages(Grpo(), weights, scores_BK, 4) - advantages(Grpo(), weights, stretched_BK, 4)).abs().max() > 0.1
+    assert (
+        advantages(Grpo(kl_coefficient=0.0, epochs=1), weights, scores_BK, 4)
+        - advantages(Grpo(kl_coefficient=0.0, epochs=1), weights, stretched_BK, 4)
+    ).abs().max() > 0.1
 
 
 def test_the_log_shape_comes_before_the_normalisation() -> None:
@@ -140,7 +148,10 @@ def test_rloo_is_unbiased() -> None:
     expected = torch.autograd.grad((p * rewards).sum(), policy.table)[0]
     total = torch.zeros_like(expected)
     for i, j in itertools.product(range(len(sequences)), repeat=2):
-        loss = scst_loss(policy.logprobs_of(sequences[[i, j]]), Rloo().advantages(rewards[[i, j]], 2)) / 2
+        loss = (
+            scst_loss(policy.logprobs_of(sequences[[i, j]]), Rloo(kl_coefficient=0.0).advantages(rewards[[i, j]], 2))
+            / 2
+        )
         total -= (p[i] * p[j]).detach() * torch.autograd.grad(loss, policy.table)[0]
     torch.testing.assert_close(total, expected, atol=1e-12, rtol=0)
 
@@ -176,7 +187,7 @@ def objective(rule: Grpo, policy, rollout, advantages_B: Tensor) -> Tensor:
 def test_the_gradient_of_the_clipped_objective_by_finite_differences(monkeypatch, average) -> None:
     """The policy has moved since it answered, so that some ratios lie outside; micro-batches add up to the whole."""
     policy = shaken(make_bank("gpt2", dtype=torch.float64), 1)
-    rule = Grpo(learning_rate=0.0, clip=0.05, kl_coefficient=0.3, average=average, micro_batch=3)
+    rule = Grpo(learning_rate=0.0, clip=0.05, kl_coefficient=0.3, average=average, micro_batch=3, epochs=1)
     rollout = policy.generate(word_prompts(2), SAMPLED, stream(0))
     moved = {
         k: v + 0.03 * torch.randn(v.shape, generator=stream(5), dtype=v.dtype) for k, v in policy.adapter().items()
@@ -206,7 +217,10 @@ def test_the_gradient_of_the_clipped_objective_by_finite_differences(monkeypatch
 def test_unscaled_and_at_the_old_policy_grpo_by_token_is_k_scst_by_token() -> None:
     """Ratio 1, no spread, no KL: what is left is centred REINFORCE, each token counting the same."""
     taken = []
-    for rule in (Grpo(learning_rate=1e-2, scale="none", average="token"), Scst(learning_rate=1e-2)):
+    for rule in (
+        Grpo(learning_rate=1e-2, scale="none", average="token", kl_coefficient=0.0, epochs=1),
+        Scst(learning_rate=1e-2, kl_coefficient=0.0),
+    ):
         policy = shaken(make_bank("t5", dtype=torch.float64), 1)
         rollout = policy.generate(word_prompts(3), SAMPLED, stream(0))
         rewards_B = torch.rand(12, generator=stream(1), dtype=torch.float64)
@@ -253,8 +267,8 @@ def test_a_weighting_that_cannot_be_taken_apart_is_refused(bench) -> None:
     scores_BK = torch.rand(4, 2)
     with pytest.raises(UserError, match="update=grpo"):
         learner.rewards(scores_BK, Whole(), 4)
-    plain = Grpo().learner(make_bank("gpt2").new_policy("p"), Ledger())
-    assert torch.equal(plain.rewards(scores_BK, Whole(), 4), scores_BK[:, 0])
+    plain = Grpo(kl_coefficient=0.0, epochs=1).learner(make_bank("gpt2").new_policy("p"), Ledger())
+    assert torch.equal(plain.rewards(scores_BK, Whole(), 4), scores_BK.amin(1))
 
 
 def test_gdpo_in_a_training_is_told_what_it_asks_for(bench, monkeypatch) -> None:

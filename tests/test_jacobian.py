@@ -34,7 +34,11 @@ from emorl_bench.rl.update import Updater
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 NAN = math.nan
-RULES = {"mgda": Mgda(learning_rate=2e-2), "cagrad": CaGrad(learning_rate=2e-2), "upgrad": UpGrad(learning_rate=2e-2)}
+RULES = {
+    "mgda": Mgda(learning_rate=2e-2, kl_coefficient=0.0),
+    "cagrad": CaGrad(learning_rate=2e-2, kl_coefficient=0.0),
+    "upgrad": UpGrad(learning_rate=2e-2, kl_coefficient=0.0),
+}
 UNCOUNTED = partial(Ledger, flops_every=0)  # counting the FLOPs of one update takes longer than the test
 SAMPLED = Sampling(6, temperature=1.0, samples_per_prompt=4)
 pytestmark = pytest.mark.skipif(find_spec("torchjd") is None, reason="needs the extra torchjd")
@@ -130,7 +134,7 @@ def test_every_row_is_the_gradient_of_its_objective_s_loss_by_finite_differences
     scores_BK = scores(8, 3)
     scores_BK[5, 1] = NAN
     scores_BK[4:, 2] = NAN
-    learner = Mgda(micro_batch=micro_batch).learner(TabularPolicy(logits_TV), UNCOUNTED())
+    learner = Mgda(micro_batch=micro_batch, kl_coefficient=0.0).learner(TabularPolicy(logits_TV), UNCOUNTED())
     rows_KN, _, _ = looked_into(learner, said(ids_BT, 4), told(learner, scores_BK, 4))
     step = 1e-6
     for k, (t, v) in itertools.product(range(3), itertools.product(range(2), range(3))):
@@ -155,7 +159,7 @@ def test_what_has_no_weight_or_applies_to_nothing_has_no_row(rule: JacobianRule)
 @pytest.mark.parametrize("stretch", [0.1, 1.0, 30.0])
 def test_mgda_of_two_gradients_is_the_closed_form(seed: int, stretch: float) -> None:
     """The point nearest to 0 on the segment between them, one of its ends among them."""
-    (g, h), direction_N = on_a_model(Mgda(), scores(8, 2, seed) * torch.tensor([1.0, stretch]))
+    (g, h), direction_N = on_a_model(Mgda(kl_coefficient=0.0), scores(8, 2, seed) * torch.tensor([1.0, stretch]))
     share = ((h - g) @ h / ((h - g) @ (h - g))).clamp(0, 1)
     assert (share == 0 or share == 1) == (g @ h > min(g @ g, h @ h))
     torch.testing.assert_close(direction_N, share * g + (1 - share) * h, atol=1e-6, rtol=1e-5)
@@ -169,7 +173,7 @@ def on_simplex(worth: Any, of: int) -> np.ndarray:
 
 
 def test_mgda_of_three_gradients_is_the_shortest_vector_between_them() -> None:
-    rows_KN, direction_N = on_a_model(Mgda(iterations=2000), scores(12, 3))
+    rows_KN, direction_N = on_a_model(Mgda(iterations=2000, kl_coefficient=0.0), scores(12, 3))
     gramian = (rows_KN @ rows_KN.T / (rows_KN**2).sum()).numpy()
     shortest = on_simplex(lambda w: w @ gramian @ w, 3)
     expected_N = torch.from_numpy(shortest) @ rows_KN
@@ -180,7 +184,7 @@ def test_mgda_of_three_gradients_is_the_shortest_vector_between_them() -> None:
 @pytest.mark.parametrize("c", [0.2, 0.5, 0.9])
 @pytest.mark.parametrize("weights", [None, (0.6, 0.3, 0.1)])
 def test_cagrad_against_its_dual_by_another_solver(c: float, weights: tuple[float, ...] | None) -> None:
-    rows_KN, direction_N = on_a_model(CaGrad(c=c), scores(12, 3), weights)
+    rows_KN, direction_N = on_a_model(CaGrad(c=c, kl_coefficient=0.0), scores(12, 3), weights)
     rows, mean = rows_KN.numpy(), rows_KN.mean(0).numpy()
     scale = mean @ mean
     w = on_simplex(lambda w: (w @ rows @ mean + c * np.linalg.norm(mean) * np.linalg.norm(w @ rows)) / scale, 3)
@@ -191,7 +195,7 @@ def test_cagrad_against_its_dual_by_another_solver(c: float, weights: tuple[floa
 
 
 def test_upgrad_of_two_that_are_at_odds_takes_from_each_what_harms_the_other() -> None:
-    (g, h), direction_N = on_a_model(UpGrad(), at_odds(8))
+    (g, h), direction_N = on_a_model(UpGrad(kl_coefficient=0.0), at_odds(8))
     assert g @ h < 0
     expected_N = (g - (g @ h) / (h @ h) * h + h - (g @ h) / (g @ g) * g) / 2
     torch.testing.assert_close(direction_N, expected_N, atol=1e-2 * expected_N.norm().item(), rtol=0)
@@ -215,8 +219,8 @@ def test_without_a_circle_cagrad_is_k_scst_on_the_weighted_sum(kl: float) -> Non
 
 
 def test_under_mgda_objectives_at_odds_descend_in_proportion_to_their_weights() -> None:
-    plain_KN, _ = on_a_model(Mgda(), at_odds(8))
-    _, direction_N = on_a_model(Mgda(), at_odds(8), (0.6, 0.4))
+    plain_KN, _ = on_a_model(Mgda(kl_coefficient=0.0), at_odds(8))
+    _, direction_N = on_a_model(Mgda(kl_coefficient=0.0), at_odds(8), (0.6, 0.4))
     gains_K = plain_KN @ direction_N
     assert (gains_K > 0).all()
     assert (gains_K[0] / gains_K[1]).item() == pytest.approx(1.5, rel=1e-4)
@@ -297,7 +301,10 @@ def test_without_the_extra_one_line_says_how_to_get_it(monkeypatch: pytest.Monke
         RULES[name].learner(TabularPolicy(torch.zeros(1, 2)), UNCOUNTED())
 
 
-@pytest.mark.parametrize(("rule", "key"), [(CaGrad(c=-0.1), "c=-0.1"), (Mgda(iterations=0), "iterations=0")])
+@pytest.mark.parametrize(
+    ("rule", "key"),
+    [(CaGrad(c=-0.1, kl_coefficient=0.0), "c=-0.1"), (Mgda(iterations=0, kl_coefficient=0.0), "iterations=0")],
+)
 def test_settings_that_make_no_sense_are_refused(rule: JacobianRule, key: str) -> None:
     with pytest.raises(UserError, match=rf"update\.{key}: give"):
         rule.learner(TabularPolicy(torch.zeros(1, 2)), UNCOUNTED())

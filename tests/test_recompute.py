@@ -157,7 +157,7 @@ def test_the_second_pass_is_counted() -> None:
     flops = []
     for bank in banks("t5"):
         with FlopCounterMode(display=False) as counter:
-            step(bank, Scst())
+            step(bank, Scst(kl_coefficient=0.0))
         flops.append(counter.get_total_flops())
     assert 1.1 < flops[1] / flops[0] < 1.6
 
@@ -175,7 +175,7 @@ def test_memory_that_runs_out_in_the_backward_pass_leaves_the_base_bare(monkeypa
         return forward(x)
 
     monkeypatch.setattr(last, "forward", failing)
-    learner = Scst().learner(policy, bank.decoder.ledger)
+    learner = Scst(kl_coefficient=0.0).learner(policy, bank.decoder.ledger)
     with pytest.raises(torch.OutOfMemoryError):
         learner.step(said, torch.rand(len(said.examples)), torch.Generator())
     assert all(layer.update is None for layer in bank.backbone.layers.values())

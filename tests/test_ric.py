@@ -273,7 +273,10 @@ def test_bad_settings_are_refused_in_one_line_before_anything_is_decoded(bench, 
 
 
 def test_another_rule_or_no_budget_is_refused(bench) -> None:
-    for changes, line in (({"update": Scst()}, "update=likelihood"), ({"budget": Budget()}, "budget: ric")):
+    for changes, line in (
+        ({"update": Scst(kl_coefficient=0.0)}, "update=likelihood"),
+        ({"budget": Budget()}, "budget: ric"),
+    ):
         with pytest.raises(UserError, match=line):
             METHOD.fit(bench("t5", **{"update": RULE, **changes}))
 

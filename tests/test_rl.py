@@ -21,7 +21,7 @@ from emorl_bench.rl.scst import Scst, scst_loss
 from emorl_bench.rl.weighting import FixedWeights
 
 SAMPLED = Sampling(6, temperature=1.0, samples_per_prompt=4)
-RULES = [Scst(), Ppo(epochs=1, kl_coefficient=0.0)]
+RULES = [Scst(kl_coefficient=0.0), Ppo(epochs=1, kl_coefficient=0.0)]
 
 
 class Tabular:
@@ -154,12 +154,14 @@ def test_scst_makes_better_samples_likelier(architecture):
     rollout = policy.generate(word_prompts(6), SAMPLED, stream(0))
     rewards_B = torch.rand(24, generator=stream(1))
     before = policy.logprobs(rollout).sum(1).detach()
-    Scst(learning_rate=1e-3).learner(policy, Ledger()).step(rollout, rewards_B, stream(2))
+    Scst(learning_rate=1e-3, kl_coefficient=0.0).learner(policy, Ledger()).step(rollout, rewards_B, stream(2))
     gain = (policy.logprobs(rollout).sum(1).detach() - before) @ group_advantages(rewards_B, 4)
     assert gain > 0
 
 
-@pytest.mark.parametrize("make", [lambda m: Scst(micro_batch=m, kl_coefficient=0.1), lambda m: Ppo(micro_batch=m)])
+@pytest.mark.parametrize(
+    "make", [lambda m: Scst(micro_batch=m, kl_coefficient=0.1), lambda m: Ppo(micro_batch=m, epochs=4)]
+)
 def test_gradient_accumulation_changes_nothing(make):
     adapters = []
     for micro_batch in (None, 5):

@@ -48,7 +48,11 @@ class Killed(BaseException):
     """Stands for kill -9: nothing gets to clean up after it."""
 
 
-@pytest.mark.parametrize("rule", [Scst(learning_rate=2e-2), Ppo(learning_rate=2e-2)], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "rule",
+    [Scst(learning_rate=2e-2, kl_coefficient=0.0), Ppo(learning_rate=2e-2, epochs=4)],
+    ids=lambda r: type(r).__name__,
+)
 def test_training_improves_its_own_objective(bench, architecture, rule):
     if architecture == "llama":
         pytest.skip("the smoke matrix is the two embedded architectures")
@@ -74,7 +78,9 @@ def test_same_seed_same_training_and_another_seed_another(bench, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "rule", [Scst(learning_rate=2e-2), Ppo(learning_rate=2e-2, kl_target=1.0)], ids=lambda r: type(r).__name__
+    "rule",
+    [Scst(learning_rate=2e-2, kl_coefficient=0.0), Ppo(learning_rate=2e-2, kl_target=1.0, epochs=4)],
+    ids=lambda r: type(r).__name__,
 )
 @pytest.mark.parametrize("method", [WeightedPolicy(), Cory(swap_every=1)], ids=lambda m: type(m).__name__)
 def test_resume_after_a_kill_equals_an_uninterrupted_run(tmp_path, bench, rule, method):
@@ -122,11 +128,11 @@ def test_best_checkpoint_is_what_the_policy_ends_with(bench):
 @pytest.mark.parametrize("stops", [True, False])
 def test_convergence_is_recorded_and_ends_training_only_where_it_is_told_to(bench, stops):
     steady = Training(6, 4, validate_every=1, window=3, variation=0.5, stop_when_converged=stops)
-    made = bench("gpt2", steps=5, training=steady, update=Scst(learning_rate=1e-5))
+    made = bench("gpt2", steps=5, training=steady, update=Scst(learning_rate=1e-5, kl_coefficient=0.0))
     train(made, made.new_policy("p"), one_hot(0, 2, "linear"), name="p", budget=made.budget)
     assert made.ledger.converged_at == {"p": 2 * 6}  # validated before the first step as well
     assert made.ledger.phases["train/p"].prompts == (2 if stops else 5) * 6
-    again = bench("gpt2", steps=5, training=steady, update=Scst(learning_rate=1e-5), score=None)
+    again = bench("gpt2", steps=5, training=steady, update=Scst(learning_rate=1e-5, kl_coefficient=0.0), score=None)
     train(again, again.new_policy("p"), one_hot(0, 2, "linear"), name="p", budget=again.budget)
     assert again.ledger.converged_at == {"p": 2 * 6}
 

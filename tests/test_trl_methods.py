@@ -31,9 +31,9 @@ from emorl_bench.rl.weighting import FixedWeights
 pytest.importorskip("trl")
 
 RULES: dict[TrainerName, Any] = {
-    "grpo": Grpo(learning_rate=2e-2),
-    "gdpo": Grpo(learning_rate=2e-2, normalise="each", scale="batch"),
-    "rloo": Rloo(learning_rate=2e-2),
+    "grpo": Grpo(learning_rate=2e-2, kl_coefficient=0.0, epochs=1),
+    "gdpo": Grpo(learning_rate=2e-2, normalise="each", scale="batch", kl_coefficient=0.0, epochs=1),
+    "rloo": Rloo(learning_rate=2e-2, kl_coefficient=0.0),
 }
 WEIGHTS = FixedWeights((0.7, 0.3))
 
@@ -59,7 +59,11 @@ def our_advantages(rule: UpdateRule, scores_BK: Tensor, size: int) -> Tensor:
 
 @pytest.mark.parametrize(
     ("name", "rule"),
-    [*RULES.items(), ("grpo", Grpo(scale="batch")), ("grpo", Grpo(scale="none"))],
+    [
+        *RULES.items(),
+        ("grpo", Grpo(scale="batch", kl_coefficient=0.0, epochs=1)),
+        ("grpo", Grpo(scale="none", kl_coefficient=0.0, epochs=1)),
+    ],
     ids=["grpo", "gdpo", "rloo", "batch", "unscaled"],
 )
 def test_trl_s_trainer_computes_our_advantages(tmp_path: Path, name: TrainerName, rule: Any) -> None:
@@ -81,22 +85,30 @@ def test_trl_s_trainer_computes_our_advantages(tmp_path: Path, name: TrainerName
 
 
 def test_an_objective_that_does_not_apply_counts_0_with_trl(tmp_path: Path) -> None:
-    made = bench_at(tmp_path, update=Rloo(learning_rate=0.0))
+    made = bench_at(tmp_path, update=Rloo(learning_rate=0.0, kl_coefficient=0.0))
     given_BK = torch.rand(24, 2, generator=stream(0))
     given_BK[2, 1] = math.nan
     learner = learner_on(replace(made, score=lambda rollout: given_BK), "rloo")
     learner.step(0)
     found_B = torch.tensor(list(learner.trainer._logs["advantages"]))
-    torch.testing.assert_close(found_B, our_advantages(Rloo(), given_BK.nan_to_num(0.0), 4), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        found_B, our_advantages(Rloo(kl_coefficient=0.0), given_BK.nan_to_num(0.0), 4), atol=1e-6, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("architecture", "name", "rule"),
     [
         ("gpt2", "grpo", Grpo(epochs=2, kl_coefficient=0.3, micro_batch=6)),
-        ("llama", "gdpo", Grpo(normalise="each", scale="batch", average="token", epochs=2, clip=0.05, clip_norm=0.2)),
+        (
+            "llama",
+            "gdpo",
+            Grpo(
+                normalise="each", scale="batch", average="token", epochs=2, clip=0.05, clip_norm=0.2, kl_coefficient=0.0
+            ),
+        ),
         ("gpt2", "rloo", Rloo(kl_coefficient=0.3)),
-        ("llama", "rloo", Rloo(weight_decay=0.1)),
+        ("llama", "rloo", Rloo(weight_decay=0.1, kl_coefficient=0.0)),
     ],
     ids=["grpo", "gdpo", "rloo", "decay"],
 )
@@ -140,7 +152,7 @@ def test_trl_s_training_rises_as_ours_does(tmp_path: Path, name: TrainerName) ->
 
 
 def test_what_a_training_spends_is_counted(bench) -> None:
-    made = bench("gpt2", steps=4, update=Grpo(learning_rate=1e-2, epochs=2, minibatches=3))
+    made = bench("gpt2", steps=4, update=Grpo(learning_rate=1e-2, epochs=2, minibatches=3, kl_coefficient=0.0))
     seen: list[Rollout] = []
     TrlPolicy("grpo").fit(replace(made, score=lambda rollout: (seen.append(rollout), made.score(rollout))[1]))
     train, validate = made.ledger.phases["train/policy"], made.ledger.phases["validate/policy"]
@@ -230,15 +242,15 @@ def test_nothing_is_sent(bench, monkeypatch: Any) -> None:
 @pytest.mark.parametrize(
     ("trainer", "changes", "message"),
     [
-        ("grpo", {"update": Rloo()}, "update=grpo alone"),
+        ("grpo", {"update": Rloo(kl_coefficient=0.0)}, "update=grpo alone"),
         ("grpo", {"update": RULES["gdpo"]}, "update=grpo alone"),
-        ("gdpo", {"update": Grpo()}, "update=gdpo alone"),
-        ("gdpo", {"update": Grpo(normalise="each", scale="none")}, "update.scale=none"),
-        ("rloo", {"update": Grpo()}, "update=rloo alone"),
-        ("rloo", {"update": Rloo(end_token=False)}, "update.end_token=False"),
-        ("grpo", {"update": Grpo(minibatches=5)}, "update.minibatches=5"),
-        ("grpo", {"update": Grpo(), "sampling": Sampling(8)}, "samples_per_prompt=2"),
-        ("grpo", {"update": Grpo(), "ranks": Ranks(0, 2)}, "one process"),
+        ("gdpo", {"update": Grpo(kl_coefficient=0.0, epochs=1)}, "update=gdpo alone"),
+        ("gdpo", {"update": Grpo(normalise="each", scale="none", kl_coefficient=0.0, epochs=1)}, "update.scale=none"),
+        ("rloo", {"update": Grpo(kl_coefficient=0.0, epochs=1)}, "update=rloo alone"),
+        ("rloo", {"update": Rloo(end_token=False, kl_coefficient=0.0)}, "update.end_token=False"),
+        ("grpo", {"update": Grpo(minibatches=5, kl_coefficient=0.0, epochs=1)}, "update.minibatches=5"),
+        ("grpo", {"update": Grpo(kl_coefficient=0.0, epochs=1), "sampling": Sampling(8)}, "samples_per_prompt=2"),
+        ("grpo", {"update": Grpo(kl_coefficient=0.0, epochs=1), "ranks": Ranks(0, 2)}, "one process"),
     ],
 )
 def test_what_trl_cannot_do_is_refused(bench, trainer: TrainerName, changes: dict[str, Any], message: str) -> None:
@@ -249,7 +261,7 @@ def test_what_trl_cannot_do_is_refused(bench, trainer: TrainerName, changes: dic
 
 def test_an_encoder_decoder_a_missing_extra_and_an_unknown_trainer_are_refused(bench, monkeypatch: Any) -> None:
     with pytest.raises(UserError, match="decoder-only models alone; use model=tiny_gpt2"):
-        TrlPolicy("grpo").fit(bench("t5", update=Grpo()))
+        TrlPolicy("grpo").fit(bench("t5", update=Grpo(kl_coefficient=0.0, epochs=1)))
     with pytest.raises(UserError, match="did you mean 'grpo'"):
         TrlPolicy("grop")  # type: ignore[arg-type]
     monkeypatch.setattr("baselines.trl_policy.find_spec", lambda name: None)

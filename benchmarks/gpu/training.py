@@ -28,7 +28,7 @@ from emorl_bench.rl.update import Updater
 SHAPE = "smollm2_135m"
 ROWS = (24, 64, 8, 256)  # of each expert; the most telling first
 SAMPLES = 4  # of each prompt
-RULE = Grpo(learning_rate=1e-4)
+RULE = Grpo(learning_rate=1e-4, kl_coefficient=0.0, epochs=1)
 REWARD = WordShare("even", 0, 2)
 PROFILED_ROWS, STEPS = 64, 64
 PROMPT_TOKENS = (16, 32)

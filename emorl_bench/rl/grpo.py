@@ -42,12 +42,12 @@ class Grpo(AdapterRule):
     """
 
     clip: float = 0.2
-    epochs: int = 1
+    epochs: int = 2
     minibatches: int = 1
     normalise: Literal["sum", "each"] = "sum"
     scale: Scale = "group"
     average: Average = "response"
-    kl_coefficient: float = 0.0
+    kl_coefficient: float = 0.02
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> AdapterLearner[Any, Any]:
         return (_DecoupledLearner if self.normalise == "each" else _GrpoLearner)(self, policy, ledger, objectives)

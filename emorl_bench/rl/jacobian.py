@@ -53,7 +53,7 @@ class JacobianRule(AdapterRule, ABC):
     ``kl_coefficient`` subtracts that much of every objective's reward per nat of ``log pi - log pi_ref``.
     """
 
-    kl_coefficient: float = 0.0
+    kl_coefficient: float = 0.02
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
 

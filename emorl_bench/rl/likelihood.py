@@ -21,6 +21,8 @@ from emorl_bench.rl.scst import ReinforceLearner, Weighted
 
 @dataclass(frozen=True)
 class Likelihood(AdapterRule):
+    learning_rate: float = 2e-3
+
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         return _LikelihoodLearner(self, policy, ledger, objectives)
 

@@ -37,7 +37,7 @@ class Scst(AdapterRule):
     ``train_on`` and ``end_token`` bring back what the release does (`rl.trained_on`); KL is of what was sampled.
     """
 
-    kl_coefficient: float = 0.0
+    kl_coefficient: float = 0.02
     train_on: Literal["ids", "text"] = "ids"
     end_token: bool = True
 

@@ -87,7 +87,9 @@ def test_learners_that_do_not_fit_together_learn_one_after_the_other(
     updater = Updater(setting.bank.decoder.ledger)
 
     def update() -> None:
-        learners = [Scst(learning_rate=0.0).learner(policy, updater.ledger) for policy in setting.experts]
+        learners = [
+            Scst(learning_rate=0.0, kl_coefficient=0.0).learner(policy, updater.ledger) for policy in setting.experts
+        ]
         updater.update(learners, said, rewards, [stream(i, "update") for i in range(3)])
 
     torch.cuda.empty_cache()

@@ -59,14 +59,14 @@ class Attack:
 
 
 ATTACKS = (
-    Attack(Scst(learning_rate=2e-3), UNIFORM),
-    Attack(Scst(learning_rate=1e-3), UNIFORM),
-    Attack(Ppo(learning_rate=2e-3, value_learning_rate=2e-3, epochs=2), UNIFORM),
-    Attack(Grpo(learning_rate=1e-3, epochs=2), UNIFORM),
-    Attack(Scst(learning_rate=1e-3), (1.0, 0.0, 0.0)),
-    Attack(Scst(learning_rate=1e-3), (0.0, 1.0, 0.0)),
-    Attack(Scst(learning_rate=1e-3), (0.0, 0.0, 1.0)),
-    Attack(Scst(learning_rate=1e-3), (0.6, 0.4, 0.0)),
+    Attack(Scst(learning_rate=2e-3, kl_coefficient=0.0), UNIFORM),
+    Attack(Scst(learning_rate=1e-3, kl_coefficient=0.0), UNIFORM),
+    Attack(Ppo(learning_rate=2e-3, value_learning_rate=2e-3, epochs=2, kl_coefficient=0.02), UNIFORM),
+    Attack(Grpo(learning_rate=1e-3, epochs=2, kl_coefficient=0.0), UNIFORM),
+    Attack(Scst(learning_rate=1e-3, kl_coefficient=0.0), (1.0, 0.0, 0.0)),
+    Attack(Scst(learning_rate=1e-3, kl_coefficient=0.0), (0.0, 1.0, 0.0)),
+    Attack(Scst(learning_rate=1e-3, kl_coefficient=0.0), (0.0, 0.0, 1.0)),
+    Attack(Scst(learning_rate=1e-3, kl_coefficient=0.0), (0.6, 0.4, 0.0)),
 )
 
 
