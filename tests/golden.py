@@ -121,13 +121,13 @@ def differences(before: Path, after: Path) -> Iterator[str]:
 
 
 def other_metrics(mine: Rows, theirs: Rows) -> list[str]:
-    """Names of logged metrics that differ, times excepted."""
+    """Names of logged metrics that differ, but for times and peak memory."""
     if len(mine) != len(theirs):
         return [f"{len(mine)} and {len(theirs)} rows"]
     keys = {key for pair in zip(mine, theirs, strict=True) for key in pair[0].keys() ^ pair[1].keys()}
     for one, other in zip(mine, theirs, strict=True):
         keys |= {key for key in one.keys() & other.keys() if repr(one[key]) != repr(other[key])}
-    return sorted(key for key in keys if "seconds" not in key)
+    return sorted(key for key in keys if "seconds" not in key and "peak_bytes" not in key)
 
 
 def same_values(mine: pyarrow.Table, theirs: pyarrow.Table) -> bool:
