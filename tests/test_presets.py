@@ -226,9 +226,9 @@ def test_published_figures_stand_beside_ours_and_in_no_mean(tmp_path: Path, caps
     for seed in range(2):
         write_run(tmp_path / "runs", "emorl", seed)
         write_run(tmp_path / "runs", "base", seed)
-    assert report([str(tmp_path / "runs"), "--out", str(tmp_path / "plain")]) == 0
+    report([str(tmp_path / "runs"), "--out", str(tmp_path / "plain")])
     arguments = [str(tmp_path / "runs"), "--out", str(tmp_path / "with"), "--published", "emorl_2505_02579"]
-    assert report(arguments) == 0
+    report(arguments)
     text, without = ((tmp_path / where / "report.md").read_text() for where in ("with", "plain"))
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
@@ -246,7 +246,9 @@ def test_published_figures_stand_beside_ours_and_in_no_mean(tmp_path: Path, caps
 
 def test_an_unknown_paper_is_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "runs", "base", 0)
-    assert report([str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--published", "emorl_2505"]) == 2
+    with pytest.raises(SystemExit) as left:
+        report([str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--published", "emorl_2505"])
+    assert left.value.code == 2
     assert "did you mean 'emorl_2505_02579'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

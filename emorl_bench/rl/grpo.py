@@ -41,8 +41,9 @@ class Grpo(AdapterRule):
     ``kl_coefficient`` 0 the base model makes no pass.
     """
 
+    learning_rate: float = 3.78e-4
     clip: float = 0.2
-    epochs: int = 2
+    epochs: int = 4
     minibatches: int = 1
     normalise: Literal["sum", "each"] = "sum"
     scale: Scale = "group"
