@@ -14,7 +14,7 @@ equals).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -75,11 +75,14 @@ def in_order(preferences: Sequence[Preference]) -> list[Preference]:
 
 
 def shares(bench: Bench, parts: int) -> Sequence[Budget]:
-    """An even share of the budget for each of at most ``parts`` policies, enough for a step and the validations around
-    it.
+    """An even share of the budget for each of ``parts`` policies. Where that is too little for a step and the two
+    validations around it, for as many policies as can have so much: no share falls as the budget grows, so a run that
+    is graded on its way is the beginning of the whole one.
     """
     if bench.budget.prompts is None:
         return [bench.budget.share(parts)] * parts
     least = bench.training.batch_prompts + 2 * len(bench.select)
-    parts = max(1, min(parts, bench.budget.prompts // least))
-    return [bench.budget.share(parts)] * parts
+    if bench.budget.prompts >= parts * least:
+        return [bench.budget.share(parts)] * parts
+    parts = max(1, bench.budget.prompts // least)
+    return [replace(bench.budget.share(parts), prompts=min(least, bench.budget.prompts))] * parts
