@@ -75,11 +75,22 @@ def test_the_budget_is_divided_or_each_has_the_whole_and_all_is_charged(
 
 
 def test_shares_are_even_and_pay_for_a_step_and_its_validations(bench: Callable[..., Bench]) -> None:
-    select = word_prompts(32)
-    for prompts, parts, policies in ((1536, 10, 10), (768, 10, 9), (96, 10, 1), (300, 3, 3), (5, 3, 1)):
+    select = word_prompts(32)  # so a step of 16 and two validations take 80
+    shared = {1536: [153] * 10, 800: [80] * 10, 768: [80] * 9, 96: [80], 5: [5]}
+    for prompts, each in shared.items():
         made = bench("t5", budget=Budget(prompts=prompts, samples=1000), training=Training(), select=select)
-        assert shares(made, parts) == [Budget(prompts // policies, 1000 // policies)] * policies
+        assert shares(made, 10) == [Budget(share, 1000 // len(each)) for share in each]
     assert shares(bench("t5", budget=Budget(seconds=60)), 3) == [Budget(seconds=20)] * 3
+
+
+def test_no_share_falls_as_the_budget_grows(bench: Callable[..., Bench]) -> None:
+    """So what is graded at a share of the budget is the beginning of the whole run."""
+    select, before = word_prompts(32), [0] * 10
+    for prompts in range(80, 1700, 40):
+        mine = shares(bench("t5", budget=Budget(prompts=prompts), training=Training(), select=select), 10)
+        now = [share.prompts for share in mine] + [0] * (10 - len(mine))
+        assert all(new >= old for new, old in zip(now, before, strict=True))
+        before = now
 
 
 def test_the_most_even_preference_goes_first_then_the_corners() -> None:
