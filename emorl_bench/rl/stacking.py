@@ -1,4 +1,4 @@
-"""Passes through the model: the rows of one learner, or of several as one stack (docs/decisions/stacked-updates.md).
+"""Passes through the model: the rows of one learner, or of several as one stack (docs/decisions/stacked_updates.md).
 
 Learners that are updated together share no trained parameter, so the gradients of the sum of their losses are those of
 separate training. A loss is taken back only to the hidden states, learner by learner, so that the logits of one learner
