@@ -250,7 +250,7 @@ def test_an_expert_does_not_depend_on_who_else_is_trained(tmp_path: Path) -> Non
         budget = Budget(prompts=400, expert_prompts=40)
         bench, _ = small(tmp_path, name, scorers=scorers, budget=budget, preferences=(), joint_experts=False)
         panel = ScorerPanel(scorers, bench.ledger)
-        bench = replace(bench, score=panel.score, score_only=panel.score_only)
+        bench = replace(bench, score=panel.score).with_runtime(score_only=panel.score_only)
         experts = {policy.name: policy for policy in expert_bank(bench)}
         cost = bench.ledger.phases["train/odd"]
         rows = [row for row in bench.tracker.rows if "eval/odd/utility" in row]  # type: ignore[attr-defined]
