@@ -37,8 +37,8 @@ from emorl_bench.rl.update import Batch
 
 @dataclass(frozen=True)
 class Ppo(AdapterRule):
-    """Settings of the rule. Clips, value coefficient, gamma, lambda, epochs and ``ratio_limit`` are by default those of
-    TRL's first PPO; its KL coefficient (0.2, adaptive to 6 nats) and learning rate are not.
+    """Settings of the rule. Clips, value coefficient, gamma, lambda and ``ratio_limit`` are by default those of TRL's
+    first PPO; its epochs (4), KL coefficient (0.2, adaptive to 6 nats) and learning rate are not.
 
     ``kl``: the penalty of a token is ``log pi - log pi_ref`` of the token ``sampled``, or its mean over the ``full``
     vocabulary, ``sum_v pi(v) (log pi(v) - log pi_ref(v))``. ``kl_target`` in nats per sequence makes ``kl_coefficient``
@@ -47,14 +47,13 @@ class Ppo(AdapterRule):
     whose mean ratio to the old policy is larger teaches nothing; ``None``: all teach.
     """
 
-    learning_rate: float = 3.78e-4
-    value_learning_rate: float = 1.76e-3
+    value_learning_rate: float = 2e-3
     clip: float = 0.2
     value_clip: float = 0.2
     value_coefficient: float = 0.1
     gamma: float = 1.0
     lam: float = 0.95
-    epochs: int = 4
+    epochs: int = 2
     minibatches: int = 1
     kl_coefficient: float = 0.02
     kl: Literal["sampled", "full"] = "sampled"
