@@ -48,15 +48,22 @@ def as_csv(trials: Sequence[Trial], seeds: Sequence[int]) -> str:
 
 
 def best(trials: Sequence[Trial], cells: Sequence[str]) -> dict[str, int]:
-    """By method, the trial with the highest mean over cells; one that has not run in all of them is no candidate."""
-    found: dict[str, tuple[float, int]] = {}
+    """By method: of the trials that are better than trial 0 in every cell the one with the highest mean, else trial 0.
+
+    Two seeds prove little, so what is better in one cell alone moves nothing. A trial that has not run in all cells is
+    no candidate; where trial 0 has not, its method is left out.
+    """
+    found = {}
     for method in dict.fromkeys(trial.method for trial in trials):
-        mine = [trial for trial in trials if trial.method == method]
-        for number in dict.fromkeys(trial.number for trial in mine):
-            means = [trial.mean for trial in mine if trial.number == number and trial.mean is not None]
-            if len(means) == len(cells) and sum(means) / len(means) > found.get(method, (-1.0, 0))[0]:
-                found[method] = sum(means) / len(means), number
-    return {method: number for method, (_, number) in found.items()}
+        means: dict[int, dict[str, float]] = {}
+        for trial in trials:
+            if trial.method == method and trial.mean is not None:
+                means.setdefault(trial.number, {})[trial.cell] = trial.mean
+        whole = {number: by_cell for number, by_cell in means.items() if len(by_cell) == len(cells)}
+        if own := whole.get(0):
+            better = [n for n, by_cell in whole.items() if all(by_cell[cell] > own[cell] for cell in cells)]
+            found[method] = max(better, key=lambda n: sum(whole[n].values()), default=0)
+    return found
 
 
 def as_markdown(trials: Sequence[Trial], seeds: Sequence[int], cells: Sequence[str]) -> str:
@@ -68,7 +75,8 @@ def as_markdown(trials: Sequence[Trial], seeds: Sequence[int], cells: Sequence[s
         f"Written by `python -m studies.tuning {shlex.join(sys.argv[1:])}`. {max(counts.values(), default=0)} "
         f"configurations of every method, seeds {', '.join(map(str, seeds))}, which no report uses. Numbers are "
         "utilities on the select split, mean over the graded preferences and over seeds. Trial 0 is the method as its "
-        "YAML had it; in bold the trial with the highest mean over the columns. The KL coefficient was the common one.",
+        "YAML had it; in bold the trial whose settings are taken: of those that are better than trial 0 in every column, "
+        "the one with the highest mean. The KL coefficient was the common one.",
         "",
         "## What moved",
         "",
