@@ -20,7 +20,7 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.policies.sharding import shard
+from emorl_bench.models.sharding import shard
 from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst

@@ -13,8 +13,8 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
-from emorl_bench.policies.loading import check_head
-from emorl_bench.policies.picking import largest, pick
+from emorl_bench.models.loading import check_head
+from emorl_bench.decoding.sampling import largest, pick
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.scst import Scst
 

@@ -16,9 +16,9 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.merging import Parameters
-from emorl_bench.policies.bank import AdapterBank
-from emorl_bench.policies.loading import check_fused
-from emorl_bench.policies.memory import KnownAnswers
+from emorl_bench.policies.adapter_policy import AdapterBank
+from emorl_bench.models.loading import check_fused
+from emorl_bench.decoding.blend_cache import KnownAnswers
 
 STEPS = 12
 GREEDY, SAMPLED = Sampling(STEPS, 0.0), Sampling(STEPS, 1.0, samples_per_prompt=3)

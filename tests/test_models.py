@@ -22,12 +22,12 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Sampling
 from emorl_bench.offline import directory
 from emorl_bench.offline.soundness import check_files
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.bank import AdapterBank
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.loading import ModelSource, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.prompting import PromptFormat
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.policies.adapter_policy import AdapterBank
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.models.prompting import PromptFormat
 from emorl_bench.runner.provenance import with_model
 
 STORIES = Path(__file__).parents[2] / "shared" / "models" / "stories260k"

@@ -28,7 +28,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.adapter_policy import AdapterPolicy
 from emorl_bench.report.published import MARKS, PUBLISHED
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.scst import Scst

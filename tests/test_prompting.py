@@ -10,11 +10,11 @@ from conftest import ARCHITECTURES, tiny_model, word_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.causal import CausalBackbone
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.prompting import PromptFormat
-from emorl_bench.policies.seq2seq import Seq2SeqBackbone
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.causal import CausalBackbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.models.prompting import PromptFormat
+from emorl_bench.models.seq2seq import Seq2SeqBackbone
 
 TURN = "w30 {{ m.role }} {{ m.content }} w31 "
 CHAT = "{% for m in messages %}" + TURN + "{% endfor %}{% if add_generation_prompt %}w30{% endif %}"

@@ -20,9 +20,9 @@ from benchmarks import recompute
 from emorl_bench.config.schema import register
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.bank import AdapterBank, AdapterPolicy, hidden_together
-from emorl_bench.policies.loading import ModelSource, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy, hidden_together
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 
@@ -125,7 +125,7 @@ def test_decoding_and_passes_without_gradients_stay_as_they_are(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, recomputing = banks(architecture)
-    monkeypatch.setattr("emorl_bench.policies.recompute.checkpoint", None)  # called by nobody
+    monkeypatch.setattr("emorl_bench.models.gradient_checkpointing.checkpoint", None)  # called by nobody
     for bank in (plain, recomputing):
         bank.backbone.fused = None  # through the blocks themselves
     mine, theirs = rollouts(recomputing, 1)[0], rollouts(plain, 1)[0]

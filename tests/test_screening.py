@@ -10,8 +10,8 @@ from torch import nn
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.policies import screening
-from emorl_bench.policies.screening import LEAST_WEIGHTS, Screen
+from emorl_bench.decoding import bf16_argmax
+from emorl_bench.decoding.bf16_argmax import LEAST_WEIGHTS, Screen
 
 WIDTH = 64
 VOCABULARY = 20_011  # no multiple of a group
@@ -20,7 +20,7 @@ VOCABULARY = 20_011  # no multiple of a group
 @pytest.fixture(autouse=True)
 def bfloat16_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what is tested does not depend on the machine: slow bfloat16 rounds just the same."""
-    monkeypatch.setattr(screening, "_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(bf16_argmax, "_fast_bfloat16", lambda: True)
 
 
 def head_of(weight_VH: torch.Tensor) -> nn.Linear:
@@ -93,7 +93,7 @@ def test_heads_that_are_not_screened(head: nn.Linear) -> None:
 
 
 def test_a_greedy_decode_is_the_same_with_and_without(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screening, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(bf16_argmax, "LEAST_WEIGHTS", 1)
     greedy, said = Sampling(12, temperature=0.0), []
     for screened in (True, False):
         bank = make_bank(architecture)

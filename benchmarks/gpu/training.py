@@ -20,7 +20,7 @@ from benchmarks.record import Options
 from benchmarks.timing import Side, interleaved, timed
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.stepping import Start, stepping
+from emorl_bench.decoding.stepping import Start, stepping
 from emorl_bench.policies.together import generate_together
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.update import Updater

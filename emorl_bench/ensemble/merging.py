@@ -14,8 +14,8 @@ from torch import Tensor
 
 from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import on_one_base
-from emorl_bench.policies.lora import Adapter, merge
+from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.models.lora import Adapter, merge
 
 
 @dataclass(frozen=True)

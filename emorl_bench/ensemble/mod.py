@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.ensemble.blending import Blend, of_rows, weighted
-from emorl_bench.policies.mixing import Head
+from emorl_bench.decoding.mixing import Head
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from torch.nn.functional import pad
 
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy, on_one_base
-from emorl_bench.policies.lora import Adapter, active
+from emorl_bench.policies.adapter_policy import AdapterPolicy, on_one_base
+from emorl_bench.models.lora import Adapter, active
 
 FILE = "network.safetensors"
 

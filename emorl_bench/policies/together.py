@@ -9,13 +9,13 @@ import torch
 
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy, on_one_base
+from emorl_bench.policies.adapter_policy import AdapterPolicy, on_one_base
 
 CPU_ROWS = 32  # above this many, one policy's rows keep a CPU busy
 
 
 def can_stack(policies: Sequence[Policy]) -> bool:
-    """Whether `policies.bank.hidden_together` runs them in one pass with the numbers of one pass each.
+    """Whether `policies.adapter_policy.hidden_together` runs them in one pass with the numbers of one pass each.
 
     They must be adapters of one loaded base, and without dropout: its random masks belong to one policy's pass.
     """

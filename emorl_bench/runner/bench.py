@@ -24,8 +24,8 @@ from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.ensemble.evaluations import FILE as SEARCH_FILE
 from emorl_bench.ensemble.evaluations import paid_by_preference
 from emorl_bench.indicators.fronts import simplex_grid
-from emorl_bench.policies.bank import AdapterBank
-from emorl_bench.policies.decode import Decoder
+from emorl_bench.policies.adapter_policy import AdapterBank
+from emorl_bench.decoding.decode import Decoder
 from emorl_bench.runner.base_model import (
     check_answer_room,
     dtype_name,

@@ -26,7 +26,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.merging import Parameters
-from emorl_bench.policies.loading import check_fused, check_head
+from emorl_bench.models.loading import check_fused, check_head
 
 pytestmark = [pytest.mark.gpu, needs_device]
 

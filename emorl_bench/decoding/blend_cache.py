@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from emorl_bench.policies.fused.rows import PromptStates
-from emorl_bench.policies.lora import Adapter
+from emorl_bench.decoding.fused.rows import PromptStates
+from emorl_bench.models.lora import Adapter
 
 STATE_BYTES = 1 << 30
 TOUCHES = 1e-9  # distance from the hull of known weight vectors at which one counts as inside

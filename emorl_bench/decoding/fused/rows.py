@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.policies.fused.cache import BlockCache, room
-from emorl_bench.policies.prefix_tree import Moves
+from emorl_bench.decoding.fused.cache import BlockCache, room
+from emorl_bench.decoding.prefix_tree import Moves
 
 
 @dataclass(frozen=True)

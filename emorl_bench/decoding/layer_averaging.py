@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.policies.lora import RowMix
+from emorl_bench.models.lora import RowMix
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts, responses
-from emorl_bench.policies.fused.decoder_only import positions
+from emorl_bench.models.backbone import Backbone, Decoding, distinct_contexts, responses
+from emorl_bench.decoding.fused.decoder_only import positions
 
 
 class CausalBackbone(Backbone):

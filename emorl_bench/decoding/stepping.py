@@ -13,13 +13,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.fused.engine import FusedModel, FusedStepper
-from emorl_bench.policies.fused.rows import PromptStates, moved
-from emorl_bench.policies.lora import Adapter, RowMix, active
-from emorl_bench.policies.meeting import Meeting, meeting_in
-from emorl_bench.policies.memory import BlendMemory
-from emorl_bench.policies.prefix_tree import Moves
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.decoding.fused.engine import FusedModel, FusedStepper
+from emorl_bench.decoding.fused.rows import PromptStates, moved
+from emorl_bench.models.lora import Adapter, RowMix, active
+from emorl_bench.decoding.layer_averaging import Meeting, meeting_in
+from emorl_bench.decoding.blend_cache import BlendMemory
+from emorl_bench.decoding.prefix_tree import Moves
 
 READ_TOGETHER = 8  # prompts at least, where there are so many
 

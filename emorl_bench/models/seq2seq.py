@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts, responses
+from emorl_bench.models.backbone import Backbone, Decoding, distinct_contexts, responses
 
 
 class Seq2SeqBackbone(Backbone):

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.fused.registry import fused_model
-from emorl_bench.policies.lora import AdapterSettings, LoraLinear, inject
-from emorl_bench.policies.prompting import PromptFormat, PromptReader, end_ids
-from emorl_bench.policies.recompute import recompute_blocks
-from emorl_bench.policies.screening import Screen
+from emorl_bench.decoding.fused.registry import fused_model
+from emorl_bench.models.lora import AdapterSettings, LoraLinear, inject
+from emorl_bench.models.prompting import PromptFormat, PromptReader, end_ids
+from emorl_bench.models.gradient_checkpointing import recompute_blocks
+from emorl_bench.decoding.bf16_argmax import Screen
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.policies.lora import LoraLinear, LowRankUpdate
+from emorl_bench.models.lora import LoraLinear, LowRankUpdate
 
 
 def recompute_blocks(model: Any) -> None:

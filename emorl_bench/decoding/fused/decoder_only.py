@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import embedding
 from transformers import DynamicCache
 
-from emorl_bench.policies.fused.engine import FusedModel, Norm, Products, heads, joined, norm_of
-from emorl_bench.policies.fused.projection import Projection
-from emorl_bench.policies.fused.rows import PromptStates, Rows
+from emorl_bench.decoding.fused.engine import FusedModel, Norm, Products, heads, joined, norm_of
+from emorl_bench.decoding.fused.projection import Projection
+from emorl_bench.decoding.fused.rows import PromptStates, Rows
 
 
 def positions(mask_PS: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.policies.backbone import Backbone
+from emorl_bench.models.backbone import Backbone
 
 
 def shard(backbone: Backbone, device: torch.device) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from emorl_bench.policies.backbone import Backbone
+    from emorl_bench.models.backbone import Backbone
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from emorl_bench.policies.prefix_tree import Moves
+from emorl_bench.decoding.prefix_tree import Moves
 
 BLOCK = 16  # positions at first; then twice as many, and so on
 

@@ -18,10 +18,10 @@ from emorl_bench.core.protocols import Policy
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.adapter_files import save_adapter
-from emorl_bench.policies.backbone import Backbone, responses
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.lora import Adapter, active, fresh_adapter
+from emorl_bench.policies.peft_io import save_adapter
+from emorl_bench.models.backbone import Backbone, responses
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.lora import Adapter, active, fresh_adapter
 
 
 @dataclass(frozen=True)

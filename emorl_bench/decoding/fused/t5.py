@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from emorl_bench.policies.fused.engine import FusedModel, Products, heads, joined, norm_of
-from emorl_bench.policies.fused.projection import Projection
-from emorl_bench.policies.fused.rows import PromptStates, Rows
+from emorl_bench.decoding.fused.engine import FusedModel, Products, heads, joined, norm_of
+from emorl_bench.decoding.fused.projection import Projection
+from emorl_bench.decoding.fused.rows import PromptStates, Rows
 
 
 class FusedT5(FusedModel):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from emorl_bench.policies.fused.decoder_only import FusedGpt2, FusedLlama
-from emorl_bench.policies.fused.engine import FusedModel
-from emorl_bench.policies.fused.t5 import FusedT5
-from emorl_bench.policies.lora import LoraLinear
+from emorl_bench.decoding.fused.decoder_only import FusedGpt2, FusedLlama
+from emorl_bench.decoding.fused.engine import FusedModel
+from emorl_bench.decoding.fused.t5 import FusedT5
+from emorl_bench.models.lora import LoraLinear
 
 FUSED: dict[str, type[FusedModel]] = {
     "t5": FusedT5,

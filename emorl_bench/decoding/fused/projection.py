@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-from emorl_bench.policies.lora import Adapter, LoraLinear
+from emorl_bench.models.lora import Adapter, LoraLinear
 
 
 class Product(Protocol):

@@ -15,12 +15,12 @@ from transformers.utils import logging
 from emorl_bench.core.errors import UserError
 from emorl_bench.offline.locating import Located, locate
 from emorl_bench.offline.soundness import check_files
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.causal import CausalBackbone
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.prompting import PromptFormat
-from emorl_bench.policies.seq2seq import Seq2SeqBackbone
-from emorl_bench.policies.stepping import Start, stepping
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.causal import CausalBackbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.models.prompting import PromptFormat
+from emorl_bench.models.seq2seq import Seq2SeqBackbone
+from emorl_bench.decoding.stepping import Start, stepping
 
 PROBE = (3, 5, 4)  # tokens on which two ways of decoding are compared
 FAMILIES: dict[str, tuple[Any, type[Backbone]]] = {

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, rms_norm
 
-from emorl_bench.policies.fused.projection import Product, Projection
-from emorl_bench.policies.fused.rows import PromptStates, Rows
-from emorl_bench.policies.lora import Adapter, LoraLinear
-from emorl_bench.policies.prefix_tree import Moves
+from emorl_bench.decoding.fused.projection import Product, Projection
+from emorl_bench.decoding.fused.rows import PromptStates, Rows
+from emorl_bench.models.lora import Adapter, LoraLinear
+from emorl_bench.decoding.prefix_tree import Moves
 
 FOLD_ONE_BYTES = 1 << 28  # a folded weight is a copy; in a model larger than this its low-rank form is no slower
 FOLD_SEVERAL_BYTES = 1 << 24  # copies that a processor's cache holds; larger ones are read from memory at every step
@@ -60,7 +60,7 @@ class FusedModel(ABC):
 
 
 class FusedStepper:
-    """One decode of one fused model; see `policies.stepping.Stepper`."""
+    """One decode of one fused model; see `decoding.stepping.Stepper`."""
 
     def __init__(
         self,

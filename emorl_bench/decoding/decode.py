@@ -22,14 +22,14 @@ from torch.nn.utils.rnn import pad_sequence
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.batch import Batch, Plan, Spoken, uniforms
-from emorl_bench.policies.lora import Adapter, merge
-from emorl_bench.policies.memory import BlendMemory
-from emorl_bench.policies.mixing import Alone, InnerMixing, Mixing
-from emorl_bench.policies.picking import pick
-from emorl_bench.policies.prefix_tree import PrefixTree
-from emorl_bench.policies.stepping import Start, Stepper, stepping
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.decoding.batch import Batch, Plan, Spoken, uniforms
+from emorl_bench.models.lora import Adapter, merge
+from emorl_bench.decoding.blend_cache import BlendMemory
+from emorl_bench.decoding.mixing import Alone, InnerMixing, Mixing
+from emorl_bench.decoding.sampling import pick
+from emorl_bench.decoding.prefix_tree import PrefixTree
+from emorl_bench.decoding.stepping import Start, Stepper, stepping
 
 READOUT_BYTES = 1 << 26  # of logits at a time: rows enough for a fast product, and a bound for large vocabularies
 
