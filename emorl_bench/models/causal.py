@@ -10,7 +10,6 @@ from transformers import DynamicCache
 
 from emorl_bench.core.types import Rollout
 from emorl_bench.models.backbone import Backbone, Decoding, distinct_contexts, responses
-from emorl_bench.decoding.fused.decoder_only import positions
 
 
 class CausalBackbone(Backbone):
@@ -89,3 +88,8 @@ class CausalBackbone(Backbone):
             use_cache=False,
         )
         return out.last_hidden_state[:, ids_BS.shape[1] - 1 :]
+
+
+def positions(mask_PS: Tensor) -> Tensor:
+    """(P, S) positions of prompts padded on the left: real tokens count from 0, padding has position 0."""
+    return (mask_PS.long().cumsum(1) - 1).clamp_min(0)

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import GenerationConfig
 
 from emorl_bench.models.backbone import Backbone
-from emorl_bench.decoding.fused.decoder_only import positions
+from emorl_bench.models.causal import positions
 from emorl_bench.models.lora import LoraLinear
 
 

@@ -1,4 +1,4 @@
-"""Which architectures have a fused step; every other one is decoded through transformers' own modules."""
+"""Which architectures have a fused step. All others are decoded through transformers' own modules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FUSED: dict[str, type[FusedModel]] = {
 
 
 def fused_model(model: Any, layers: dict[str, LoraLinear]) -> FusedModel | None:
-    """The fused step of a model of transformers, or ``None`` where there is none for its kind."""
+    """The fused step of a model of transformers; None for other architectures, and for settings it does not know."""
     config = model.config
     unusual = (
         getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True),

@@ -14,6 +14,8 @@ from emorl_bench.decoding.fused.rows import PromptStates, Rows
 
 
 class FusedT5(FusedModel):
+    """The decoder of T5; the encoder is transformers' own, and its output becomes keys and values once."""
+
     def __init__(self, model: Any, layers: Any) -> None:
         super().__init__(model, layers)
         self.count = int(model.config.num_heads)
