@@ -67,7 +67,7 @@ class TrainingPass:
                 if isinstance(block, GradientCheckpointingLayer):
                     block.forward = torch.compile(block.forward, dynamic=True)  # type: ignore[method-assign]
         if self.recomputed:
-            setting.backbone.recompute()
+            setting.backbone.checkpoint_gradients()
         return setting
 
     def rollouts(self) -> list[Rollout]:

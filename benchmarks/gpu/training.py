@@ -150,7 +150,7 @@ def decode_step(setting: Setting) -> Iterator[Callable[[], object]]:
     backbone, expert = setting.backbone, setting.experts[0]
     prompts = [backbone.prompt_ids(e.context) for e in setting.prompts(SAMPLES)]
     tokens_R = torch.full((len(prompts),), 5, device=backbone.device)
-    with stepping(backbone, Start(prompts, expert.adapters, None, STEPS), None) as stepper:
+    with stepping(backbone, expert.decoder.fused, Start(prompts, expert.adapters, None, STEPS), None) as stepper:
         stepper.first()
         yield lambda: backbone.head(stepper.step(tokens_R)[0]).argmax(-1)
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.types import Sampling
+from emorl_bench.decoding.blend_cache import BlendCache
+from emorl_bench.decoding.layer_averaging import LayerAveraging
+from emorl_bench.decoding.mixing import InnerMixing, Mixing
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, RowMix
-from emorl_bench.decoding.layer_averaging import LayerAveraging
-from emorl_bench.decoding.blend_cache import BlendCache
-from emorl_bench.decoding.mixing import InnerMixing, Mixing
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class BlendCache:
         return self
 
     def states(self, prompts: Sequence[Sequence[int]]) -> PromptStates | None:
-        """Keys and values of some prompts, if they were read in one call (which may have read others too), else None."""
+        """Keys and values of some prompts if one call has read them all, maybe with others; else None."""
         wanted = [tuple(prompt) for prompt in prompts]
         for read, states in self._states.items():
             place = {prompt: i for i, prompt in enumerate(read)}
@@ -93,13 +93,13 @@ class KnownAnswers:
         longest = max(map(len, self.points))
         if (answer := self._common(wanted, longest)) is not None:
             return answer, True
-        # Otherwise the longest common beginning that holds around these weights. A hull of known points shrinks when the
-        # beginning grows, because fewer answers share it, so bisection finds the largest length.
+        # Otherwise the longest beginning that is known around these weights. The longer the beginning, the fewer answers
+        # share it and the smaller is the hull of their points, so bisection finds the largest length.
         length = bisect_left(range(longest), True, key=lambda n: self._common(wanted, n + 1) is None)
         return self._common(wanted, length) or (), False
 
     def _common(self, wanted: Point, length: int) -> Answer | None:
-        """The first ``length`` tokens of the answer under ``wanted``, if points whose answers share them surround it."""
+        """The first ``length`` tokens under ``wanted``, if it lies between points whose answers share them."""
         beginnings: dict[Answer, list[Point]] = {}
         for answer, points in self.points.items():
             beginnings.setdefault(answer[:length], []).extend(points)

@@ -23,16 +23,16 @@ from torch.nn.utils.rnn import pad_sequence
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.decoding.fused.engine import FusedModel
-from emorl_bench.models.backbone import Backbone
 from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
-from emorl_bench.models.lora import Adapter, merge
 from emorl_bench.decoding.bf16_argmax import Bf16Argmax
 from emorl_bench.decoding.blend_cache import BlendCache
+from emorl_bench.decoding.fused.engine import FusedModel
 from emorl_bench.decoding.mixing import Identity, InnerMixing, Mixing
-from emorl_bench.decoding.sampling import sample_token
 from emorl_bench.decoding.prefix_tree import PrefixTree
+from emorl_bench.decoding.sampling import sample_token
 from emorl_bench.decoding.stepping import Start, Stepper, find_fused, stepping
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.lora import Adapter, merge
 
 READOUT_BYTES = 1 << 26  # logits computed at a time: enough rows for a fast product, bounded for large vocabularies
 
@@ -166,7 +166,9 @@ class Decoder:
             try:
                 fed += self._part(plan, outputs, batch.only(outputs), generated)
             except torch.OutOfMemoryError:
-                if rows == 1 or self.ranks.in_step:  # ranks in step must all make the same passes, so none may repeat a part
+                if (
+                    rows == 1 or self.ranks.in_step
+                ):  # ranks in step must all make the same passes, so none may repeat a part
                     raise
                 rows = 0
             if rows == 0:  # after the handler, because its traceback keeps the failed pass in memory
@@ -185,7 +187,9 @@ class Decoder:
         total = torch.where(generated.mask, mine, 0.0)
         self.ranks.sum_([total])
         ids, mask, logprobs = total[0].long(), total[1].bool(), total[2].to(generated.logprobs)
-        return Generated(torch.where(mask, ids, self.backbone.pad), mask, torch.where(mask, logprobs, generated.logprobs))
+        return Generated(
+            torch.where(mask, ids, self.backbone.pad), mask, torch.where(mask, logprobs, generated.logprobs)
+        )
 
     def _starting_rows(self, plan: Plan, batch: Batch) -> int:
         """How many starting rows to decode at once, so that ``max_rows`` holds even if no two outputs share a row."""
@@ -195,7 +199,9 @@ class Decoder:
     def _halve(self) -> None:
         self.max_rows //= 2
         torch.cuda.empty_cache()
-        print(f"decode: out of memory; continuing with at most {self.max_rows} rows at once", file=sys.stderr, flush=True)
+        print(
+            f"decode: out of memory; continuing with at most {self.max_rows} rows at once", file=sys.stderr, flush=True
+        )
 
     def _part(self, plan: Plan, mine_O: Tensor, part: Batch, generated: Generated) -> int:
         """Decode one part of the batch and write its outputs to the rows ``mine_O`` of ``generated``."""

@@ -14,14 +14,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from emorl_bench.models.backbone import Backbone
+from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel, FusedStepper
 from emorl_bench.decoding.fused.registry import fused_model
 from emorl_bench.decoding.fused.rows import PromptStates, moved
-from emorl_bench.models.lora import Adapter, RowMix, active
 from emorl_bench.decoding.layer_averaging import LayerAveraging, averaging_in
-from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.prefix_tree import Moves
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.lora import Adapter, RowMix, active
 
 READ_TOGETHER = 8  # the least number of prompts in a group that is read in one pass, if there are so many
 PROBE = (3, 5, 4)  # ids of the tokens on which the fused step is compared with the model's own modules

@@ -19,8 +19,8 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.adapter_policy import concatenated, on_one_base
 from emorl_bench.models.lora import Adapter
+from emorl_bench.policies.adapter_policy import concatenated, on_one_base
 
 
 class Merge(Protocol):
@@ -46,7 +46,7 @@ class OneByOne:
         for weights_M in self.weights_WM:
             rng.set_state(start)
             one = self.merge.merged(adapters, weights_M)
-            rollouts.append(decoder.apart([one], None, [examples], sampling, [rng]))
+            rollouts.append(decoder.decode_policies([one], None, [examples], sampling, [rng]))
         if len(rollouts) == 1:
             return rollouts[0]
         return replace(concatenated(rollouts), group_size=sampling.samples_per_prompt)

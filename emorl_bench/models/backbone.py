@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from emorl_bench.core.types import Rollout
+from emorl_bench.models.gradient_checkpointing import checkpoint_blocks
 from emorl_bench.models.lora import AdapterSettings, LoraLinear, inject
 from emorl_bench.models.prompting import PromptFormat, PromptReader, end_ids
-from emorl_bench.models.gradient_checkpointing import checkpoint_blocks
 
 
 @dataclass

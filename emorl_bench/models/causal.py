@@ -1,4 +1,4 @@
-"""Decoder-only models (GPT-2, Llama and their kin): prompts are padded on the left, positions count real tokens."""
+"""Decoder-only models (GPT-2, Llama and relatives): prompts are padded on the left, positions count real tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emorl_bench.models.backbone import Backbone, Decoding, distinct_contexts, r
 
 
 class CausalBackbone(Backbone):
-    """See `Backbone`. A tokenizer with a separator token has it between prompt and response."""
+    """See `Backbone`. If the tokenizer has a separator token, it stands between prompt and response."""
 
     family = "causal"
 

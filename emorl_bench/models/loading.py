@@ -12,13 +12,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.offline.locating import Located, locate
-from emorl_bench.offline.soundness import check_files
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.causal import CausalBackbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.models.prompting import PromptFormat
 from emorl_bench.models.seq2seq import Seq2SeqBackbone
+from emorl_bench.offline.locating import Located, locate
+from emorl_bench.offline.soundness import check_files
 
 FAMILIES: dict[str, tuple[Any, type[Backbone]]] = {
     "seq2seq": (AutoModelForSeq2SeqLM, Seq2SeqBackbone),
@@ -69,8 +69,8 @@ def load_backbone(
     ``new_tokens`` is the length limit of answers, which must fit into the model's context with the prompt.
 
     Raises:
-        UserError: what `ModelSource.located` and `Backbone.checkpoint_gradients` raise, a model of the other family, weights or a
-            tokenizer that do not fit it, or a context that does not hold prompt and answer.
+        UserError: what `ModelSource.located` and `Backbone.checkpoint_gradients` raise, a model of the other family,
+            weights or a tokenizer that do not fit it, or a context that does not hold prompt and answer.
     """
     place, code = str(source.located().directory), source.trust_remote_code
     logging.disable_progress_bar()  # a bar for every load would bury a sweep's own lines

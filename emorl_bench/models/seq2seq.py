@@ -1,4 +1,4 @@
-"""Encoder-decoder models (T5 and its kin): the prompt is encoded once, the decoder starts from one fixed token."""
+"""Encoder-decoder models (T5 and its relatives): the prompt is encoded once, the decoder starts from a fixed token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emorl_bench.models.backbone import Backbone, Decoding, distinct_contexts, r
 
 
 class Seq2SeqBackbone(Backbone):
-    """See `Backbone`. Prompts end with the end token; padding is on the right and masked."""
+    """See `Backbone`. A prompt ends with the end token; padding is on the right and masked."""
 
     family = "seq2seq"
 

@@ -17,10 +17,12 @@ from torch.nn.functional import layer_norm, rms_norm
 
 from emorl_bench.decoding.fused.projection import Product, Projection
 from emorl_bench.decoding.fused.rows import PromptStates, Rows
-from emorl_bench.models.lora import Adapter, LoraLinear
 from emorl_bench.decoding.prefix_tree import Moves
+from emorl_bench.models.lora import Adapter, LoraLinear
 
-FOLD_ONE_BYTES = 1 << 28  # largest copy of weights with one adapter folded in; in a larger model the low-rank form is no slower
+FOLD_ONE_BYTES = (
+    1 << 28
+)  # largest copy of weights with one adapter folded in; in a larger model the low-rank form is no slower
 FOLD_SEVERAL_BYTES = 1 << 24  # the same for several adapters: larger copies do not stay in a processor's cache
 
 Norm = Callable[[Tensor], Tensor]
@@ -110,7 +112,9 @@ def norm_of(module: Any) -> Norm:
     if isinstance(module, nn.LayerNorm):
         bias, eps = module.bias.detach(), module.eps
         return lambda x: layer_norm(x, shape, weight, bias, eps)
-    if weight.dtype == torch.float64:  # transformers computes the variance in float32 even then, and comparisons need the same
+    if (
+        weight.dtype == torch.float64
+    ):  # transformers computes the variance in float32 even then, and comparisons need the same
         return lambda x: module(x)
     epsilon = float(module.variance_epsilon)
     return lambda x: rms_norm(x, shape, weight, epsilon)

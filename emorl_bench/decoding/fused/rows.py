@@ -37,7 +37,7 @@ class PromptStates:
 
     @classmethod
     def assembled(cls, parts: Sequence[PromptStates], places: Sequence[Tensor]) -> PromptStates:
-        """Prompts that were read in parts, as one. ``places``: the indices of each part's prompts; padding is masked."""
+        """Prompts that were read in parts, as one. ``places``: the indices of each part's prompts."""
         count, width = sum(map(len, places)), max(part.mask_PS.shape[1] for part in parts)
 
         def put(states: Sequence[Tensor]) -> Tensor:
