@@ -115,7 +115,7 @@ class _Pair:
             update = self.learners[name].step(rollout, given[name], stream(bench.seed, name, "update", step))
             seen = describe(bench, rollout, scores[name], rewards[name]) | dict(update)
             metrics |= {f"{name}/{key}": value for key, value in seen.items()}
-        cut = sum(self.agents[observer].cuts(example.context) for example in second.examples)
+        cut = sum(self.agents[observer].truncates(example.context) for example in second.examples)
         return metrics | {f"{observer}/truncated": float(cut)}
 
     def _observe(self, examples: Sequence[Example], first: Rollout, observer: str, step: int) -> Rollout:

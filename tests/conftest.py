@@ -30,12 +30,12 @@ from transformers import (
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench, Runtime
 from emorl_bench.core.types import Budget, Example, Sampling, Training
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
-from emorl_bench.policies.causal import CausalBackbone
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.seq2seq import Seq2SeqBackbone
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.causal import CausalBackbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.models.seq2seq import Seq2SeqBackbone
+from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
 from emorl_bench.rl.scst import Scst
 from emorl_bench.scorers.panel import ScorerPanel
 

@@ -14,8 +14,8 @@ from conftest import tiny_model
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.policies.adapter_policy import AdapterPolicy
 
 
 @dataclass(frozen=True)

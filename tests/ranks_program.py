@@ -19,8 +19,10 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.decoding.decode import Decoder
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.policies.sharding import shard
+from emorl_bench.models.sharding import shard
+from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
@@ -127,8 +129,9 @@ def learning(ranks: Ranks, architecture: str) -> dict[str, Tensor]:
     bank = make_bank(architecture, dtype=torch.float64)
     bank.decoder.ranks = ranks
     if ranks.in_step:
-        bank.backbone.recompute()  # blocks run again in the backward pass, and their weights are gathered again
+        bank.backbone.checkpoint_gradients()  # the backward pass runs blocks, and so gathers weights, again
         shard(bank.backbone, torch.device("cpu"))
+        bank = AdapterBank(Decoder(bank.backbone, bank.decoder.ledger, ranks=ranks), bank.seed)
     prompts, sampling = word_prompts(5), Sampling(6, samples_per_prompt=4)  # 2 prompts for one rank, 3 for the other
     found: dict[str, Tensor] = {}
     for name, rule in RULES.items():

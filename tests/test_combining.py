@@ -30,7 +30,7 @@ from emorl_bench.ensemble.merging import Parameters
 from emorl_bench.ensemble.mod import LogProbabilities
 from emorl_bench.ensemble.ram import Ram
 from emorl_bench.ensemble.ties import Ties
-from emorl_bench.policies.lora import Adapter
+from emorl_bench.models.lora import Adapter
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.kl import kl_to_reference
 

@@ -14,9 +14,9 @@ from baselines.pareto_set import Hypernetwork
 from baselines.weight_ensembling_moe import Routers
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.models.lora import Adapter, merge
+from emorl_bench.policies.adapter_policy import AdapterPolicy
 from emorl_bench.policies.conditioned import ConditionedPolicy, mixed
-from emorl_bench.policies.lora import Adapter, merge
 
 NETWORKS = {
     "hypernetwork": lambda layers, experts: Hypernetwork(layers, experts, 8, stream(5)),

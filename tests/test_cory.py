@@ -25,7 +25,7 @@ from emorl_bench.core.protocols import Bench, Learner, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Budget, Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.adapter_policy import AdapterPolicy
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 from emorl_bench.runner.bench import settings_hash

@@ -13,8 +13,8 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
-from emorl_bench.policies.loading import check_head
-from emorl_bench.policies.picking import largest, pick
+from emorl_bench.decoding.sampling import blockwise_argmax, sample_token
+from emorl_bench.models.loading import check_head
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.scst import Scst
 
@@ -90,7 +90,7 @@ def test_rows_end_at_their_own_end_token(architecture):
 def test_sampling_follows_the_distribution():
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0]])
     uniforms = (torch.arange(20_000) + 0.5) / 20_000  # a quantile grid: the counts are exact up to rounding
-    picked, logps = pick(logits.expand(20_000, -1), 0.5, uniforms)
+    picked, logps = sample_token(logits.expand(20_000, -1), 0.5, uniforms)
     expected = (logits[0] / 0.5).softmax(-1)
     torch.testing.assert_close(torch.bincount(picked, minlength=4) / 20_000, expected, atol=2e-4, rtol=0)
     torch.testing.assert_close(logps, expected.log()[picked])
@@ -138,6 +138,6 @@ def test_bfloat16_decodes_and_learns(architecture):
 @pytest.mark.parametrize("vocabulary", [5, 127, 128, 129, 300, 1000, 1024])
 def test_the_largest_logit_is_found_block_by_block(vocabulary):
     logits_LV = torch.randn(200, vocabulary, generator=torch.Generator().manual_seed(vocabulary))
-    assert torch.equal(largest(logits_LV), logits_LV.argmax(-1))
+    assert torch.equal(blockwise_argmax(logits_LV), logits_LV.argmax(-1))
     ends = torch.eye(vocabulary)  # every place, the first and the last included
-    assert torch.equal(largest(ends), torch.arange(vocabulary))
+    assert torch.equal(blockwise_argmax(ends), torch.arange(vocabulary))

@@ -23,14 +23,14 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
+from emorl_bench.decoding.decode import Decoder
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.earlier_layer import EarlierLayer
-from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
-from emorl_bench.policies.causal import CausalBackbone
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.seq2seq import Seq2SeqBackbone
+from emorl_bench.models.causal import CausalBackbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.models.seq2seq import Seq2SeqBackbone
+from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
 from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.search.simplex import SimplexSubdivision
 

@@ -11,7 +11,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.ensemble.blending import HiddenState, Logits, Probabilities
 from emorl_bench.ensemble.merging import Parameters
-from emorl_bench.policies.lora import active, merge
+from emorl_bench.models.lora import active, merge
 
 AGGREGATORS = [HiddenState(), Logits(), Probabilities(), Parameters()]
 GREEDY = Sampling(12, temperature=0.0)

@@ -20,7 +20,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.policies.bank import AdapterBank
+from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.runner.evaluate import Grader, Grades
 from emorl_bench.scorers.panel import ScorerPanel
 

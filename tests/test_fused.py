@@ -12,13 +12,14 @@ from conftest import ARCHITECTURES, make_bank, shaken, word_prompts
 from plain_decode import dense_copies, plain_blend
 from transformers import Qwen2Config, Qwen2ForCausalLM, T5Config, T5ForConditionalGeneration
 
+from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
+from emorl_bench.decoding.blend_cache import KnownAnswers
+from emorl_bench.decoding.decode import Decoder
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.merging import Parameters
-from emorl_bench.policies.bank import AdapterBank
-from emorl_bench.policies.loading import check_fused
-from emorl_bench.policies.memory import KnownAnswers
+from emorl_bench.policies.adapter_policy import AdapterBank
 
 STEPS = 12
 GREEDY, SAMPLED = Sampling(STEPS, 0.0), Sampling(STEPS, 1.0, samples_per_prompt=3)
@@ -55,7 +56,7 @@ def test_fused_is_the_transformers_path(architecture, sampling):
     for fused in (True, False):
         bank = make_bank(architecture, dtype=torch.float64)
         if not fused:
-            bank.backbone.fused = None
+            bank.decoder.fused = None
         trio = [shaken(bank, seed) for seed in (1, 2, 3)]
         generators = [HiddenState().blend(trio, weights_of(4)), Parameters().blend(trio, weights_of(4)), trio[0]]
         answers.append([g.generate(PROMPTS, sampling, stream(0)) for g in [*generators, trio[0].reference()]])
@@ -86,9 +87,9 @@ def test_variants_of_the_architectures(build, monkeypatch):
         model = build()
         monkeypatch.setattr("conftest.tiny_model", lambda _, model=model: model)
         bank = make_bank("t5" if build is gated_t5 else "llama", dtype=torch.float64)
-        assert bank.backbone.fused is not None
+        assert bank.decoder.fused is not None
         if not fused:
-            bank.backbone.fused = None
+            bank.decoder.fused = None
         trio = [shaken(bank, seed) for seed in (1, 2, 3)]
         answers.append(HiddenState().blend(trio, weights_of(3)).generate(PROMPTS, SAMPLED, stream(0)))
     assert answers[0].responses == answers[1].responses
@@ -134,18 +135,18 @@ def test_out_of_memory_halves_the_rows_and_goes_on(monkeypatch, capsys):
     bank = make_bank("t5", dtype=torch.float64)
     policy = shaken(bank, 1)
     expected = policy.generate(PROMPTS, SAMPLED, stream(0)).responses
-    read = bank.backbone.fused.read
+    read = bank.decoder.fused.read
 
     def cramped(ids_PS, mask_PS, adapters):
         if len(ids_PS) > 2:
             raise torch.OutOfMemoryError("no room")
         return read(ids_PS, mask_PS, adapters)
 
-    monkeypatch.setattr(bank.backbone.fused, "read", cramped)
+    monkeypatch.setattr(bank.decoder.fused, "read", cramped)
     assert policy.generate(PROMPTS, SAMPLED, stream(0)).responses == expected
     assert bank.decoder.max_rows <= 4096 // 2
     assert "out of memory" in capsys.readouterr().err
-    monkeypatch.setattr(bank.backbone.fused, "read", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
+    monkeypatch.setattr(bank.decoder.fused, "read", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none")))
     with pytest.raises(torch.OutOfMemoryError):
         policy.generate(PROMPTS[:1], GREEDY, stream(0))
 
@@ -164,8 +165,8 @@ def test_prompts_read_in_groups_of_like_length_are_read_as_ever(architecture):
 
 def counting(bank) -> list[int]:
     calls: list[int] = []
-    read = bank.backbone.fused.read
-    bank.backbone.fused.read = lambda *a: (calls.append(len(a[0])), read(*a))[1]
+    read = bank.decoder.fused.read
+    bank.decoder.fused.read = lambda *a: (calls.append(len(a[0])), read(*a))[1]
     return calls
 
 
@@ -236,15 +237,21 @@ def test_weights_between_answers_that_begin_alike_begin_so_too():
     assert known.recall(np.array([0.75, 0.25])) == ((5, 6), False)
 
 
-def test_a_model_that_is_not_like_its_kind_is_decoded_by_its_modules(architecture, capsys):
-    backbone = make_bank(architecture).backbone
-    check_fused(backbone)
-    assert backbone.fused is not None
-    step = backbone.fused.step
-    backbone.fused.step = lambda *arguments: 1.1 * step(*arguments)
-    check_fused(backbone)
-    assert backbone.fused is None
+def test_a_model_that_is_not_like_its_kind_is_decoded_by_its_modules(architecture, monkeypatch, capsys):
+    bank = make_bank(architecture)
+    assert bank.decoder.fused is not None
+    assert "its own modules" not in capsys.readouterr().err
+    kind = type(bank.decoder.fused)
+    step = kind.step
+    monkeypatch.setattr(kind, "step", lambda *arguments: 1.1 * step(*arguments))
+    assert Decoder(bank.backbone, Ledger()).fused is None
     assert "its own modules" in capsys.readouterr().err
+
+
+def test_a_sharded_base_has_no_fused_step(architecture):
+    backbone = make_bank(architecture).backbone
+    backbone.sharded = True
+    assert Decoder(backbone, Ledger()).fused is None
 
 
 def storage(tensors: Sequence[torch.Tensor]) -> set[int]:
@@ -252,6 +259,17 @@ def storage(tensors: Sequence[torch.Tensor]) -> set[int]:
 
 
 def test_fusing_keeps_one_copy_of_the_weights(architecture):
-    backbone = make_bank(architecture).backbone
-    fused = [p.weight for layer in backbone.fused.projections for p in layer.values()]
-    assert storage(fused) <= storage(list(backbone.model.parameters()))
+    bank = make_bank(architecture)
+    again = Decoder(bank.backbone, Ledger())
+    for decoder in (bank.decoder, again):
+        fused = [p.weight for layer in decoder.fused.projections for p in layer.values()]
+        assert storage(fused) <= storage(list(bank.backbone.model.parameters()))
+
+
+def test_joined_weights_of_a_second_decoder_are_those_of_the_first(architecture):
+    bank = make_bank(architecture)
+    again = Decoder(bank.backbone, Ledger())
+    for mine, theirs in zip(bank.decoder.fused.projections, again.fused.projections, strict=True):
+        for name, projection in mine.items():
+            assert torch.equal(projection.weight, theirs[name].weight)
+            assert projection.weight.data_ptr() == theirs[name].weight.data_ptr()

@@ -27,7 +27,7 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.adapter_policy import AdapterPolicy
 from emorl_bench.rl.jacobian import CaGrad, JacobianRule, Mgda, UpGrad
 from emorl_bench.rl.scst import Scst
 from emorl_bench.rl.update import Updater

@@ -14,8 +14,8 @@ from filelock import FileLock
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling, Training
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.bank import token_logprobs
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.policies.adapter_policy import token_logprobs
 from emorl_bench.policies.together import can_stack, generate_together
 from emorl_bench.rl import stacking
 from emorl_bench.rl.agro import Agro

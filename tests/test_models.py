@@ -20,14 +20,14 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Sampling
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.models.prompting import PromptFormat
 from emorl_bench.offline import directory
 from emorl_bench.offline.soundness import check_files
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.bank import AdapterBank
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.loading import ModelSource, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.prompting import PromptFormat
+from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.runner.provenance import with_model
 
 STORIES = Path(__file__).parents[2] / "shared" / "models" / "stories260k"
@@ -50,7 +50,7 @@ def load(path: str | Path, family: str = "causal", new_tokens: int = 8, **change
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_what_transformers_saves_is_loaded_and_decodes_alike(tmp_path: Path, architecture: str) -> None:
     loaded = load(saved(tmp_path, architecture), "seq2seq" if architecture == "t5" else "causal")
-    assert loaded.fused is not None
+    assert Decoder(loaded, Ledger()).fused is not None
     kept = {k: v.clone() for k, v in tiny_model(architecture).state_dict().items()}
     assert all(torch.equal(kept[name], value) for name, value in loaded.model.state_dict().items() if name in kept)
 
@@ -200,7 +200,7 @@ def test_smollm2s_tokenizer_reads_as_the_published_one() -> None:
 def test_smollm2_answers_as_transformers_does_and_ends_its_turn() -> None:
     path = smollm2()
     loaded = load("offline:smollm2_135m", limit=64, system="Answer with one word.")
-    assert loaded.fused is not None
+    assert Decoder(loaded, Ledger()).fused is not None
     assert loaded.tokenizer.decode([loaded.eos]) == "<|im_end|>"
     prompts = ["What is the capital of France?", "Hi!"]
     rows = said(loaded, prompts, 9)

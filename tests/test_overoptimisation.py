@@ -21,7 +21,7 @@ from emorl_bench.core.protocols import Bench
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example
 from emorl_bench.indicators.best_of_n import best_of_n_kl, expected_best
-from emorl_bench.policies.adapter_files import WEIGHTS
+from emorl_bench.policies.peft_io import WEIGHTS
 from emorl_bench.rl.checkpoint import FILE
 from emorl_bench.scorer_training import gold_preferences, proxies
 from emorl_bench.scorer_training.gold_preferences import GoldPairs, gold

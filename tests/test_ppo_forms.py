@@ -23,7 +23,7 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.adapter_policy import AdapterPolicy
 from emorl_bench.rl.kl import vocabulary_kl
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.reward_scale import RunningMoments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emorl_bench.policies.prefix_tree import PrefixTree
+from emorl_bench.decoding.prefix_tree import PrefixTree
 
 
 @pytest.mark.parametrize("seed", range(20))

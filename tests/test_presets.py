@@ -28,11 +28,11 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.adapter_policy import AdapterPolicy
 from emorl_bench.report.published import MARKS, PUBLISHED
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.scst import Scst
-from emorl_bench.rl.trained_on import respelt
+from emorl_bench.rl.trained_on import retokenized
 from emorl_bench.runner.bench import execute
 from emorl_bench.runner.directory import RunDirectory
 
@@ -206,7 +206,7 @@ def test_what_is_trained_on_is_a_key(architecture: str, train_on: Any, end_token
 def test_spelling_again_changes_what_is_trained_on_only_where_text_lost_something() -> None:
     policy = shaken(make_bank("gpt2"), 1)
     rollout, _ = sampled(policy)
-    again = respelt(policy, rollout)
+    again = retokenized(policy, rollout)
     assert policy.backbone.response_texts(again.response_ids_BT, again.response_mask_BT) == rollout.responses
     special = {0, 2, 3}  # they have no text
     for i, row in enumerate(rollout.response_ids_BT.tolist()):

@@ -10,11 +10,11 @@ from conftest import ARCHITECTURES, tiny_model, word_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.causal import CausalBackbone
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.prompting import PromptFormat
-from emorl_bench.policies.seq2seq import Seq2SeqBackbone
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.causal import CausalBackbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.models.prompting import PromptFormat
+from emorl_bench.models.seq2seq import Seq2SeqBackbone
 
 TURN = "w30 {{ m.role }} {{ m.content }} w31 "
 CHAT = "{% for m in messages %}" + TURN + "{% endfor %}{% if add_generation_prompt %}w30{% endif %}"
@@ -46,9 +46,9 @@ def test_a_prompt_is_put_into_the_template_and_loses_its_beginning_at_a_word(arc
     form = PromptFormat(system="w9", template="w20 w21 {prompt} w22")
     read = backbone(architecture, form, limit=8)
     assert read.prompt_ids("w4 w5") == [*words("w20 w21 w4 w5 w22"), end], "no system prompt without a chat template"
-    assert not read.reader.cuts("w4 w5 w6 w7")
+    assert not read.reader.truncates("w4 w5 w6 w7")
     assert read.prompt_ids("w4 w5 w6 w7 w8 w9 w10") == [*words("w20 w21 w7 w8 w9 w10 w22"), end]
-    assert read.reader.cuts("w4 w5 w6 w7 w8")
+    assert read.reader.truncates("w4 w5 w6 w7 w8")
     plain = backbone(architecture, PromptFormat(), limit=5)
     assert plain.prompt_ids("w4 w5 w6 w7") == [*words("w4 w5 w6 w7"), end]
     assert plain.prompt_ids("w4 w5 w6 w7 w8 w9") == [*words("w6 w7 w8 w9"), end]
@@ -78,7 +78,7 @@ def test_a_chat_model_reads_its_own_template_with_the_tasks_system_prompt() -> N
     assert read.prompt_ids("w4 w31 w5") == read.prompt_ids("w4  w5"), "a prompt cannot end its own turn"
     short = backbone("llama", form, tokenizer, limit=len(expected) - 1)
     assert short.prompt_ids("w4 w5") == read.prompt_ids("w5")
-    assert short.reader.cuts("w4 w5")
+    assert short.reader.truncates("w4 w5")
     off = backbone("llama", PromptFormat(template="w20 {prompt}", chat="off"), tokenizer)
     assert off.prompt_ids("w4") == words("w20 w4")
     with pytest.raises(UserError, match=r"model\.chat=on"):
@@ -100,7 +100,7 @@ def test_an_answer_in_chat_ends_with_its_turn_and_other_ends_are_known() -> None
     model.generation_config.eos_token_id = [1, 25]
     read = CausalBackbone(model, chat_tokenizer(), AdapterSettings(), 64)
     assert (read.eos, read.other_ends, read.pad) == (31, [1, 25], 0)
-    assert read.ended(torch.tensor([1, 4, 25, 31])).tolist() == [True, False, True, True]
+    assert read.is_eos(torch.tensor([1, 4, 25, 31])).tolist() == [True, False, True, True]
     ids = torch.tensor([[4, 5, 31], [6, 25, 0]])
     mask = torch.tensor([[True, True, True], [True, True, False]])
     assert read.response_texts(ids, mask) == ("w4 w5", "w6")

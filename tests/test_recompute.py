@@ -20,9 +20,9 @@ from benchmarks import recompute
 from emorl_bench.config.schema import register
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.bank import AdapterBank, AdapterPolicy, hidden_together
-from emorl_bench.policies.loading import ModelSource, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy, hidden_together
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 
@@ -38,7 +38,7 @@ def banks(architecture: str, *, dropout: float = 0.0) -> tuple[AdapterBank, Adap
     plain, recomputing = (make_bank(architecture, dtype=torch.float64) for _ in range(2))
     for bank in (plain, recomputing):
         bank.backbone.settings = replace(bank.backbone.settings, dropout=dropout)
-    recomputing.backbone.recompute()
+    recomputing.backbone.checkpoint_gradients()
     return plain, recomputing
 
 
@@ -125,9 +125,9 @@ def test_decoding_and_passes_without_gradients_stay_as_they_are(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, recomputing = banks(architecture)
-    monkeypatch.setattr("emorl_bench.policies.recompute.checkpoint", None)  # called by nobody
+    monkeypatch.setattr("emorl_bench.models.gradient_checkpointing.checkpoint", None)  # called by nobody
     for bank in (plain, recomputing):
-        bank.backbone.fused = None  # through the blocks themselves
+        bank.decoder.fused = None  # through the blocks themselves
     mine, theirs = rollouts(recomputing, 1)[0], rollouts(plain, 1)[0]
     assert torch.equal(mine.response_ids_BT, theirs.response_ids_BT)
     assert torch.equal(mine.logprobs_BT, theirs.logprobs_BT)
@@ -199,7 +199,7 @@ def test_a_model_without_blocks_is_refused() -> None:
     bank.backbone.model = torch.nn.Linear(2, VOCABULARY)
     bank.backbone.model.config = GPT2LMHeadModel.config_class()
     with pytest.raises(UserError, match=r"model.gradient_checkpointing=true: a gpt2 does not say what its blocks are"):
-        bank.backbone.recompute()
+        bank.backbone.checkpoint_gradients()
 
 
 def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,10 +23,10 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Sampling
-from emorl_bench.policies.bank import AdapterBank
-from emorl_bench.policies.causal import CausalBackbone
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.causal import CausalBackbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.rl.collected import Collected
 from emorl_bench.rl.in_context import (
     Wording,

@@ -12,7 +12,7 @@ from torch import Tensor
 from emorl_bench.core.ledger import Cost, Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
-from emorl_bench.policies.bank import token_logprobs
+from emorl_bench.policies.adapter_policy import token_logprobs
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.convergence import has_converged, spent
 from emorl_bench.rl.kl import kl_to_reference

@@ -9,9 +9,9 @@ from torch import nn
 
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
+from emorl_bench.decoding import bf16_argmax
+from emorl_bench.decoding.bf16_argmax import LEAST_WEIGHTS, Bf16Argmax
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.policies import screening
-from emorl_bench.policies.screening import LEAST_WEIGHTS, Screen
 
 WIDTH = 64
 VOCABULARY = 20_011  # no multiple of a group
@@ -20,7 +20,7 @@ VOCABULARY = 20_011  # no multiple of a group
 @pytest.fixture(autouse=True)
 def bfloat16_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that what is tested does not depend on the machine: slow bfloat16 rounds just the same."""
-    monkeypatch.setattr(screening, "_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(bf16_argmax, "_fast_bfloat16", lambda: True)
 
 
 def head_of(weight_VH: torch.Tensor) -> nn.Linear:
@@ -29,8 +29,8 @@ def head_of(weight_VH: torch.Tensor) -> nn.Linear:
     return head
 
 
-def screen_of(weight_VH: torch.Tensor) -> Screen:
-    screen = Screen.of(head_of(weight_VH))
+def screen_of(weight_VH: torch.Tensor) -> Bf16Argmax:
+    screen = Bf16Argmax.of(head_of(weight_VH))
     assert screen is not None
     return screen
 
@@ -43,7 +43,7 @@ def test_the_token_is_that_of_the_whole_product(rows: int, scale: float) -> None
     states_LH = torch.randn(rows, WIDTH, generator=rng)
     screen = screen_of(weight_VH)
     exact_L = (states_LH.double() @ weight_VH.double().T).argmax(1)
-    assert torch.equal(screen.largest(states_LH), exact_L)
+    assert torch.equal(screen.argmax(states_LH), exact_L)
     assert screen.pays
 
 
@@ -54,29 +54,29 @@ def test_float32_decides_between_tokens_that_bfloat16_cannot_tell_apart() -> Non
     best_L = (states_LH @ weight_VH.T).argmax(1)
     rivals_L = (best_L + 5_000) % VOCABULARY  # each the best token's copy, better by less than bfloat16 sees
     weight_VH[rivals_L] = weight_VH[best_L] + 2e-5 * states_LH
-    assert torch.equal(screen_of(weight_VH).largest(states_LH), (states_LH @ weight_VH.T).argmax(1))
-    assert (screen_of(weight_VH).largest(states_LH) == rivals_L).float().mean() > 0.9
+    assert torch.equal(screen_of(weight_VH).argmax(states_LH), (states_LH @ weight_VH.T).argmax(1))
+    assert (screen_of(weight_VH).argmax(states_LH) == rivals_L).float().mean() > 0.9
 
 
 def test_of_equal_logits_the_first_token_is_taken() -> None:
     weight_VH = torch.zeros(VOCABULARY, WIDTH)
     weight_VH[[17, 5_017, VOCABULARY - 1]] = 1.0
-    assert screen_of(weight_VH).largest(torch.ones(3, WIDTH)).tolist() == [17, 17, 17]
+    assert screen_of(weight_VH).argmax(torch.ones(3, WIDTH)).tolist() == [17, 17, 17]
     weight_VH[[17, 5_017]] = 0.0  # the last row, which is repeated to fill a group
-    assert screen_of(weight_VH).largest(torch.ones(1, WIDTH)).tolist() == [VOCABULARY - 1]
+    assert screen_of(weight_VH).argmax(torch.ones(1, WIDTH)).tolist() == [VOCABULARY - 1]
 
 
 def test_logits_that_all_lie_far_from_zero_are_left_to_the_whole_product() -> None:
     """Their rounding is larger than their differences: nearly all come into question."""
     weight_VH = 100 + torch.randn(VOCABULARY, WIDTH, generator=torch.Generator().manual_seed(0))
     screen = screen_of(weight_VH)
-    assert screen.largest(torch.ones(2, WIDTH)) is None
+    assert screen.argmax(torch.ones(2, WIDTH)) is None
     assert not screen.pays
 
 
 def test_states_that_are_no_numbers_still_give_a_token() -> None:
     screen = screen_of(torch.randn(VOCABULARY, WIDTH, generator=torch.Generator().manual_seed(0)))
-    assert screen.largest(torch.full((2, WIDTH), torch.nan)).tolist() == [VOCABULARY - 1] * 2
+    assert screen.argmax(torch.full((2, WIDTH), torch.nan)).tolist() == [VOCABULARY - 1] * 2
 
 
 @pytest.mark.parametrize(
@@ -89,18 +89,18 @@ def test_states_that_are_no_numbers_still_give_a_token() -> None:
     ids=["a bias", "float64", "small"],
 )
 def test_heads_that_are_not_screened(head: nn.Linear) -> None:
-    assert Screen.of(head) is None
+    assert Bf16Argmax.of(head) is None
 
 
 def test_a_greedy_decode_is_the_same_with_and_without(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screening, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(bf16_argmax, "LEAST_WEIGHTS", 1)
     greedy, said = Sampling(12, temperature=0.0), []
     for screened in (True, False):
         bank = make_bank(architecture)
         if not screened:
-            bank.backbone.__dict__["screen"] = None
+            bank.decoder.__dict__["bf16_argmax"] = None
         experts = [shaken(bank, seed) for seed in (1, 2)]
         blend = HiddenState().blend(experts, torch.tensor([[0.3, 0.7], [0.6, 0.4]]))
         said += [generator.generate(word_prompts(6), greedy, stream(0)).responses for generator in (blend, experts[0])]
-        assert (bank.backbone.screen is not None and bank.backbone.screen.pays) == screened
+        assert (bank.decoder.bf16_argmax is not None and bank.decoder.bf16_argmax.pays) == screened
     assert said[:2] == said[2:]

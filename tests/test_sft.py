@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from emorl_bench.config.compose import VERSION_BASE, conf_dir, plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.data import pair
-from emorl_bench.policies.loading import FAMILIES
+from emorl_bench.models.loading import FAMILIES
 from emorl_bench.runner.base_model import load_base
 from emorl_bench.runner.bench import build_task
 from emorl_bench.runner.group import ALONE

@@ -22,7 +22,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Sampling, Training
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.policies.backbone import fingerprint
+from emorl_bench.models.backbone import fingerprint
 from emorl_bench.rl.experts import expert, expert_bank, expert_budget, expert_dir
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.ppo import Ppo

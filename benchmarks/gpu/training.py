@@ -20,7 +20,7 @@ from benchmarks.record import Options
 from benchmarks.timing import Side, interleaved, timed
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.stepping import Start, stepping
+from emorl_bench.decoding.stepping import Start, stepping
 from emorl_bench.policies.together import generate_together
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.update import Updater
@@ -150,7 +150,7 @@ def decode_step(setting: Setting) -> Iterator[Callable[[], object]]:
     backbone, expert = setting.backbone, setting.experts[0]
     prompts = [backbone.prompt_ids(e.context) for e in setting.prompts(SAMPLES)]
     tokens_R = torch.full((len(prompts),), 5, device=backbone.device)
-    with stepping(backbone, Start(prompts, expert.adapters, None, STEPS), None) as stepper:
+    with stepping(backbone, expert.decoder.fused, Start(prompts, expert.adapters, None, STEPS), None) as stepper:
         stepper.first()
         yield lambda: backbone.head(stepper.step(tokens_R)[0]).argmax(-1)
 

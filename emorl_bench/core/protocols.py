@@ -35,9 +35,11 @@ class Policy(Generator, Protocol):
     def hidden(self, rollout: Rollout) -> Tensor: ...  # (B, T, H), differentiable: state before each response token
     def logits(self, hidden_BTH: Tensor) -> Tensor: ...  # (B, T, V)
     def logprobs(self, rollout: Rollout) -> Tensor: ...  # (B, T), differentiable
-    def spelt(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]: ...  # ids and mask (B, T), the end token added
-    def ended(self, ids_BT: Tensor) -> Tensor: ...  # which tokens end an answer
-    def cuts(self, text: str) -> bool: ...  # whether a context is longer than it reads
+    def tokenize_responses(
+        self, texts: Sequence[str]
+    ) -> tuple[Tensor, Tensor]: ...  # ids and mask (B, T), the end token added
+    def is_eos(self, ids_BT: Tensor) -> Tensor: ...  # which tokens end an answer
+    def truncates(self, text: str) -> bool: ...  # whether a context is longer than it reads
     def reference(self) -> Policy: ...  # the base model, adapters off
     def parameters(self) -> Iterator[torch.nn.Parameter]: ...
     def adapter(self) -> dict[str, Tensor]: ...  # only what training changes

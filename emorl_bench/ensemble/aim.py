@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.core.types import Rollout
 from emorl_bench.ensemble.dense import Merge, OneByOne, check_share
-from emorl_bench.policies.bank import on_one_base
-from emorl_bench.policies.lora import Adapter
+from emorl_bench.models.lora import Adapter
+from emorl_bench.policies.adapter_policy import on_one_base
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import on_one_base
-from emorl_bench.policies.mixing import Head, Mixing
+from emorl_bench.decoding.mixing import Head, Mixing
+from emorl_bench.policies.adapter_policy import on_one_base
 
 
 def of_rows(hidden_MRH: Tensor, row_L: Tensor, head: Head) -> Tensor:
@@ -39,7 +39,7 @@ class Blend:
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
         decoder, adapters = on_one_base(self.experts)
-        return decoder.blended(adapters, self.weights_WM, self.mixing, examples, sampling, rng)
+        return decoder.decode_blend(adapters, self.weights_WM, self.mixing, examples, sampling, rng)
 
 
 @dataclass(frozen=True)

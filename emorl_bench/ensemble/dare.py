@@ -17,7 +17,7 @@ from torch import Tensor
 from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.ensemble.dense import OneByOne, check_share, dense_adapter, update
-from emorl_bench.policies.lora import Adapter
+from emorl_bench.models.lora import Adapter
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Trimming, electing signs and dropping act on single entries of ``scale * B A``, 
 goes back as the product of itself and an identity, which is exact at rank min(out, in); a singular value decomposition
 of the same rank would take longer and round. Prices: while it merges, dense updates of M experts for one layer, and the
 merged one for all; while it decodes, nothing where one adapter is folded into the weights, and up to three times the
-base's matrix products in a model too large for that (`policies.fused.engine`).
+base's matrix products in a model too large for that (`decoding.fused.engine`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import concatenated, on_one_base
-from emorl_bench.policies.lora import Adapter
+from emorl_bench.models.lora import Adapter
+from emorl_bench.policies.adapter_policy import concatenated, on_one_base
 
 
 class Merge(Protocol):
@@ -46,7 +46,7 @@ class OneByOne:
         for weights_M in self.weights_WM:
             rng.set_state(start)
             one = self.merge.merged(adapters, weights_M)
-            rollouts.append(decoder.apart([one], None, [examples], sampling, [rng]))
+            rollouts.append(decoder.decode_policies([one], None, [examples], sampling, [rng]))
         if len(rollouts) == 1:
             return rollouts[0]
         return replace(concatenated(rollouts), group_size=sampling.samples_per_prompt)

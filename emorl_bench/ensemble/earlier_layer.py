@@ -24,15 +24,15 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.decoding.layer_averaging import decoder_blocks
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.policies.bank import on_one_base
-from emorl_bench.policies.meeting import decoder_blocks
+from emorl_bench.policies.adapter_policy import on_one_base
 from emorl_bench.search.successive_halving import directions
 
 
 @dataclass(frozen=True)
 class Met(HiddenState):
-    """Last hidden states of experts that have met after ``layer`` blocks (`policies.mixing.InnerMixing`)."""
+    """Last hidden states of experts that have met after ``layer`` blocks (`decoding.mixing.InnerMixing`)."""
 
     layer: int
 

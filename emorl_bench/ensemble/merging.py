@@ -14,8 +14,8 @@ from torch import Tensor
 
 from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import on_one_base
-from emorl_bench.policies.lora import Adapter, merge
+from emorl_bench.models.lora import Adapter, merge
+from emorl_bench.policies.adapter_policy import on_one_base
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Merges:
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
         decoder, adapters = on_one_base(self.experts)
-        return decoder.apart(adapters, self.weights_WM, [examples] * len(self.weights_WM), sampling, [rng])
+        return decoder.decode_policies(adapters, self.weights_WM, [examples] * len(self.weights_WM), sampling, [rng])
 
 
 @dataclass(frozen=True)

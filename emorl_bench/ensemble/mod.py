@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.decoding.mixing import Head
 from emorl_bench.ensemble.blending import Blend, of_rows, weighted
-from emorl_bench.policies.mixing import Head
 
 
 @dataclass(frozen=True)

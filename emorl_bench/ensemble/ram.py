@@ -22,7 +22,7 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Aggregator, Generator, Policy
 from emorl_bench.ensemble.dense import OneByOne, check_share, dense_adapter, kept_from, per_expert, updates
-from emorl_bench.policies.lora import Adapter
+from emorl_bench.models.lora import Adapter
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from torch.nn.functional import pad
 
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy, on_one_base
-from emorl_bench.policies.lora import Adapter, active
+from emorl_bench.models.lora import Adapter, active
+from emorl_bench.policies.adapter_policy import AdapterPolicy, on_one_base
 
 FILE = "network.safetensors"
 
@@ -88,7 +88,7 @@ class ConditionedPolicy(AdapterPolicy):
         self.asked.of.update({example.id: i for i, part in enumerate(parts) for example in part})
         seeds = torch.randint(2**62, (count,), generator=rng).tolist()
         rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return self.decoder.apart([self.mix(p_K) for p_K in preferences_WK], None, parts, sampling, rngs)
+        return self.decoder.decode_policies([self.mix(p_K) for p_K in preferences_WK], None, parts, sampling, rngs)
 
     def hidden(self, rollout: Rollout) -> Tensor:
         """(B, T, H): each row under the preference that its prompt was answered under, one pass for each."""

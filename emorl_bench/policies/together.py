@@ -1,4 +1,4 @@
-"""Several policies side by side: whether they can share a pass, when that saves time, and their answers."""
+"""Several policies at once: whether they can share a forward pass, when that saves time, and their answers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy, on_one_base
+from emorl_bench.policies.adapter_policy import AdapterPolicy, on_one_base
 
-CPU_ROWS = 32  # above this many, one policy's rows keep a CPU busy
+CPU_ROWS = 32  # more rows than this of one policy keep a CPU busy
 
 
 def can_stack(policies: Sequence[Policy]) -> bool:
-    """Whether `policies.bank.hidden_together` runs them in one pass with the numbers of one pass each.
+    """Whether `policies.adapter_policy.hidden_together` runs them in one pass with the same results as one pass each.
 
-    They must be adapters of one loaded base, and without dropout: its random masks belong to one policy's pass.
+    They must be adapters of one loaded base, and without dropout, because its random masks are drawn for one pass.
     """
     own = [policy for policy in policies if isinstance(policy, AdapterPolicy)]
     one_base = len(own) == len(policies) and all(policy.decoder is own[0].decoder for policy in own)
@@ -35,9 +35,9 @@ def fills_a_pass(policy: Policy, rows: int) -> bool:
 def generate_together(
     policies: Sequence[Policy], examples: Sequence[Example], sampling: Sampling, rngs: Sequence[torch.Generator]
 ) -> list[Rollout]:
-    """Each policy's own answers to the same prompts, as its `generate` alone would give them.
+    """Each policy's answers to the same prompts, the same that its own `generate` gives.
 
-    Counts are charged to the i-th of the open costs (`Ledger.alone`).
+    The costs of policy i are charged to the i-th of the open costs (`Ledger.alone`).
     """
     if len(policies) == 1:
         return [policies[0].generate(examples, sampling, rngs[0])]
@@ -49,6 +49,6 @@ def generate_together(
             with decoder.ledger.alone(i):
                 rollouts.append(policy.generate(examples, sampling, rng))
         return rollouts
-    spoken = decoder.apart(adapters, None, [examples] * len(policies), sampling, rngs)
-    own = [spoken.rows(range(i * rows, (i + 1) * rows)) for i in range(len(policies))]
+    joint = decoder.decode_policies(adapters, None, [examples] * len(policies), sampling, rngs)
+    own = [joint.rows(range(i * rows, (i + 1) * rows)) for i in range(len(policies))]
     return [replace(rollout, group_size=sampling.samples_per_prompt) for rollout in own]

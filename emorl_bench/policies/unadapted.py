@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 from transformers import GenerationConfig
 
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.fused.decoder_only import positions
-from emorl_bench.policies.lora import LoraLinear
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.causal import positions
+from emorl_bench.models.lora import LoraLinear
 
 
 def unadapted(backbone: Backbone) -> Any:

@@ -20,7 +20,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Learner, Policy
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.bank import token_logprobs
+from emorl_bench.policies.adapter_policy import token_logprobs
 from emorl_bench.rl.advantages import leave_one_out, spread
 from emorl_bench.rl.kl import sequence_kl
 from emorl_bench.rl.learner import AdapterRule

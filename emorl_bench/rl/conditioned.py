@@ -20,7 +20,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Generator, Policy, Solution, UpdateRule
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Metrics
-from emorl_bench.policies.bank import on_one_base
+from emorl_bench.policies.adapter_policy import on_one_base
 from emorl_bench.policies.conditioned import ConditionedPolicy
 from emorl_bench.rl.agro import Agro
 from emorl_bench.rl.experts import expert_bank

@@ -23,7 +23,7 @@ from torch import Tensor
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Policy, Weighting
 from emorl_bench.core.types import Metrics, Rollout
-from emorl_bench.policies.bank import token_logprobs
+from emorl_bench.policies.adapter_policy import token_logprobs
 from emorl_bench.rl.advantages import Scale, decoupled, scaled_advantages
 from emorl_bench.rl.kl import sequence_kl
 from emorl_bench.rl.learner import AdapterLearner, AdapterRule, shuffled

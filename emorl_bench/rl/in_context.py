@@ -66,7 +66,7 @@ class Wording:
             UserError: two tags are the same ids to it, or the scores alone are too long.
         """
         tags = [tag for own in self.tags for tag in own]
-        ids_BT, mask_BT = policy.spelt(tags)
+        ids_BT, mask_BT = policy.tokenize_responses(tags)
         read: dict[tuple[int, ...], int] = {}
         for i, (ids, mask) in enumerate(zip(ids_BT, mask_BT, strict=True)):
             if (first := read.setdefault(tuple(ids[mask].tolist()), i)) != i:
@@ -75,7 +75,7 @@ class Wording:
                     "objective words of its own that it knows"
                 )
         longest = [own.index(max(own, key=len)) for own in self.tags]
-        if policy.cuts(self.shown(Example("", ""), longest).context):
+        if policy.truncates(self.shown(Example("", ""), longest).context):
             raise UserError("model.max_prompt_tokens: the scores that ric writes into a prompt do not fit; give more")
 
 

@@ -27,7 +27,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Learner, Policy
 from emorl_bench.core.types import Metrics, Rollout
-from emorl_bench.policies.bank import token_logprobs
+from emorl_bench.policies.adapter_policy import token_logprobs
 from emorl_bench.rl.kl import vocabulary_kl
 from emorl_bench.rl.learner import AdapterLearner, AdapterRule, shuffled
 from emorl_bench.rl.optimiser import Optimiser, numbered

@@ -93,7 +93,7 @@ class Recorded:
 
 def _rollout(policy: Policy, examples: Sequence[Example], responses: Sequence[str], sampling: Sampling) -> Rollout:
     """As if it had been sampled, but that nobody knows how likely: NaN. Cut where a sample would have ended."""
-    ids_BT, mask_BT = (part[:, : sampling.max_new_tokens] for part in policy.spelt(responses))
+    ids_BT, mask_BT = (part[:, : sampling.max_new_tokens] for part in policy.tokenize_responses(responses))
     unknown_BT = torch.full(ids_BT.shape, math.nan, device=ids_BT.device).masked_fill(~mask_BT, 0.0)
     size, temperature = sampling.samples_per_prompt, sampling.temperature
     return Rollout(tuple(examples), tuple(responses), ids_BT, mask_BT, unknown_BT, size, temperature)

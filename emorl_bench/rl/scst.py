@@ -16,11 +16,11 @@ from torch import Tensor
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Learner, Policy
 from emorl_bench.core.types import Metrics, Rollout
-from emorl_bench.policies.bank import token_logprobs
+from emorl_bench.policies.adapter_policy import token_logprobs
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.kl import sequence_kl
 from emorl_bench.rl.learner import AdapterLearner, AdapterRule, Rule
-from emorl_bench.rl.trained_on import respelt, without_end
+from emorl_bench.rl.trained_on import retokenized, without_end
 from emorl_bench.rl.update import Batch
 
 
@@ -77,7 +77,7 @@ class _ScstLearner(ReinforceLearner[Scst]):
         advantages_B = self.rule.advantages(rewards_B, rollout.group_size)
         metrics["advantage_std"] = advantages_B[teaches_B].std(correction=int(rows > 1)).item()
         if self.rule.train_on == "text":
-            rollout = respelt(self.policy, rollout)
+            rollout = retokenized(self.policy, rollout)
         if not self.rule.end_token:
             rollout = without_end(self.policy, rollout)
         return Weighted(rollout, advantages_B / rows, metrics=metrics)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.types import Metrics
-from emorl_bench.policies.bank import concatenated, hidden_together, token_logprobs
+from emorl_bench.policies.adapter_policy import concatenated, hidden_together, token_logprobs
 from emorl_bench.policies.together import fills_a_pass
 
 if TYPE_CHECKING:

@@ -15,20 +15,20 @@ from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Rollout
 
 
-def respelt(policy: Policy, rollout: Rollout) -> Rollout:
+def retokenized(policy: Policy, rollout: Rollout) -> Rollout:
     """The same answers as the tokenizer spells their text, with an end token where one was sampled.
 
     Their log-probabilities were never computed: NaN. A row that was masked throughout stays so.
     """
-    ended_B = (policy.ended(rollout.response_ids_BT) & rollout.response_mask_BT).any(1)
-    ids_BT, mask_BT = policy.spelt(rollout.responses)
+    ended_B = (policy.is_eos(rollout.response_ids_BT) & rollout.response_mask_BT).any(1)
+    ids_BT, mask_BT = policy.tokenize_responses(rollout.responses)
     mask_BT = mask_BT & rollout.response_mask_BT.any(1)[:, None]
-    mask_BT = mask_BT & (ended_B[:, None] | ~policy.ended(ids_BT))
+    mask_BT = mask_BT & (ended_B[:, None] | ~policy.is_eos(ids_BT))
     unknown_BT = torch.full(ids_BT.shape, torch.nan, device=ids_BT.device)
     return replace(rollout, response_ids_BT=ids_BT, response_mask_BT=mask_BT, logprobs_BT=unknown_BT)
 
 
 def without_end(policy: Policy, rollout: Rollout) -> Rollout:
     """The same rollout, its end tokens masked."""
-    mask_BT = rollout.response_mask_BT & ~policy.ended(rollout.response_ids_BT)
+    mask_BT = rollout.response_mask_BT & ~policy.is_eos(rollout.response_ids_BT)
     return replace(rollout, response_mask_BT=mask_BT, logprobs_BT=rollout.logprobs_BT.masked_fill(~mask_BT, 0.0))

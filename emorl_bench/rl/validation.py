@@ -11,7 +11,7 @@ from emorl_bench.core.applicable import mean_scores
 from emorl_bench.core.protocols import Bench, Generator
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy
+from emorl_bench.policies.adapter_policy import AdapterPolicy
 from emorl_bench.policies.together import generate_together
 from emorl_bench.rl.run import TrainingRun
 

@@ -17,12 +17,12 @@ from emorl_bench.assets.shipped import asset_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Task
 from emorl_bench.core.ranks import Ranks
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.models.prompting import PLACE, PromptFormat
+from emorl_bench.models.sharding import shard
 from emorl_bench.offline import Located
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.loading import ModelSource, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.prompting import PLACE, PromptFormat
-from emorl_bench.policies.sharding import shard
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.provenance import with_model
 

@@ -21,11 +21,11 @@ from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import Choosing
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
+from emorl_bench.decoding.decode import Decoder
 from emorl_bench.ensemble.evaluations import FILE as SEARCH_FILE
 from emorl_bench.ensemble.evaluations import paid_by_preference
 from emorl_bench.indicators.fronts import simplex_grid
-from emorl_bench.policies.bank import AdapterBank
-from emorl_bench.policies.decode import Decoder
+from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.runner.base_model import (
     check_answer_room,
     dtype_name,
@@ -204,7 +204,7 @@ class Workbench:
             best=task.ceiling,
         )
         parts = {"train": splits.train, "select": splits.select, "report": splits.report}
-        truncated = {name: sum(base.reader.cuts(e.context) for e in part) for name, part in parts.items()}
+        truncated = {name: sum(base.reader.truncates(e.context) for e in part) for name, part in parts.items()}
         return cls(bench, method, grader, splits.sizes(), truncated)
 
 

@@ -152,7 +152,7 @@ class Grader:
         points = {}
         for name, rollout in rollouts.items():
             scored = self._scored(rollout)
-            ended_B = (self.reference.ended(rollout.response_ids_BT) & rollout.response_mask_BT).any(1)
+            ended_B = (self.reference.is_eos(rollout.response_ids_BT) & rollout.response_mask_BT).any(1)
             points[name] = point(rollout, scored, ended_B) | {"kl": kl} | costs[name]
             for row in rows(rollout, scored):
                 row |= {"decoding": name, "preference": index}

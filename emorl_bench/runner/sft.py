@@ -27,8 +27,8 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Task
 from emorl_bench.core.ranks import ALONE
 from emorl_bench.core.types import Example
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.loading import FAMILIES
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.loading import FAMILIES
 from emorl_bench.progress import Steps
 from emorl_bench.runner.base_model import load_base, locate_model, prompt_format, weights_hash
 from emorl_bench.runner.bench import build_task

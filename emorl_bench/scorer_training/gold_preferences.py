@@ -24,10 +24,10 @@ from emorl_bench.assets.world.statements import sample_statements
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import seed_for, stream
 from emorl_bench.core.types import Example, Sampling
-from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.loading import ModelSource, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
 from emorl_bench.scorer_training.preferences import Choices, with_noise
 
 NEW_TOKENS, TEMPERATURE = 24, 1.0  # the embedded task's own

@@ -22,7 +22,7 @@ from emorl_bench.core.protocols import Generator
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.indicators.best_of_n import best_of_n_kl, expected_best
-from emorl_bench.policies.adapter_files import WEIGHTS
+from emorl_bench.policies.peft_io import WEIGHTS
 from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.runner import bench, job
 from emorl_bench.runner.bench import Workbench

@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
 
 DEVICE = torch.device(os.environ.get("EMORL_BENCH_GPU_TESTS_DEVICE", "cuda"))
 QUICK = os.environ.get("EMORL_BENCH_GPU_TESTS_QUICK") == "1"

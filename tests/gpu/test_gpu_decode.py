@@ -26,7 +26,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.merging import Parameters
-from emorl_bench.policies.loading import check_fused, check_head
+from emorl_bench.models.loading import check_head
 
 pytestmark = [pytest.mark.gpu, needs_device]
 
@@ -67,7 +67,7 @@ def generated(of: Trio) -> list[list[int]]:
 def test_one_policy_says_what_transformers_generate_says(architecture: str, dtype: torch.dtype) -> None:
     """All rows in float32; in bfloat16 a third at least, for rounding parts rows, and ours are as good as the best."""
     made = trio(architecture, dtype)
-    assert made.backbone.fused is not None
+    assert made.bank.decoder.fused is not None
     rollout = made.experts[0].generate(PROMPTS, GREEDY, stream(0))
     assert rollout.response_ids_BT.device.type == DEVICE.type
     same = [ours == theirs for ours, theirs in zip(ids(rollout), generated(made), strict=True)]
@@ -95,10 +95,9 @@ def test_blends_and_merges_say_what_plain_models_say(architecture: str, dtype: t
 @on_architectures
 @on_types
 def test_the_checks_that_every_run_makes_accept_the_model(architecture: str, dtype: torch.dtype) -> None:
-    backbone = trio(architecture, dtype).backbone
-    check_head(backbone)
-    check_fused(backbone)
-    assert backbone.fused is not None
+    bank = trio(architecture, dtype).bank
+    check_head(bank.backbone)
+    assert bank.decoder.fused is not None
 
 
 @on_architectures

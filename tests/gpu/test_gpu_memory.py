@@ -29,14 +29,14 @@ TIGHT = 0.7  # of the memory that the work takes where it is free to
 def cramped(setting: Setting, needed: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let this process have ``TIGHT`` of ``needed`` bytes beside what it holds; on a CPU the reading of many fails."""
     if not ON_GPU:
-        read = setting.backbone.fused.read
+        read = setting.bank.decoder.fused.read
 
         def failing(ids_PS: Any, mask_PS: Any, adapters: int) -> Any:
             if len(ids_PS) > SHAPE.prompts // 2:
                 raise torch.OutOfMemoryError("no room")
             return read(ids_PS, mask_PS, adapters)
 
-        monkeypatch.setattr(setting.backbone.fused, "read", failing)
+        monkeypatch.setattr(setting.bank.decoder.fused, "read", failing)
         yield
         return
     torch.cuda.empty_cache()

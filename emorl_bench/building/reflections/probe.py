@@ -15,10 +15,10 @@ from emorl_bench.assets.world.judge import read
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Sampling
-from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.loading import ModelSource, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
 
 MOST_WORDS, SAMPLES = 23, 16  # a policy says 24 tokens, of which the last ends the answer
 # What every best answer at the uniform preference has: two details in a complex reflection, a warm sentence, no defect.

@@ -31,10 +31,10 @@ from emorl_bench.building.reflections.scorer_training import HALVES, WIDTH, cali
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Bench, Runtime, UpdateRule
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
-from emorl_bench.policies.bank import AdapterBank
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.loading import ModelSource, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.ppo import Ppo

@@ -17,10 +17,10 @@ from emorl_bench.building.sums.habits import LARGEST, LEVELS
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Sampling
-from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.loading import ModelSource, load_backbone
-from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
 
 PROMPTS, SAMPLES, SEED, MAX_NEW_TOKENS = 192, 20, 5, 28
 Answers = list[tuple[Terms, str]]

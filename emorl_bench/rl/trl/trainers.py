@@ -19,8 +19,8 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.policies.adapter_files import peft_config
-from emorl_bench.policies.backbone import Backbone
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.policies.peft_io import peft_config
 from emorl_bench.policies.unadapted import count_positions, unadapted
 from emorl_bench.rl.trl.settings import TrainerName
 

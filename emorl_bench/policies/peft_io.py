@@ -1,4 +1,4 @@
-"""Adapters on disk, in PEFT's folder format, so that any PEFT user can load what a run has trained."""
+"""Adapters on disk in PEFT's format, so that any user of PEFT can load what a run has trained."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from emorl_bench.policies.backbone import Backbone
+    from emorl_bench.models.backbone import Backbone
 
 WEIGHTS = "adapter_model.safetensors"
 
 
 def save_adapter(path: Path, tensors: Mapping[str, Tensor], backbone: Backbone) -> None:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors``; the latter remembers its base model's hash."""
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors``, whose metadata hold the base model's hash."""
     path.mkdir(parents=True, exist_ok=True)
     peft_config(backbone).save_pretrained(str(path))
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
@@ -25,7 +25,7 @@ def save_adapter(path: Path, tensors: Mapping[str, Tensor], backbone: Backbone) 
 
 
 def peft_config(backbone: Backbone) -> LoraConfig:
-    """The shape of this backbone's adapters in PEFT's terms."""
+    """The shape of this backbone's adapters as PEFT's configuration."""
     settings = backbone.settings
     return LoraConfig(
         r=settings.rank,

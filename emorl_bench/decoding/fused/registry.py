@@ -1,13 +1,13 @@
-"""Which architectures have a fused step; every other one is decoded through transformers' own modules."""
+"""Which architectures have a fused step. All others are decoded through transformers' own modules."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from emorl_bench.policies.fused.decoder_only import FusedGpt2, FusedLlama
-from emorl_bench.policies.fused.engine import FusedModel
-from emorl_bench.policies.fused.t5 import FusedT5
-from emorl_bench.policies.lora import LoraLinear
+from emorl_bench.decoding.fused.decoder_only import FusedGpt2, FusedLlama
+from emorl_bench.decoding.fused.engine import FusedModel
+from emorl_bench.decoding.fused.t5 import FusedT5
+from emorl_bench.models.lora import LoraLinear
 
 FUSED: dict[str, type[FusedModel]] = {
     "t5": FusedT5,
@@ -20,7 +20,7 @@ FUSED: dict[str, type[FusedModel]] = {
 
 
 def fused_model(model: Any, layers: dict[str, LoraLinear]) -> FusedModel | None:
-    """The fused step of a model of transformers, or ``None`` where there is none for its kind."""
+    """The fused step of a model of transformers; None for other architectures, and for settings it does not know."""
     config = model.config
     unusual = (
         getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True),

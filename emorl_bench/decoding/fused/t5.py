@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from emorl_bench.policies.fused.engine import FusedModel, Products, heads, joined, norm_of
-from emorl_bench.policies.fused.projection import Projection
-from emorl_bench.policies.fused.rows import PromptStates, Rows
+from emorl_bench.decoding.fused.engine import FusedModel, Products, heads, joined, norm_of
+from emorl_bench.decoding.fused.projection import Projection
+from emorl_bench.decoding.fused.rows import PromptStates, Rows
 
 
 class FusedT5(FusedModel):
+    """The decoder of T5; the encoder is transformers' own, and its output becomes keys and values once."""
+
     def __init__(self, model: Any, layers: Any) -> None:
         super().__init__(model, layers)
         self.count = int(model.config.num_heads)

@@ -1,10 +1,12 @@
 """Greedy tokens of a large vocabulary: bfloat16 finds the few tokens that can be the largest, float32 decides.
 
-On a CPU the head is half of a decode's time and a product in bfloat16 takes a quarter to a half of one in float32. With
-u = 2^-9, the unit roundoff of bfloat16, rounding both factors moves the logit h.w_j by at most (2u + u^2)|h||w_j|
-(Cauchy and Schwarz; sums are made in float32), and rounding the result by u|z_j|. A token that lies more than twice
-that below the largest of the rounded logits is not the largest of the exact ones. Where more than a few come into
-question, as with models whose logits all lie far from zero, the full product is made, then and from then on.
+On a CPU the head takes half of a decode's time, and a product in bfloat16 takes a quarter to a half of the time of one
+in float32. The result is exact because the rounding error is bounded. Let u = 2^-9 be the unit roundoff of bfloat16.
+Rounding both factors changes the logit h.w_j by at most (2u + u^2)|h||w_j| (Cauchy and Schwarz; sums are made in
+float32), and rounding the result changes it by at most u|z_j|. So a token that lies more than twice that bound below
+the largest rounded logit cannot have the largest exact logit. The logits of all other tokens, the candidates, are
+computed in float32. If there are many candidates, as for models whose logits all lie far from zero, this saves no
+time: the full product is made, at this step and at all later ones.
 """
 
 from __future__ import annotations
@@ -16,25 +18,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-GROUPS = 128  # tokens whose numbers differ by a multiple of it are looked at as one: the fastest maximum there is
-FEW = 16  # candidates of an output, on average
-LEAST_WEIGHTS = 1 << 20  # of a head that is worth it
+GROUPS = 128  # groups of tokens, by id modulo this number; the maximum of each group is found first, which is fast
+FEW = 16  # more groups with a candidate than this for an output, on average, and the search saves no time
+LEAST_WEIGHTS = 1 << 20  # smaller heads are multiplied in float32
 ROUNDOFF = 2.0**-9
 
 
 @dataclass
-class Screen:
-    """A linear head without bias, and its rounded copy; ``pays`` until it has once not paid."""
+class Bf16Argmax:
+    """The argmax of a linear head without bias, by way of a copy of its weight in bfloat16.
+
+    Attributes:
+        weight_VH: the head's own weight, in float32.
+        rounded_XH: the copy, with rows of zeros up to a multiple of ``GROUPS``.
+        bias_X: minus infinity in these rows, so that none is the largest; None if there are no such rows.
+        longest: the largest norm of a row of the weight.
+        pays: whether it saves time; false from the first call with too many candidates.
+    """
 
     weight_VH: Tensor
-    rounded_XH: Tensor  # as many rows as make whole groups
-    bias_X: Tensor | None  # that keeps the rows beyond the vocabulary from being the largest
-    longest: float  # of the rows' norms
+    rounded_XH: Tensor
+    bias_X: Tensor | None
+    longest: float
     pays: bool = True
 
     @classmethod
-    def of(cls, head: Any) -> Screen | None:
-        """None where it cannot be exact or would not be faster."""
+    def of(cls, head: Any) -> Bf16Argmax | None:
+        """For a head of a model; None where it would not be exact, or not faster."""
         if not isinstance(head, nn.Linear) or head.bias is not None or head.weight.numel() < LEAST_WEIGHTS:
             return None
         if head.weight.device.type != "cpu" or head.weight.dtype != torch.float32 or not _fast_bfloat16():
@@ -45,8 +55,14 @@ class Screen:
         bias_X = pad(torch.zeros(len(weight_VH)), (0, beyond), value=-torch.inf).bfloat16() if beyond else None
         return cls(weight_VH, rounded_XH, bias_X, float(weight_VH.norm(dim=1).max()))
 
-    def largest(self, states_LH: Tensor) -> Tensor | None:
-        """(L,) the token of the largest logit for each hidden state, the first of equals; None where it did not pay."""
+    def argmax(self, states_LH: Tensor) -> Tensor | None:
+        """(L,) id of the token with the largest logit for each hidden state, the first of equals.
+
+        None if there were too many candidates: the caller then computes all logits, and ``pays`` is false.
+        """
+        # A group is looked into only if its largest rounded logit lies within the margin, so no candidate is missed.
+        # 2.05 instead of 2 covers the terms in u^2 and the sums in float32. |best| is doubled, because the rounding
+        # error of a candidate grows with its own logit, which may be larger than the best one in magnitude.
         logits_LXG = linear(states_LH.bfloat16(), self.rounded_XH, self.bias_X).unflatten(1, (-1, GROUPS))
         best_LG = logits_LXG.amax(1)
         best_L = best_LG.amax(1).float()
@@ -61,6 +77,7 @@ class Screen:
         return self._decided(states_LH, row_N[index_C], place_C * GROUPS + group_N[index_C])
 
     def _decided(self, states_LH: Tensor, row_C: Tensor, token_C: Tensor) -> Tensor:
+        """(L,) the best of C candidates by their logits in float32; equal logits are decided by the smaller id."""
         logit_C = (states_LH[row_C] * self.weight_VH[token_C]).sum(1)
         best_L = torch.full_like(states_LH[:, 0], -torch.inf).scatter_reduce_(0, row_C, logit_C, "amax")
         token_C = torch.where(logit_C == best_L[row_C], token_C, len(self.weight_VH))

@@ -1,21 +1,29 @@
-"""From logits to the next token: greedy, or the inverse of the distribution function at a given number."""
+"""From logits to the next token: the largest, or a sample by inverting the distribution function at a given number."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-WINDOW = 128  # tokens
+WINDOW = 128  # tokens in a block of `blockwise_argmax`
 
 
-def pick(logits_LV: Tensor, temperature: float, uniforms_L: Tensor) -> tuple[Tensor, Tensor]:
+def sample_token(logits_LV: Tensor, temperature: float, uniforms_L: Tensor) -> tuple[Tensor, Tensor]:
     """The next token of each output and its log-probability.
 
-    Greedy tokens get NaN: nothing is learnt from them, and over a large vocabulary the sum costs as much as the rest.
+    Args:
+        logits_LV: logits of L outputs.
+        temperature: 0 is greedy.
+        uniforms_L: one number in [0, 1) for each output. The sample is the first token whose cumulative probability
+            exceeds it.
+
+    Returns:
+        ids (L,), and log-probabilities (L,) at this temperature. Those of greedy tokens are NaN: no update reads them,
+        and over a large vocabulary their normalisation would cost as much as everything else here.
     """
     logits_LV = logits_LV if logits_LV.dtype == torch.float64 else logits_LV.float()
     if temperature == 0:
-        token_L = largest(logits_LV)
+        token_L = blockwise_argmax(logits_LV)
         return token_L, torch.full_like(token_L, torch.nan, dtype=logits_LV.dtype)
     logps_LV = (logits_LV / temperature).log_softmax(-1)
     cumulative_LV = logps_LV.exp().cumsum(-1)
@@ -24,8 +32,12 @@ def pick(logits_LV: Tensor, temperature: float, uniforms_L: Tensor) -> tuple[Ten
     return token_L, logps_LV.gather(-1, token_L[:, None]).squeeze(-1)
 
 
-def largest(logits_LV: Tensor) -> Tensor:
-    """(L,) argmax, found as the largest of blocks and then within its block: on a CPU ten times as fast as argmax."""
+def blockwise_argmax(logits_LV: Tensor) -> Tensor:
+    """(L,) index of the largest logit, the first of equals; on a CPU ten times as fast as torch's argmax.
+
+    The vectorised ``amax`` finds the largest value of each block. The first block with the largest value holds the
+    first maximum, so argmax is needed in that block alone. The last block is moved back so that it is whole.
+    """
     whole = logits_LV.shape[1] // WINDOW * WINDOW
     if whole == 0:
         return logits_LV.argmax(-1)

@@ -1,8 +1,7 @@
-"""From a path to a backbone, with every mistake that can be seen caught before weights are read."""
+"""Loading a base model: every mistake that can be seen without its weights is reported before they are read."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,16 +12,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.causal import CausalBackbone
+from emorl_bench.models.lora import AdapterSettings
+from emorl_bench.models.prompting import PromptFormat
+from emorl_bench.models.seq2seq import Seq2SeqBackbone
 from emorl_bench.offline.locating import Located, locate
 from emorl_bench.offline.soundness import check_files
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.causal import CausalBackbone
-from emorl_bench.policies.lora import AdapterSettings
-from emorl_bench.policies.prompting import PromptFormat
-from emorl_bench.policies.seq2seq import Seq2SeqBackbone
-from emorl_bench.policies.stepping import Start, stepping
 
-PROBE = (3, 5, 4)  # tokens on which two ways of decoding are compared
 FAMILIES: dict[str, tuple[Any, type[Backbone]]] = {
     "seq2seq": (AutoModelForSeq2SeqLM, Seq2SeqBackbone),
     "causal": (AutoModelForCausalLM, CausalBackbone),
@@ -33,8 +30,8 @@ FAMILIES: dict[str, tuple[Any, type[Backbone]]] = {
 class ModelSource:
     """Where a base model comes from (`offline.locate`) and how it is loaded.
 
-    ``fallback`` serves where the hub cannot be reached; ``attention`` is transformers' name of an implementation, None
-    leaves the choice to it. ``gradient_checkpointing`` is `Backbone.recompute`.
+    ``fallback`` is used when the hub cannot be reached. ``attention`` is transformers' name of an implementation of
+    attention; None leaves the choice to transformers. ``gradient_checkpointing`` is `Backbone.checkpoint_gradients`.
     """
 
     family: str
@@ -47,10 +44,10 @@ class ModelSource:
     gradient_checkpointing: bool = False
 
     def located(self) -> Located:
-        """Its directory, fetched first where need be, after every check that reads no weights.
+        """The model's directory, downloaded first if necessary, after every check that reads no weights.
 
         Raises:
-            UserError: unknown family, no such model, a hub that cannot be reached, or a directory that lacks something.
+            UserError: unknown family, no such model, a hub that cannot be reached, or a directory that lacks a file.
         """
         if self.family not in FAMILIES:
             raise UserError(f"model.family='{self.family}': must be one of {', '.join(FAMILIES)}")
@@ -67,11 +64,13 @@ def load_backbone(
     form: PromptFormat = PromptFormat(),  # noqa: B008 (frozen)
     new_tokens: int = 0,
 ) -> Backbone:
-    """Load a base model and its tokenizer; only safetensors are read. Answers have up to ``new_tokens`` tokens.
+    """Load a base model and its tokenizer. Only safetensors are read, never pickles.
+
+    ``new_tokens`` is the length limit of answers, which must fit into the model's context with the prompt.
 
     Raises:
-        UserError: what `ModelSource.located` and `Backbone.recompute` raise, a model of the other family, weights or a
-            tokenizer that do not fit it, or a context that does not hold prompt and answer.
+        UserError: what `ModelSource.located` and `Backbone.checkpoint_gradients` raise, a model of the other family,
+            weights or a tokenizer that do not fit it, or a context that does not hold prompt and answer.
     """
     place, code = str(source.located().directory), source.trust_remote_code
     logging.disable_progress_bar()  # a bar for every load would bury a sweep's own lines
@@ -90,9 +89,8 @@ def load_backbone(
     loaded = backbone(model.to(device), tokenizer, adapter, source.max_prompt_tokens, form)
     loaded.reader.check_room()
     if source.gradient_checkpointing:
-        loaded.recompute()
+        loaded.checkpoint_gradients()
     check_head(loaded)
-    check_fused(loaded)
     return loaded
 
 
@@ -109,7 +107,7 @@ def _with_weights(auto: Any, source: ModelSource, place: str, dtype: torch.dtype
 
 @contextmanager
 def explained(path: str, what: str) -> Iterator[None]:
-    """Whatever transformers makes of damaged or foreign files, in one line."""
+    """Turn any error of transformers about a damaged or foreign file into a `UserError` of one line."""
     try:
         yield
     except Exception as error:
@@ -118,7 +116,11 @@ def explained(path: str, what: str) -> Iterator[None]:
 
 
 def check_context(config: Any, prompt_tokens: int, new_tokens: int) -> None:
-    """Prompt and answer must have positions; T5's are relative and have no end."""
+    """Refuse limits of prompt and answer that need more positions than the model has; T5's positions have no end.
+
+    Raises:
+        UserError: names both limits and the number of positions.
+    """
     longest = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if longest is None or hasattr(config, "relative_attention_num_buckets"):
         return
@@ -131,7 +133,11 @@ def check_context(config: Any, prompt_tokens: int, new_tokens: int) -> None:
 
 
 def check_vocabulary(tokenizer: Any, config: Any, path: str) -> None:
-    """Every token must have an embedding; a model may have more, as padding."""
+    """Refuse a tokenizer with an id for which the model has no embedding; unused embeddings are allowed.
+
+    Raises:
+        UserError: names the largest id and the number of embeddings.
+    """
     size, largest = config.get_text_config().vocab_size, max(tokenizer.get_vocab().values(), default=-1)
     if not 0 <= largest < size:
         raise UserError(
@@ -142,7 +148,13 @@ def check_vocabulary(tokenizer: Any, config: Any, path: str) -> None:
 
 @torch.no_grad()
 def check_head(backbone: Backbone) -> None:
-    """Blending needs logits to be a linear function of the last hidden state: compare with the model's own."""
+    """Compare the logits of `Backbone.head` with the model's own.
+
+    Blending hidden states is exact only if logits are a linear function of the last hidden state.
+
+    Raises:
+        UserError: they differ, because the model scales or caps its logits after the head.
+    """
     ids = torch.tensor([backbone.prompt_ids("a b c")], device=backbone.device)
     if backbone.family == "seq2seq":
         start = torch.tensor([[backbone.model.config.decoder_start_token_id]], device=backbone.device)
@@ -156,29 +168,3 @@ def check_head(backbone: Backbone) -> None:
             f"model '{backbone.model.config.model_type}' changes its logits after the head (a scale or soft cap), "
             "so its hidden states cannot be blended; use another architecture"
         )
-
-
-@torch.no_grad()
-def check_fused(backbone: Backbone) -> None:
-    """A model that differs from its kind in a way the fused step does not know is decoded by its own modules."""
-    if backbone.fused is None:
-        return
-    start = Start([backbone.prompt_ids("a b c"), backbone.prompt_ids("a")], (), None, steps=len(PROBE) + 1)
-    fused_H = _probed(backbone, start)
-    fused, backbone.fused = backbone.fused, None
-    own_H = _probed(backbone, start)
-    tolerance = 0.1 if own_H.dtype in (torch.bfloat16, torch.float16) else 1e-3
-    if torch.allclose(fused_H.float(), own_H.float(), atol=tolerance * float(own_H.abs().max()), rtol=0):
-        backbone.fused = fused
-        return
-    kind = backbone.model.config.model_type
-    print(f"model '{kind}': decoded by its own modules, slower; the fused step differs from them", file=sys.stderr)
-
-
-def _probed(backbone: Backbone, start: Start) -> torch.Tensor:
-    """Hidden states after a few tokens."""
-    with stepping(backbone, start, None) as stepper:
-        states = [stepper.first()]
-        for token in PROBE:
-            states.append(stepper.step(torch.full((len(start.prompts),), token, device=backbone.device)))
-    return torch.cat(states)

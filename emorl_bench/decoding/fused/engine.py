@@ -1,8 +1,8 @@
-"""What every fused model has in common: prompts are read through transformers, tokens are decoded by our own step.
+"""What every fused model has in common: transformers reads the prompts, and our own step decodes the tokens.
 
-A step of a few rows is bound by per-call overhead and by reading the weights once. So projections of one input are one
-product (`projection`), keys and values are kept in blocks (`cache`) and shared (`rows`), and only the last position is
-computed.
+The time of a step of a few rows is the overhead of its calls and one reading of the weights. So the projections of one
+input are one product (`projection`), keys and values are kept in blocks (`cache`) and shared (`rows`), and only the
+last position is computed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, rms_norm
 
-from emorl_bench.policies.fused.projection import Product, Projection
-from emorl_bench.policies.fused.rows import PromptStates, Rows
-from emorl_bench.policies.lora import Adapter, LoraLinear
-from emorl_bench.policies.prefix_tree import Moves
+from emorl_bench.decoding.fused.projection import Product, Projection
+from emorl_bench.decoding.fused.rows import PromptStates, Rows
+from emorl_bench.decoding.prefix_tree import Moves
+from emorl_bench.models.lora import Adapter, LoraLinear
 
-FOLD_ONE_BYTES = 1 << 28  # a folded weight is a copy; in a model larger than this its low-rank form is no slower
-FOLD_SEVERAL_BYTES = 1 << 24  # copies that a processor's cache holds; larger ones are read from memory at every step
+FOLD_ONE_BYTES = (
+    1 << 28
+)  # largest copy of weights with one adapter folded in; in a larger model the low-rank form is no slower
+FOLD_SEVERAL_BYTES = 1 << 24  # the same for several adapters: larger copies do not stay in a processor's cache
 
 Norm = Callable[[Tensor], Tensor]
 Products = list[dict[str, Product]]  # by layer, by the name of a projection
 
 
 class FusedModel(ABC):
-    """One base model's decoding step, built once; it holds no second copy of the weights."""
+    """The decoding step of one base model. It holds no second copy of the weights (`Projection`).
+
+    ``model`` is a model of transformers, ``layers`` are its adapter layers by name.
+    """
 
     def __init__(self, model: Any, layers: dict[str, LoraLinear]) -> None:
         self.model = model
@@ -39,18 +44,23 @@ class FusedModel(ABC):
         return Projection(parts, self.names)
 
     @abstractmethod
-    def _projections(self) -> list[dict[str, Projection]]: ...
+    def _projections(self) -> list[dict[str, Projection]]:
+        """For each layer, its products by name."""
 
     @abstractmethod
     def read(self, ids_PS: Tensor, mask_PS: Tensor, adapters: int) -> PromptStates:
-        """Read P prompts once for each of N adapters, which are active on the model's layers."""
+        """Read P prompts (P, S) once for each of N adapters, which must be active on the model's layers."""
 
     @abstractmethod
     def step(self, products: Products, rows: Rows, tokens_R: Tensor, adapters: int) -> Tensor:
-        """Feed one token to each row: (N, R, H) hidden states after the final norm."""
+        """Feed one token (R,) to each row; returns hidden states (N, R, H) after the final normalisation."""
 
     def products(self, adapters: Sequence[Adapter], *, mixed: bool) -> Products:
-        """Adapters are folded into copies of the weights where that pays: one alone, or several on a small model."""
+        """The products of every layer under these adapters.
+
+        ``mixed``: each row has its own weighted sum of them. Otherwise an adapter is added to a copy of the weights
+        (folded) where that is faster: one adapter, or several on a small model.
+        """
         copies = len(adapters) * sum(p.weight.nbytes for layer in self.projections for p in layer.values())
         fold = not mixed and copies <= (FOLD_ONE_BYTES if len(adapters) == 1 else FOLD_SEVERAL_BYTES)
         return [
@@ -60,7 +70,11 @@ class FusedModel(ABC):
 
 
 class FusedStepper:
-    """One decode of one fused model; see `policies.stepping.Stepper`."""
+    """A `decoding.stepping.Stepper` of one fused model.
+
+    ``mix_SM``: weights of each row for the adapters, None where all adapters decode each row. ``first_token`` is None
+    for models that continue the prompt.
+    """
 
     def __init__(
         self,
@@ -92,13 +106,15 @@ class FusedStepper:
 
 
 def norm_of(module: Any) -> Norm:
-    """A normalisation layer of transformers as one fused call."""
+    """A normalisation layer of transformers (LayerNorm or RMSNorm) as one call of torch."""
     weight = module.weight.detach()
     shape = tuple(weight.shape)
     if isinstance(module, nn.LayerNorm):
         bias, eps = module.bias.detach(), module.eps
         return lambda x: layer_norm(x, shape, weight, bias, eps)
-    if weight.dtype == torch.float64:  # transformers takes the variance in float32 even so; comparisons need the same
+    if (
+        weight.dtype == torch.float64
+    ):  # transformers computes the variance in float32 even then, and comparisons need the same
         return lambda x: module(x)
     epsilon = float(module.variance_epsilon)
     return lambda x: rms_norm(x, shape, weight, epsilon)
@@ -111,6 +127,6 @@ def heads(x_NRO: Tensor, count: int) -> Tensor:
 
 
 def joined(x_RHD: Tensor, adapters: int) -> Tensor:
-    """The way back: (R, N*count, D) -> (N, R, count*D)."""
+    """The inverse of `heads`: (R, N*count, D) -> (N, R, count*D)."""
     r, h, d = x_RHD.shape
     return x_RHD.view(r, adapters, h // adapters * d).transpose(0, 1)

@@ -1,4 +1,7 @@
-"""Decoder-only models: a row attends to its prompt, read once and shared, and to its own tokens, in one softmax."""
+"""Fused steps of decoder-only models. A row attends to its prompt, which its rows share, and to its own tokens.
+
+One softmax covers both. The prompt's keys and values are read once, and are not copied to the rows.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,17 @@ from torch import Tensor
 from torch.nn.functional import embedding
 from transformers import DynamicCache
 
-from emorl_bench.policies.fused.engine import FusedModel, Norm, Products, heads, joined, norm_of
-from emorl_bench.policies.fused.projection import Projection
-from emorl_bench.policies.fused.rows import PromptStates, Rows
-
-
-def positions(mask_PS: Tensor) -> Tensor:
-    """Positions count real tokens: padding on the left has none."""
-    return (mask_PS.long().cumsum(1) - 1).clamp_min(0)
+from emorl_bench.decoding.fused.engine import FusedModel, Norm, Products, heads, joined, norm_of
+from emorl_bench.decoding.fused.projection import Projection
+from emorl_bench.decoding.fused.rows import PromptStates, Rows
+from emorl_bench.models.causal import positions
 
 
 class FusedDecoderOnly(FusedModel):
-    """``heads`` query heads share ``kv_heads`` keys and values (grouped-query attention, 2305.13245)."""
+    """What decoder-only architectures share; a subclass defines projections, embedding and feed-forward layer.
+
+    ``heads`` query heads share ``kv_heads`` heads of keys and values (grouped-query attention, 2305.13245).
+    """
 
     heads: int
     kv_heads: int
@@ -64,7 +66,7 @@ class FusedDecoderOnly(FusedModel):
         return heads(q, self.heads), heads(k, self.kv_heads), heads(v, self.kv_heads)
 
     def _attend(self, rows: Rows, layer: int, q: Tensor, k: Tensor, v: Tensor, unread: Tensor) -> Tensor:
-        """(R, N*heads, D); queries that share a key are its group, and stand where positions usually do."""
+        """Attention of one layer, (R, N*heads, D). Queries that share a key head take the place of positions."""
         keys, values = rows.append(layer, k, v)
         q_RHGD = (q * self.scale).view(len(rows), k.shape[1], -1, q.shape[-1])
         prompt = torch.matmul(rows.by_prompt(q_RHGD), rows.prompts.keys[layer].transpose(2, 3)).add_(unread)
@@ -75,10 +77,11 @@ class FusedDecoderOnly(FusedModel):
         return (seen + torch.matmul(weights[..., split:], values)).view(q.shape)
 
     @abstractmethod
-    def _embed(self, tokens_R: Tensor, place_R: Tensor) -> Tensor: ...
+    def _embed(self, tokens_R: Tensor, place_R: Tensor) -> Tensor:
+        """(R, H) input embeddings of tokens at their positions."""
 
     def _turn(self, x: Tensor, place_R: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines of rotary positions, each (R, 1, D); None where positions are embedded."""
+        """Cosines and sines of rotary positions, each (R, 1, D); None for models that embed positions."""
         return None
 
     def _turned(self, x_RHD: Tensor, turn: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -88,10 +91,13 @@ class FusedDecoderOnly(FusedModel):
         return x_RHD * turn[0] + torch.cat([-high, low], dim=-1) * turn[1]
 
     @abstractmethod
-    def _feed(self, x: Tensor) -> Tensor: ...
+    def _feed(self, x: Tensor) -> Tensor:
+        """The activation between the two products of the feed-forward layer."""
 
 
 class FusedGpt2(FusedDecoderOnly):
+    """GPT-2: positions are embedded, every head has its own keys and values."""
+
     def __init__(self, model: Any, layers: Any) -> None:
         super().__init__(model, layers)
         self.heads = self.kv_heads = int(model.config.n_head)
@@ -120,7 +126,7 @@ class FusedGpt2(FusedDecoderOnly):
 
 
 class FusedLlama(FusedDecoderOnly):
-    """Llama (2302.13971) and what shares its block: SmolLM2, Qwen2, Mistral without a sliding window."""
+    """Llama (2302.13971) and models with the same block: SmolLM2, Qwen2, Mistral without a sliding window."""
 
     def __init__(self, model: Any, layers: Any) -> None:
         super().__init__(model, layers)

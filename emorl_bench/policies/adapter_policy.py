@@ -1,6 +1,6 @@
-"""One base model in memory, and every policy of a run as an adapter of it.
+"""Every policy of a run is an adapter of one base model in memory.
 
-The reference policy is the base with adapters off: it is never a second copy.
+The reference policy is the base with its adapters off; it is never a second copy.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from emorl_bench.core.protocols import Policy
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.adapter_files import save_adapter
-from emorl_bench.policies.backbone import Backbone, responses
-from emorl_bench.policies.decode import Decoder
-from emorl_bench.policies.lora import Adapter, active, fresh_adapter
+from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.backbone import Backbone, responses
+from emorl_bench.models.lora import Adapter, active, fresh_adapter
+from emorl_bench.policies.peft_io import save_adapter
 
 
 @dataclass(frozen=True)
 class AdapterPolicy:
-    """One adapter (``None``: the reference) on a shared base; see `core.protocols.Policy`."""
+    """A `core.protocols.Policy`: one adapter on a shared base; ``own`` is None for the reference policy."""
 
     name: str
     decoder: Decoder
@@ -49,40 +49,48 @@ class AdapterPolicy:
         return () if self.own is None else (self.own,)
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
-        return self.decoder.apart(self.adapters, None, [examples], sampling, [rng])
+        """Answer each prompt ``samples_per_prompt`` times; rows are prompt-major."""
+        return self.decoder.decode_policies(self.adapters, None, [examples], sampling, [rng])
 
     def hidden(self, rollout: Rollout) -> Tensor:
-        """(B, T, H) hidden states before each response token; gradients reach the adapter."""
+        """(B, T, H) the hidden state that each response token is predicted from; gradients reach the adapter."""
         with active(self.backbone.layers, self.adapters):
             return self.backbone.forced([rollout])
 
     def logits(self, hidden_BTH: Tensor) -> Tensor:
+        """(B, T, V), in the model's dtype."""
         return self.backbone.head(hidden_BTH)
 
     def logprobs(self, rollout: Rollout) -> Tensor:
-        """(B, T) log-probabilities of the sampled ids at the rollout's temperature, 0 where masked."""
+        """(B, T) log-probabilities of the rollout's tokens at its temperature, 0 where masked; differentiable."""
         return token_logprobs(self.logits(self.hidden(rollout)), rollout)
 
-    def spelt(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def tokenize_responses(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask (B, T) of given answers, each with the end token added."""
         return self.backbone.response_ids(texts)
 
-    def ended(self, ids_BT: Tensor) -> Tensor:
-        return self.backbone.ended(ids_BT)
+    def is_eos(self, ids_BT: Tensor) -> Tensor:
+        """(B, T): which tokens are end tokens."""
+        return self.backbone.is_eos(ids_BT)
 
-    def cuts(self, text: str) -> bool:
-        return self.backbone.reader.cuts(text)
+    def truncates(self, text: str) -> bool:
+        """Whether a prompt is longer than the model reads."""
+        return self.backbone.reader.truncates(text)
 
     def reference(self) -> AdapterPolicy:
+        """The base model without an adapter."""
         return AdapterPolicy("reference", self.decoder, None)
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """What an optimiser trains; nothing for the reference."""
         return iter(()) if self.own is None else self.own.parameters()
 
     def trained(self) -> dict[str, Tensor]:
-        """The tensors that training changes, not copies of them."""
+        """The tensors that training changes, by name; not copies."""
         return {} if self.own is None else self.own.tensors()
 
     def adapter(self) -> dict[str, Tensor]:
+        """Copies of the tensors that training changes, by name."""
         return {k: v.clone() for k, v in self.trained().items()}
 
     @torch.no_grad()
@@ -90,7 +98,7 @@ class AdapterPolicy:
         """Overwrite this policy's adapter in place.
 
         Raises:
-            UserError: names or shapes are those of another base model or another adapter shape.
+            UserError: names or shapes belong to another base model or another adapter shape.
         """
         mine = self.trained()
         wrong = [k for k in mine.keys() | adapter.keys() if k not in mine or k not in adapter]
@@ -104,7 +112,7 @@ class AdapterPolicy:
             value.copy_(adapter[key])
 
     def save(self, path: Path) -> None:
-        """Write PEFT's adapter folder: adapter_config.json and adapter_model.safetensors."""
+        """Write an adapter directory of PEFT: adapter_config.json and adapter_model.safetensors."""
         if self.own is not None:
             save_adapter(path, self.adapter(), self.backbone)
 
@@ -121,6 +129,7 @@ class AdapterBank:
         return self.decoder.backbone
 
     def new_policy(self, name: str) -> AdapterPolicy:
+        """A policy with a fresh adapter, which changes nothing yet."""
         own = fresh_adapter(self.backbone.layers, self.backbone.settings, stream(self.seed, "adapter"))
         return AdapterPolicy(name, self.decoder, own)
 
@@ -129,7 +138,7 @@ def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
     """The adapters of several experts and the decoder they share.
 
     Raises:
-        UserError: they are not adapters of one base model, so there is nothing to average.
+        UserError: they are not adapters of one loaded base model, so they cannot be averaged.
     """
     own = [expert for expert in experts if isinstance(expert, AdapterPolicy)]
     adapters = [expert.own for expert in own if expert.own is not None]
@@ -140,9 +149,9 @@ def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
 
 
 def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> Tensor:
-    """(M, B, T, H): what each policy's `hidden` is on its own rollout, in one pass; T is the longest of all.
+    """(M, B, T, H): `AdapterPolicy.hidden` of each policy on its own rollout, in one pass; T is the longest of all.
 
-    Several policies must be such that `policies.together.can_stack`, and the rollouts have equally many rows.
+    Several policies must satisfy `policies.together.can_stack`, and the rollouts must have the same number of rows.
     """
     if len(policies) == 1:
         return policies[0].hidden(rollouts[0])[None]
@@ -153,7 +162,7 @@ def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> 
 
 
 def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
-    """The rows of several rollouts as one, for whatever looks at rows one by one."""
+    """The rows of several rollouts as one rollout of groups of one, for computations on single rows."""
     ids_BT, mask_BT = responses(rollouts, fill)
     logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
     return Rollout(
@@ -168,8 +177,8 @@ def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
 
 
 def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:
-    """(B, T) log-probabilities of a rollout's tokens under these logits, 0 where masked."""
+    """(B, T) log-probabilities of a rollout's tokens under these logits at its temperature, 0 where masked."""
     logits_BTV = logits_BTV if logits_BTV.dtype == torch.float64 else logits_BTV.float()
     logits_BTV = logits_BTV / rollout.temperature
-    picked_BT = logits_BTV.gather(-1, rollout.response_ids_BT[..., None]).squeeze(-1)
-    return (picked_BT - logits_BTV.logsumexp(-1)) * rollout.response_mask_BT
+    chosen_BT = logits_BTV.gather(-1, rollout.response_ids_BT[..., None]).squeeze(-1)
+    return (chosen_BT - logits_BTV.logsumexp(-1)) * rollout.response_mask_BT

@@ -1,4 +1,4 @@
-"""Encoder-decoder models (T5 and its kin): the prompt is encoded once, the decoder starts from one fixed token."""
+"""Encoder-decoder models (T5 and its relatives): the prompt is encoded once, the decoder starts from a fixed token."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts, responses
+from emorl_bench.models.backbone import Backbone, Decoding, distinct_contexts, responses
 
 
 class Seq2SeqBackbone(Backbone):
-    """See `Backbone`. Prompts end with the end token; padding is on the right and masked."""
+    """See `Backbone`. A prompt ends with the end token; padding is on the right and masked."""
 
     family = "seq2seq"
 

@@ -1,8 +1,10 @@
-"""What blends of the same experts have cost once: prompts that were read, and greedy answers that are known.
+"""What blends of the same experts need not compute again: prompts that were read, and greedy answers that follow.
 
-A greedy blend takes the token whose weighted logit is largest. That is linear in the weights, so the weight vectors
-that choose one token at one prefix form a convex set, and those that give one whole answer to one prompt do so too.
-Where several weight vectors have given the same answer, every one between them gives it: it need not be decoded.
+A greedy blend takes the token whose weighted logit is largest. Weighted logits are linear in the weights, so the weight
+vectors that choose a certain token at a certain prefix form a convex set. A whole answer needs one such set for each of
+its tokens, and the intersection of convex sets is convex. So if several weight vectors have given the same answer to a
+prompt, every weight vector in their convex hull gives it too, and it is known without decoding. The same holds for the
+beginning of an answer. This is exact in real numbers; docs/decoding.md says what rounding changes.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from emorl_bench.policies.fused.rows import PromptStates
-from emorl_bench.policies.lora import Adapter
+from emorl_bench.decoding.fused.rows import PromptStates
+from emorl_bench.models.lora import Adapter
 
-STATE_BYTES = 1 << 30
-TOUCHES = 1e-9  # distance from the hull of known weight vectors at which one counts as inside
+STATE_BYTES = 1 << 30  # keys and values of prompts that are kept at most
+TOUCHES = 1e-9  # a weight vector this near to the convex hull of known ones counts as inside
 
 Prompt = tuple[int, ...]
 Answer = tuple[int, ...]
@@ -28,17 +30,20 @@ Point = NDArray[np.float64]
 
 
 @dataclass
-class BlendMemory:
-    """Holds for one list of adapters; forgets everything when another is used, or one of them has been written to."""
+class BlendCache:
+    """Prompts and answers of one list of adapters. It is emptied when another list is used or an adapter changes.
+
+    ``state_bytes`` bounds the keys and values of prompts that are kept.
+    """
 
     state_bytes: int = STATE_BYTES
     _versions: tuple[tuple[int, int], ...] = ()
-    _held: Sequence[Adapter] = ()  # so that no other adapter can take the place, and so the id, of these
+    _held: Sequence[Adapter] = ()  # kept alive, so that no other adapter can get the `id` of one of these
     _states: dict[tuple[Prompt, ...], PromptStates] = field(default_factory=dict)
     _answers: dict[tuple[Hashable, int, Prompt], KnownAnswers] = field(default_factory=dict)
 
-    def of(self, adapters: Sequence[Adapter]) -> BlendMemory:
-        """This memory, emptied if it is about other adapters."""
+    def of(self, adapters: Sequence[Adapter]) -> BlendCache:
+        """This cache, emptied first if it belongs to other adapters, or to earlier values of these."""
         versions = tuple((id(a), sum(x._version + y._version for x, y in a.factors.values())) for a in adapters)
         if versions != self._versions:
             self._versions, self._held = versions, tuple(adapters)
@@ -46,7 +51,7 @@ class BlendMemory:
         return self
 
     def states(self, prompts: Sequence[Sequence[int]]) -> PromptStates | None:
-        """What some prompts were read as, if they were read together, among others perhaps."""
+        """Keys and values of some prompts if one call has read them all, maybe with others; else None."""
         wanted = [tuple(prompt) for prompt in prompts]
         for read, states in self._states.items():
             place = {prompt: i for i, prompt in enumerate(read)}
@@ -57,39 +62,44 @@ class BlendMemory:
         return None
 
     def keep(self, prompts: Sequence[Sequence[int]], states: PromptStates) -> None:
-        """As long as all that is kept stays within ``state_bytes``."""
+        """Keep the keys and values of these prompts if everything kept stays within ``state_bytes``."""
         if states.bytes + sum(known.bytes for known in self._states.values()) <= self.state_bytes:
             self._states[tuple(map(tuple, prompts))] = states
 
     def answers(self, mixing: Hashable, steps: int, prompt: Sequence[int]) -> KnownAnswers:
-        """The greedy answers to a prompt of at most ``steps`` tokens under one way of mixing."""
+        """The known greedy answers of at most ``steps`` tokens to a prompt under one way of mixing."""
         return self._answers.setdefault((mixing, steps, tuple(prompt)), KnownAnswers())
 
 
 @dataclass
 class KnownAnswers:
-    """Which weight vectors, on the simplex, have given which answer."""
+    """Which weight vectors have given which answer to one prompt. Weights are scaled to the simplex."""
 
     points: dict[Answer, list[Point]] = field(default_factory=dict)
 
     def learn(self, weights: Point, answer: Answer) -> None:
+        """Note that weights (M,) have given this answer; negative weights are not kept."""
         if _has_direction(weights):
             self.points.setdefault(answer, []).append(weights / weights.sum())
 
     def recall(self, weights: Point) -> tuple[Answer, bool]:
-        """What follows from what is known: the tokens that the answer begins with, and whether they are all of it."""
+        """The tokens that the answer under weights (M,) begins with, and whether these are the complete answer.
+
+        Only tokens that follow from known answers by convexity; ``((), False)`` if none does.
+        """
         if not _has_direction(weights) or not self.points:
             return (), False
         wanted = weights / weights.sum()
         longest = max(map(len, self.points))
         if (answer := self._common(wanted, longest)) is not None:
             return answer, True
-        # Weights between answers that begin alike begin so too; the longer the beginning, the fewer begin with it.
+        # Otherwise the longest beginning that is known around these weights. The longer the beginning, the fewer answers
+        # share it and the smaller is the hull of their points, so bisection finds the largest length.
         length = bisect_left(range(longest), True, key=lambda n: self._common(wanted, n + 1) is None)
         return self._common(wanted, length) or (), False
 
     def _common(self, wanted: Point, length: int) -> Answer | None:
-        """The beginning of this length that known answers around ``wanted`` share, if any do."""
+        """The first ``length`` tokens under ``wanted``, if it lies between points whose answers share them."""
         beginnings: dict[Answer, list[Point]] = {}
         for answer, points in self.points.items():
             beginnings.setdefault(answer[:length], []).extend(points)
@@ -101,7 +111,10 @@ def _has_direction(weights: Point) -> bool:
 
 
 def _between(wanted: Point, points: Sequence[Point]) -> bool:
-    """Is a point in the convex hull of others?"""
+    """Whether a point is in the convex hull of others: it is a nonnegative combination, and all sum to 1.
+
+    Non-negative least squares decides it. A bounding box decides most cases faster.
+    """
     known = np.stack(points)
     if (wanted < known.min(0) - TOUCHES).any() or (wanted > known.max(0) + TOUCHES).any():
         return False

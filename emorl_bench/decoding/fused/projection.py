@@ -1,6 +1,7 @@
 """Linear layers that read the same input, as one matrix product with the adapters inside it.
 
-The fused weight is the storage: the model's own layers become views of it, so there is still one base model in memory.
+The joined weight becomes the storage, and the weights of the model's own layers become views of it. So there is still
+one base model in memory.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-from emorl_bench.policies.lora import Adapter, LoraLinear
+from emorl_bench.models.lora import Adapter, LoraLinear
 
 
 class Product(Protocol):
-    """(N, R, in) -> (N, R, out) with adapters. ``mix_RM`` weighs them in each row, where rows mix them."""
+    """A linear map with adapters: (N, R, in) -> (N, R, out).
 
-    def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor: ...
+    ``mix_RM``: weights of each row for the adapters, for products whose rows mix them (`Mixed`).
+    """
+
+    def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
+        """Apply it to the rows."""
 
 
 @dataclass(frozen=True)
 class Plain:
-    """No adapter, or a single one that is folded into ``weight`` (out, in)."""
+    """No adapter, or one adapter that has been added to ``weight`` (out, in)."""
 
     weight: Tensor
     bias: Tensor | None
@@ -36,7 +41,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Folded:
-    """N adapters, each for its own block of rows, and each in a copy of the weight (N, in, out)."""
+    """N adapters, each for its own block of rows, and each added to its own copy of the weight (N, in, out)."""
 
     weight: Tensor
     bias: Tensor | None
@@ -48,7 +53,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Blocks:
-    """N adapters, each for its own block of rows."""
+    """N adapters, each for its own block of rows, as low-rank products beside one product with the base."""
 
     weight: Tensor
     bias: Tensor | None
@@ -61,13 +66,16 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Mixed:
-    """M adapters in every row of the one block, weighed row by row: ``sum_m mix_rm B_m A_m x_r``."""
+    """One block of rows in which each row has its own sum of M adapters: ``W x_r + sum_m mix_rm B_m A_m x_r``.
+
+    ``owner_Q`` (Q,) says which adapter each column of ``a_IQ`` belongs to.
+    """
 
     weight: Tensor
     bias: Tensor | None
     a_IQ: Tensor
     b_QO: Tensor
-    owner_Q: Tensor  # which adapter each column of ``a_IQ`` belongs to
+    owner_Q: Tensor
 
     def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
         assert mix_RM is not None
@@ -77,10 +85,14 @@ class Mixed:
 
 
 class Projection:
-    """Some linear layers of one block, their weights joined along the output."""
+    """Some linear layers that read one input, their weights joined along the output.
+
+    Args:
+        parts: the layers, `LoraLinear` or plain. Their weights become views of the joined one.
+        names: the name of an adapter target by the ``id`` of its module. Layers without a name take no adapter.
+    """
 
     def __init__(self, parts: Sequence[nn.Module], names: Mapping[int, str]) -> None:
-        """``names``: the adapter target that a module (by ``id``) is; modules without one take no adapter."""
         bases: list[Any] = [part.base if isinstance(part, LoraLinear) else part for part in parts]
         self.names = [names.get(id(part)) for part in parts]
         self.sizes = [_weight(base).shape[0] for base in bases]
@@ -91,7 +103,10 @@ class Projection:
                 base.weight.data = view.T if isinstance(base, Conv1D) else view
 
     def product(self, adapters: Sequence[Adapter], *, mixed: bool, fold: bool) -> Product:
-        """This projection under some adapters: folded in, one for each block of rows, or mixed in each row."""
+        """This projection under some adapters: ``mixed`` in each row, or one for each block of rows.
+
+        ``fold``: add them to copies of the weight; not together with ``mixed``.
+        """
         if not adapters or not any(self.names):
             return Plain(self.weight, self.bias)
         if fold:
@@ -140,4 +155,11 @@ def _weight(base: Any) -> Tensor:
 
 
 def _join(weights: Sequence[Tensor]) -> Tensor:
-    return weights[0] if len(weights) == 1 else torch.cat(list(weights))
+    """One (out, in) weight. Weights that an earlier decoder of this model has joined are one already, uncopied."""
+    first = weights[0]
+    starts = [first.data_ptr() + sum(w.nbytes for w in weights[:i]) for i in range(len(weights))]
+    adjacent = all(w.is_contiguous() and w.data_ptr() == at for w, at in zip(weights, starts, strict=True))
+    one_storage = len({w.untyped_storage().data_ptr() for w in weights}) == 1
+    if adjacent and one_storage:
+        return first.as_strided((sum(map(len, weights)), first.shape[1]), first.stride())
+    return first if len(weights) == 1 else torch.cat(list(weights))

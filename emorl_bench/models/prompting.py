@@ -1,8 +1,8 @@
-"""How a prompt becomes what a model reads, and how an answer ends.
+"""How a prompt becomes the tokens that a model reads, and which tokens end an answer.
 
-A chat model reads its own template with the task's system prompt; base models and encoder-decoders read the task's
-template. What is longer than the limit loses the beginning of its content, at a word: the template stays whole, and of
-a dialogue the last words count. Scorers see the prompt as it is.
+A chat model reads its own template with the task's system prompt. Base models and encoder-decoders read the task's
+template. A prompt that is longer than the limit loses the beginning of its content, up to the start of a word. The
+template stays whole, and the last words of a dialogue, which matter most, are kept. Scorers see the whole prompt.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from jinja2 import TemplateError
 from emorl_bench.core.errors import UserError
 
 PLACE = "{prompt}"
-LONGEST_TOKEN = 64  # characters on average: what is longer than so many a token is cut before it is encoded
-REMEMBERED = 8192  # prompts; each is read at every epoch
-# A template may ask for the day (Llama 3) or for thoughts before the answer (Qwen 3): the same prompt on every day, and
-# nothing but the answer to grade.
+LONGEST_TOKEN = 64  # characters; no token is longer on average, so text beyond this times the limit is not encoded
+REMEMBERED = 8192  # prompts whose tokens are cached, because each prompt is read in every epoch
+# A template may insert today's date (Llama 3) or ask for thoughts before the answer (Qwen 3). The prompt must be the
+# same on every day, and only the answer is graded.
 TEMPLATE_SETTINGS = {"date_string": "26 Jul 2024", "enable_thinking": False}
-MARK = "mark"  # an answer, to see what follows one
+MARK = "mark"  # stands for an answer, to find the token that follows it in a template
 
 
 @dataclass(frozen=True)
 class PromptFormat:
     """A task's ``system`` prompt for chat models and ``template`` for others, with one ``{prompt}`` in it.
 
-    ``chat``: on and off force one of them; auto takes the chat template where a decoder-only model has one.
+    ``chat``: "on" forces the chat template, "off" forces ``template``; "auto" takes the chat template if the model is
+    decoder-only and has one.
     """
 
     system: str | None = None
@@ -45,7 +46,7 @@ class PromptFormat:
         """Whether a model reads its own chat template.
 
         Raises:
-            UserError: it should, and has none.
+            UserError: ``chat`` is "on", and the model has no chat template.
         """
         has_one = family == "causal" and bool(tokenizer.chat_template)
         if self.chat == "on" and not has_one:
@@ -56,7 +57,8 @@ class PromptFormat:
 class PromptReader:
     """Token ids of prompts for one tokenizer, at most ``limit`` of them.
 
-    ``plain`` encodes a text for a model that does not chat, with whatever its family puts around it.
+    ``chat``: whether the model's own chat template is used. ``plain`` encodes a text otherwise, with the special tokens
+    of the model's family.
 
     Raises:
         UserError: the template leaves no room for a prompt.
@@ -71,19 +73,26 @@ class PromptReader:
         self._read = lru_cache(maxsize=REMEMBERED)(self._read_anew)
 
     def ids(self, text: str) -> list[int]:
+        """Token ids of a prompt in its template, at most ``limit``."""
         return list(self._read(text)[0])
 
-    def cuts(self, text: str) -> bool:
-        """Whether a prompt is longer than the limit."""
+    def truncates(self, text: str) -> bool:
+        """Whether a prompt is longer than the limit, so that it loses its beginning."""
         return self._read(text)[1]
 
     def check_room(self) -> None:
+        """Check that the template and the system prompt leave room for a prompt.
+
+        Raises:
+            UserError: they alone reach the limit.
+        """
         if (needed := len(self._encoded(""))) >= self.limit:
             raise UserError(
                 f"model.max_prompt_tokens={self.limit}: template and system prompt alone take {needed}; give more"
             )
 
     def _read_anew(self, text: str) -> tuple[tuple[int, ...], bool]:
+        """Token ids, and whether the prompt was truncated; bisection finds the longest ending that fits."""
         tail = text[-LONGEST_TOKEN * self.limit :]
         ids = self._encoded(tail)
         if len(ids) <= self.limit:
@@ -101,7 +110,7 @@ class PromptReader:
 
     def _conversation(self, text: str) -> str:
         for control in self._controls:
-            text = text.replace(control, "")  # a prompt that spells an end of turn does not end one
+            text = text.replace(control, "")  # a prompt that contains the text of a control token must not become one
         messages: list[dict[str, Any]] = [{"role": "user", "content": text}]
         if self._has_system:
             messages.insert(0, {"role": "system", "content": self.form.system})
@@ -110,7 +119,7 @@ class PromptReader:
         return rendered(self.tokenizer, messages, add_generation_prompt=True)
 
     def _takes_system(self) -> bool:
-        """Some templates refuse the role; the user says it then."""
+        """Whether the template has a system role. If not, the system prompt is put before the user's message."""
         try:
             rendered(self.tokenizer, [{"role": role, "content": "a"} for role in ("system", "user")])
         except TemplateError:
@@ -119,12 +128,13 @@ class PromptReader:
 
 
 def rendered(tokenizer: Any, messages: Sequence[dict[str, Any]], **options: Any) -> str:
+    """A conversation as the text of the tokenizer's chat template."""
     text: str = tokenizer.apply_chat_template(messages, tokenize=False, **TEMPLATE_SETTINGS, **options)
     return text
 
 
 def _from_a_word(text: str, start: int) -> str:
-    """``text`` from ``start`` on, without the rest of a word that began before; all of it where no word follows."""
+    """``text`` from ``start`` on, without the rest of a word that began earlier, unless no other word follows."""
     if start == 0 or text[start - 1].isspace():
         return text[start:].lstrip()
     parts = text[start:].split(maxsplit=1)
@@ -133,13 +143,14 @@ def _from_a_word(text: str, start: int) -> str:
 
 
 def end_ids(tokenizer: Any, model: Any, chat: bool) -> tuple[int, ...]:
-    """Every token that ends an answer; the first is the one that a model of this kind is meant to end with.
+    """The ids of all tokens that end an answer; the first one is added to given answers.
 
-    In chat that is what the template puts after an answer, such as ``<|im_end|>``, whatever the tokenizer calls its
-    end of text. A checkpoint may name several (``generation_config.eos_token_id`` is then a list).
+    For a chat model the first is the token that the template puts after an answer, such as ``<|im_end|>``. It may
+    differ from the tokenizer's end of text. A checkpoint may name several end tokens
+    (``generation_config.eos_token_id`` is then a list).
 
     Raises:
-        UserError: there is none.
+        UserError: the model names no end token.
     """
     generation = getattr(model, "generation_config", None)
     named = [tokenizer.eos_token_id, getattr(generation, "eos_token_id", None), model.config.eos_token_id]
@@ -153,7 +164,7 @@ def end_ids(tokenizer: Any, model: Any, chat: bool) -> tuple[int, ...]:
 
 
 def _turn_end(tokenizer: Any) -> int | None:
-    """The first control token after an answer in a conversation; None where the template puts none."""
+    """The first control token after an answer in a conversation; None if the template puts none there."""
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]
     after = rendered(tokenizer, messages).rpartition(MARK)[2]
     controls = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -1,7 +1,8 @@
-"""The rows of a decode in flight: their own keys and values, and their prompts', shared.
+"""The rows of a running decode: each has keys and values of its own tokens, and rows of one prompt share the prompt's.
 
-Heads of all N adapters lie side by side, (rows, N*H, positions, D), so that whatever happens to a row is one copy. What
-a prompt was read as is never copied to the rows that grew from it: queries of one prompt's rows attend to it together.
+The heads of all N adapters lie side by side, (rows, N*H, positions, D), so that copying a row is one copy. Keys and
+values of a prompt are never copied to the rows that grew from it. Instead the queries of one prompt's rows are put
+together and attend to it in one product.
 """
 
 from __future__ import annotations
@@ -12,29 +13,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.policies.fused.cache import BlockCache, room
-from emorl_bench.policies.prefix_tree import Moves
+from emorl_bench.decoding.fused.cache import BlockCache, room
+from emorl_bench.decoding.prefix_tree import Moves
 
 
 @dataclass(frozen=True)
 class PromptStates:
-    """P prompts as N adapters have read them: keys and values by layer, each (P, N*H, S, D).
+    """P prompts as N adapters have read them: keys and values of each layer, each (P, N*H, S, D).
 
-    ``first_NPH`` is the hidden state of the first token where reading already gives it (decoder-only models).
+    ``mask_PS`` is true at real tokens. ``first_NPH`` are the hidden states that the first tokens are read from, for
+    decoder-only models, where reading the prompt gives them; else None.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
-    mask_PS: Tensor  # true where there is a token
+    mask_PS: Tensor
     first_NPH: Tensor | None = None
 
     @property
     def bytes(self) -> int:
+        """Memory of all keys and values."""
         return sum(t.nbytes for t in (*self.keys, *self.values))
 
     @classmethod
     def assembled(cls, parts: Sequence[PromptStates], places: Sequence[Tensor]) -> PromptStates:
-        """Prompts that were read in parts, each put in its place; padded on the right, and a mask says what is real."""
+        """Prompts that were read in parts, as one. ``places``: the indices of each part's prompts."""
         count, width = sum(map(len, places)), max(part.mask_PS.shape[1] for part in parts)
 
         def put(states: Sequence[Tensor]) -> Tensor:
@@ -55,7 +58,7 @@ class PromptStates:
         return cls(keys, values, mask_PS, first_NPH)
 
     def select(self, prompts: Tensor) -> PromptStates:
-        """Some of the prompts, without the padding that only the others needed."""
+        """Some of the prompts, by index, without padding that only the others needed."""
         mask_PS = self.mask_PS[prompts]
         read = mask_PS.any(0)
         keys, values = ([x[prompts][:, :, read] for x in xs] for xs in (self.keys, self.values))
@@ -64,7 +67,13 @@ class PromptStates:
 
 
 class Rows:
-    """At first one row for each prompt; see `move` for what becomes of them."""
+    """The rows of one decode. There is one row for each prompt at first; `move` copies and drops rows.
+
+    Args:
+        prompts: keys and values of the prompts.
+        steps: the largest number of tokens of an answer.
+        mix_RM: weights of each row for the adapters, None where all adapters decode each row.
+    """
 
     def __init__(self, prompts: PromptStates, steps: int, mix_RM: Tensor | None) -> None:
         self.prompts, self.steps, self.mix_RM, self.length = prompts, steps, mix_RM, 0
@@ -77,7 +86,7 @@ class Rows:
         return len(self.prompt_R)
 
     def move(self, moves: Moves) -> None:
-        """Copy and drop rows; a prompt that nobody reads any more leaves when half of them have."""
+        """Copy and drop rows. Prompts without rows are dropped when they are at least half of all prompts."""
         for cache in (*self.keys, *self.values):
             cache.move(moves)
         self.prompt_R = moved(self.prompt_R, moves)
@@ -89,21 +98,25 @@ class Rows:
         self._group()
 
     def append(self, layer: int, key_RHD: Tensor, value_RHD: Tensor) -> tuple[Tensor, Tensor]:
-        """Write this step's keys and values; returns the rows' own, each (R, N*H, room, D), zero where unused."""
+        """Write the keys and values of this step's token, each (R, N*H, D).
+
+        Returns:
+            all keys and values of the rows' own tokens, each (R, N*H, room, D), zero at positions not written yet.
+        """
         return self.keys[layer].write(self.length, key_RHD), self.values[layer].write(self.length, value_RHD)
 
     def ahead(self, dtype: torch.dtype) -> Tensor:
-        """(room,) added to the scores of own keys: the lowest number where nothing has been said yet."""
+        """(room,) to add to the attention scores of own keys: the lowest number at positions not written yet."""
         place = torch.arange(room(self.length, self.steps), device=self.prompt_R.device)
         return torch.zeros_like(place, dtype=dtype).masked_fill_(place > self.length, torch.finfo(dtype).min)
 
     def unread(self, dtype: torch.dtype) -> Tensor:
-        """(P, 1, 1, S) added to the scores of prompts: the lowest number where a prompt has no token."""
+        """(P, 1, 1, S) to add to the attention scores of prompts: the lowest number where a prompt has padding."""
         mask = self.prompts.mask_PS[:, None, None]
         return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
     def by_prompt(self, x_RHLE: Tensor) -> Tensor:
-        """(R, N*H, L, E) -> (P, N*H, U*L, E): a prompt's rows side by side, padded to the most that any has."""
+        """(R, N*H, L, E) -> (P, N*H, U*L, E): the rows of each prompt side by side, padded to the largest number U."""
         if self.in_order:
             return x_RHLE
         h, length, e = x_RHLE.shape[1:]
@@ -111,7 +124,7 @@ class Rows:
         return x_PUHLE.transpose(1, 2).reshape(-1, h, self.width * length, e)
 
     def by_row(self, x_PHQE: Tensor) -> Tensor:
-        """The way back."""
+        """The inverse of `by_prompt`: (P, N*H, U*L, E) -> (R, N*H, L, E)."""
         if self.in_order:
             return x_PHQE
         p, h, q, e = x_PHQE.shape
@@ -119,6 +132,13 @@ class Rows:
         return x_PHULE.transpose(1, 2).reshape(-1, h, q // self.width, e)[self.place_R]
 
     def _group(self) -> None:
+        """Find which rows read which prompt, so that attention to prompts is one batched product without copies.
+
+        Rows sorted by prompt form P groups. Group p has U places, U being the size of the largest group. ``row_PU``
+        says which row stands in each place, and ``place_R`` says the place of each row, so `by_prompt` and `by_row`
+        are two gathers that undo each other. An empty place holds row 0. It is exact: a query attends by itself, so
+        what stands in an empty place changes no other query, and `by_row` never reads it.
+        """
         count, device = len(self), self.prompt_R.device
         prompts = len(self.prompts.mask_PS)
         self.in_order = count == prompts and bool((self.prompt_R == torch.arange(count, device=device)).all())
@@ -134,6 +154,7 @@ class Rows:
 
 
 def moved(values_R: Tensor, moves: Moves) -> Tensor:
+    """One value (or vector) of each row, after rows were copied and dropped."""
     grown = values_R.new_empty(max(len(values_R), moves.rows), *values_R.shape[1:])
     grown[: len(values_R)] = values_R
     grown[moves.target] = values_R[moves.source]

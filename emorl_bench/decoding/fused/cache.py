@@ -1,37 +1,42 @@
-"""Keys or values of rows that are being decoded: contiguous, zero where nothing is written, grown by doubling.
+"""Keys or values of the rows of a decode: one contiguous tensor, zero where nothing is written, grown by doubling.
 
-Attention reads the whole of it and masks what is ahead: on a CPU, products of ragged slices take several times as long.
+Attention reads the whole tensor and masks the positions that are not written yet. On a CPU, products of slices of
+unequal length would take several times as long.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from emorl_bench.policies.prefix_tree import Moves
+from emorl_bench.decoding.prefix_tree import Moves
 
-BLOCK = 16  # positions at first; then twice as many, and so on
+BLOCK = 16  # positions at first; the number is doubled when more are needed
 
 
 def room(position: int, steps: int) -> int:
-    """Positions there is room for once ``position`` is written, in a decode of at most ``steps`` tokens."""
+    """How many positions are allocated when ``position`` is written, in a decode of at most ``steps`` tokens."""
     return min(steps, max(BLOCK, 1 << position.bit_length()))
 
 
 class BlockCache:
-    """(rows, H, room, D). Both are added by doubling, so that a growing tree is seldom copied."""
+    """A tensor (rows, H, room, D). Rows and room grow by doubling, so a growing tree is seldom copied.
+
+    ``like_RHSD`` gives heads H, head size D, dtype and device. ``steps`` is the most positions ever needed.
+    """
 
     def __init__(self, like_RHSD: Tensor, steps: int) -> None:
         self.steps = steps
         self.tensor = like_RHSD.new_zeros(0, like_RHSD.shape[1], 0, like_RHSD.shape[3])
 
     def write(self, position: int, new_RHD: Tensor) -> Tensor:
-        """Set one position of all R rows; returns their (R, H, room, D)."""
+        """Set one position of all R rows to (R, H, D); returns everything that they hold, (R, H, room, D)."""
         rows = len(new_RHD)
         self._reserve(rows, room(position, self.steps))
         self.tensor[:rows, :, position] = new_RHD
         return self.tensor[:rows]
 
     def move(self, moves: Moves) -> None:
+        """Copy rows as the prefix tree says."""
         self._reserve(moves.rows, self.tensor.shape[2])
         self.tensor[moves.target] = self.tensor[moves.source]
 

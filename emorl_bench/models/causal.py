@@ -1,4 +1,4 @@
-"""Decoder-only models (GPT-2, Llama and their kin): prompts are padded on the left, positions count real tokens."""
+"""Decoder-only models (GPT-2, Llama and relatives): prompts are padded on the left, positions count real tokens."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.backbone import Backbone, Decoding, distinct_contexts, responses
-from emorl_bench.policies.fused.decoder_only import positions
+from emorl_bench.models.backbone import Backbone, Decoding, distinct_contexts, responses
 
 
 class CausalBackbone(Backbone):
-    """See `Backbone`. A tokenizer with a separator token has it between prompt and response."""
+    """See `Backbone`. If the tokenizer has a separator token, it stands between prompt and response."""
 
     family = "causal"
 
@@ -89,3 +88,8 @@ class CausalBackbone(Backbone):
             use_cache=False,
         )
         return out.last_hidden_state[:, ids_BS.shape[1] - 1 :]
+
+
+def positions(mask_PS: Tensor) -> Tensor:
+    """(P, S) positions of prompts padded on the left: real tokens count from 0, padding has position 0."""
+    return (mask_PS.long().cumsum(1) - 1).clamp_min(0)

@@ -1,8 +1,8 @@
-"""The frozen base model behind every policy: how prompts are read, one token is decoded, and responses are re-scored.
+"""The frozen base model behind every policy: how it reads a prompt, decodes one token, and re-scores a response.
 
-Two families share this seam, `Seq2SeqBackbone` and `CausalBackbone`. Rows are adapter-major: N adapters, and for each
-the same R rows, so a batch of hidden states is (N*R, H). `start`, `step` and `select` decode through transformers' own
-modules; where ``fused`` is not None, `stepping` decodes through that instead.
+Two families implement this interface, `Seq2SeqBackbone` and `CausalBackbone`. Rows are adapter-major: there are N
+adapters, and each has the same R rows, so a batch of hidden states is (N*R, H). `start`, `step` and `select` decode
+through transformers' own modules. The decoder has a faster way for some architectures (`decoding.fused`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,24 +18,38 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.fused.registry import fused_model
-from emorl_bench.policies.lora import AdapterSettings, LoraLinear, inject
-from emorl_bench.policies.prompting import PromptFormat, PromptReader, end_ids
-from emorl_bench.policies.recompute import recompute_blocks
-from emorl_bench.policies.screening import Screen
+from emorl_bench.models.gradient_checkpointing import checkpoint_blocks
+from emorl_bench.models.lora import AdapterSettings, LoraLinear, inject
+from emorl_bench.models.prompting import PromptFormat, PromptReader, end_ids
 
 
 @dataclass
 class Decoding:
-    """What one decode carries from step to step: a transformers cache and the masks that go with it."""
+    """What one decode through transformers' modules carries from step to step, for N*R rows.
+
+    ``cache`` is transformers' own object of keys and values. ``mask_RS`` (N*R, S) is true at real tokens. ``memory``
+    (N*R, S, H) is the encoder's output, None for decoder-only models.
+    """
 
     cache: Any
     mask_RS: Tensor
-    memory: Tensor | None = None  # encoder output, for encoder-decoder models
+    memory: Tensor | None = None
 
 
 class Backbone(ABC):
-    """A frozen model with low-rank layers in place, and its tokenizer."""
+    """A frozen model with low-rank layers in place, and its tokenizer.
+
+    Args:
+        model: a model of transformers with a language-model head. It is put into evaluation mode and changed in place:
+            every adapter target is wrapped in a `LoraLinear`.
+        tokenizer: the tokenizer that belongs to the model.
+        settings: shape and targets of the adapters.
+        max_prompt_tokens: longer prompts lose their beginning (`prompting`).
+        form: how a prompt is put before the model.
+
+    Raises:
+        UserError: an adapter target that the model has not got, or a model without an end token.
+    """
 
     family: str
 
@@ -59,7 +72,7 @@ class Backbone(ABC):
         self.lm_head: Any = model.get_output_embeddings()
         self._fingerprint = fingerprint(model)
         self.layers: dict[str, LoraLinear] = inject(model, self.lm_head, settings.targets)
-        self.fused = fused_model(model, self.layers)
+        self.sharded = False  # `sharding.shard` sets it: this process then holds a part of each block alone
         self._recomputes = False
 
     @property
@@ -74,13 +87,8 @@ class Backbone(ABC):
 
     @property
     def vocabulary(self) -> int:
-        """How many logits the head gives."""
+        """V: the number of logits that the head gives."""
         return int(self.lm_head.weight.shape[0])
-
-    @cached_property
-    def screen(self) -> Screen | None:
-        """Made when a greedy token is first wanted: it takes half the memory of the head."""
-        return Screen.of(self.lm_head)
 
     @property
     def fingerprint(self) -> str:
@@ -90,38 +98,38 @@ class Backbone(ABC):
     # reading and writing text -----------------------------------------------------------------
     @abstractmethod
     def plain_ids(self, text: str) -> list[int]:
-        """A text as this family reads it where there is no chat template, special tokens included, however long."""
+        """Token ids of a text for a model without a chat template: special tokens included, never truncated."""
 
     def prompt_ids(self, text: str) -> list[int]:
-        """A prompt in its template, at most ``max_prompt_tokens`` long (`prompting`)."""
+        """Token ids of a prompt in its template, at most ``max_prompt_tokens`` of them (`prompting`)."""
         return self.reader.ids(text)
 
-    def ended(self, ids: Tensor) -> Tensor:
-        """Which tokens end an answer, by whichever of the model's end tokens."""
-        ended = ids == self.eos
+    def is_eos(self, ids: Tensor) -> Tensor:
+        """Whether each token is one of the model's end tokens: int64 of any shape -> bool of the same shape."""
+        is_eos = ids == self.eos
         for other in self.other_ends:
-            ended = ended | (ids == other)
-        return ended
+            is_eos = is_eos | (ids == other)
+        return is_eos
 
     def response_ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids and mask (B, T) of answers as the tokenizer spells them, each with its end token."""
+        """Ids and mask (B, T) of answers as the tokenizer encodes them, each with the end token added."""
         rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         ids_BT, mask_BT = self._padded([[*row, self.eos] for row in rows], left=False)
         return ids_BT, mask_BT.bool()
 
     def response_texts(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[str, ...]:
-        """Text of each response, the end token and what follows it left out."""
-        rows = [row[keep].tolist() for row, keep in zip(ids_BT, mask_BT & ~self.ended(ids_BT), strict=True)]
+        """The text of each response (B, T), without its end token and without what the mask leaves out."""
+        rows = [row[keep].tolist() for row, keep in zip(ids_BT, mask_BT & ~self.is_eos(ids_BT), strict=True)]
         return tuple(self.tokenizer.batch_decode(rows, skip_special_tokens=True))
 
     @property
     @abstractmethod
     def first_token(self) -> int | None:
-        """What the decoder is fed first; None where the prompt itself is continued."""
+        """The token that the decoder is fed first; None for models that continue the prompt itself."""
 
     @abstractmethod
     def padded_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and mask (P, S), padded on the side that this family needs."""
+        """Ids and mask (P, S) of P prompts, padded on the side that this family needs."""
 
     def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Tensor, Tensor]:
         width = max(len(r) for r in rows)
@@ -135,14 +143,18 @@ class Backbone(ABC):
     # decoding ---------------------------------------------------------------------------------
     @abstractmethod
     def start(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Decoding, Tensor]:
-        """Read P prompts once for each of N adapters: the state, and (N*P, H) hidden states for the first token."""
+        """Read P prompts once for each of N adapters, which are active on the model's layers.
+
+        Returns:
+            the state, and (N*P, H) hidden states that the first tokens are read from.
+        """
 
     @abstractmethod
     def step(self, state: Decoding, tokens_R: Tensor) -> Tensor:
-        """Feed one token to each row: (N*R,) -> (N*R, H)."""
+        """Feed one token to each row: ids (N*R,) -> hidden states (N*R, H). The state is changed in place."""
 
     def select(self, state: Decoding, rows: Tensor) -> Decoding:
-        """The same decode with rows repeated, dropped or reordered."""
+        """The same decode with some of its rows, by index: repeated, dropped or reordered."""
         state.cache.batch_select_indices(rows)
         memory = None if state.memory is None else state.memory[rows]
         return Decoding(state.cache, state.mask_RS[rows], memory)
@@ -152,28 +164,34 @@ class Backbone(ABC):
         return self.lm_head(hidden)
 
     # teacher forcing --------------------------------------------------------------------------
-    def recompute(self) -> None:
-        """From now on passes with gradients keep less and take longer; raises what `recompute_blocks` raises."""
-        recompute_blocks(self.model)
+    def checkpoint_gradients(self) -> None:
+        """From now on forward passes with gradients keep less memory, and backward passes take longer.
+
+        Raises:
+            UserError: the model does not say what its blocks are (`checkpoint_blocks`).
+        """
+        checkpoint_blocks(self.model)
         self._recomputes = True
 
     @property
     def recomputes(self) -> bool:
-        """Whether a pass made now is recomputed, and so must do without a cache."""
+        """Whether a forward pass made now is run again in the backward pass, and so must use no cache."""
         return self._recomputes and torch.is_grad_enabled()
 
     @abstractmethod
     def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """(N*B, T, H): the hidden state from which each response token was drawn, differentiable.
+        """(N*B, T, H): the hidden state from which each response token was drawn, by teacher forcing; differentiable.
 
-        One rollout of B rows for each of N adapters, adapter-major; the longest response of all sets T.
+        There is one rollout of B rows for each of N adapters, adapter-major. T is the longest response of all.
         """
 
 
 def distinct_contexts(rollouts: Sequence[Rollout]) -> tuple[list[str], list[int]]:
-    """N*P texts, rollout-major, that the rows of N rollouts have read, and which of them each row did.
+    """The distinct prompts of N rollouts, so that samples of one prompt can share its encoding.
 
-    P is the largest number of distinct texts; a rollout with fewer reads its last one again, so that blocks are equal.
+    Returns:
+        N*P texts, rollout-major, and for each of the N*B rows the index of its text. P is the largest number of
+        distinct texts in a rollout; a rollout with fewer repeats its last one, so that all blocks have equal size.
     """
     distinct = [list(dict.fromkeys(e.context for e in rollout.examples)) for rollout in rollouts]
     most = max(map(len, distinct))
@@ -187,7 +205,7 @@ def distinct_contexts(rollouts: Sequence[Rollout]) -> tuple[list[str], list[int]
 
 
 def responses(rollouts: Sequence[Rollout], fill: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask (N*B, T) of N rollouts, rollout-major, ``fill`` where a response is shorter than the longest."""
+    """Ids and mask (N*B, T) of N rollouts, rollout-major; shorter responses are padded with ``fill`` and masked."""
     width = max(rollout.response_ids_BT.shape[1] for rollout in rollouts)
     grown = [(r.response_ids_BT, r.response_mask_BT, (0, width - r.response_ids_BT.shape[1])) for r in rollouts]
     ids = [pad(ids_BT, by, value=fill) for ids_BT, _, by in grown]

@@ -1,4 +1,4 @@
-"""What one decode is given and what it gives: the batch of rows and outputs, the plan, the tokens that were spoken.
+"""What one decode is given and what it returns: rows and outputs (`Batch`), how (`Plan`), and tokens (`Generated`).
 
 Outputs are weight-major: W blocks (weight vectors, or policies) of P prompts of G samples.
 """
@@ -12,29 +12,38 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.types import Sampling
-from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.lora import Adapter, RowMix
-from emorl_bench.policies.meeting import Meeting
-from emorl_bench.policies.memory import BlendMemory
-from emorl_bench.policies.mixing import InnerMixing, Mixing
+from emorl_bench.decoding.blend_cache import BlendCache
+from emorl_bench.decoding.layer_averaging import LayerAveraging
+from emorl_bench.decoding.mixing import InnerMixing, Mixing
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.lora import Adapter, RowMix
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows to start from, and the outputs that grow out of them."""
+    """S starting rows, one prompt each, and the O outputs that are generated from them.
 
-    prompts: Sequence[Sequence[int]]  # one for each of S starting rows
-    mix_SM: Tensor | None  # rows of their own adapter sums; None: every row is decoded by every adapter
-    start_O: Tensor  # the starting row of each output
-    weights_OM: Tensor  # how each output weighs the hidden states of its row's adapters
+    Attributes:
+        prompts: token ids of the prompt of each starting row.
+        mix_SM: weights by which each row sums the adapters; None: every row is decoded by every adapter.
+        start_O: index of the starting row of each output.
+        weights_OM: weights of each output for the hidden states of its row's adapters.
+        uniforms_TO: the random number of each step of each output, in [0, 1).
+        known_OT: token ids that are known before decoding, as wide as the longest such prefix; -1 after its end.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    mix_SM: Tensor | None
+    start_O: Tensor
+    weights_OM: Tensor
     uniforms_TO: Tensor
-    known_OT: Tensor  # tokens that are known to be said; -1 from where on they are not; as wide as the longest
+    known_OT: Tensor
 
     @classmethod
     def of_policies(
         cls, prompts: Sequence[Sequence[int]], mix_SM: Tensor | None, samples: int, uniforms_TO: Tensor
     ) -> Batch:
-        """Every starting row is one policy's prompt, and speaks for itself."""
+        """Every starting row is one prompt of one policy, and its outputs are the samples of that prompt."""
         start_O = torch.arange(len(prompts)).repeat_interleave(samples)
         return cls(prompts, mix_SM, start_O, torch.ones(len(start_O), 1), uniforms_TO, nothing_known(len(start_O)))
 
@@ -48,7 +57,7 @@ class Batch:
         *,
         shared: bool,
     ) -> Batch:
-        """W weight vectors on each prompt; all of them start in one row of it, unless rows are not ``shared``."""
+        """W weight vectors on each prompt. They start in one row if rows are ``shared``, else each in its own row."""
         readings = 1 if shared else len(weights_WM)
         start_S = torch.arange(len(prompts) * readings)
         start_O = start_S.repeat_interleave(samples).repeat(len(weights_WM) // readings)
@@ -56,13 +65,16 @@ class Batch:
         return cls([*prompts] * readings, None, start_O, weights_OM, uniforms_TO, nothing_known(len(start_O)))
 
     def weights_of_rows(self) -> Tensor:
-        """(S, M): the weights of each starting row's outputs, which are equal where rows are not shared."""
+        """(S, M): the weights of each starting row's outputs; only for rows that weight vectors do not share."""
         weights_SM = self.weights_OM.new_zeros(len(self.prompts), self.weights_OM.shape[1])
         weights_SM[self.start_O] = self.weights_OM
         return weights_SM
 
     def only(self, outputs: Tensor) -> Batch:
-        """These outputs and the starting rows that they need, and one row even for none: to keep pace with."""
+        """These outputs and the starting rows that they need.
+
+        Without outputs one row remains: ranks that make steps together all need a row to feed.
+        """
         needed, start_O = torch.unique(self.start_O[outputs], return_inverse=True)
         needed = needed if len(needed) else torch.zeros(1, dtype=torch.long)
         return Batch(
@@ -75,11 +87,11 @@ class Batch:
         )
 
     def of_rows(self, low: int, high: int) -> Tensor:
-        """The outputs that start in rows ``low … high-1``."""
+        """Indices of the outputs that start in rows ``low … high-1``."""
         return ((self.start_O >= low) & (self.start_O < high)).nonzero().squeeze(1)
 
     def to(self, backbone: Backbone) -> Batch:
-        """On the model's device; sums of adapters in the model's own type."""
+        """The same on the model's device; ``mix_SM`` in the model's dtype."""
         device = backbone.device
         mix_SM = None if self.mix_SM is None else self.mix_SM.to(device, backbone.dtype)
         outputs = (t.to(device) for t in (self.start_O, self.weights_OM, self.uniforms_TO, self.known_OT))
@@ -88,31 +100,31 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a batch is decoded."""
+    """How a batch is decoded: with which adapters, how outputs get logits, how tokens are chosen, what is cached."""
 
     adapters: Sequence[Adapter]
     mixing: Mixing
     sampling: Sampling
-    memory: BlendMemory | None = None
+    blend_cache: BlendCache | None = None
 
-    def meeting(self, part: Batch) -> Meeting | None:
-        """Where the rows of a part meet inside the decoder, if they do."""
+    def averaging(self, part: Batch) -> LayerAveraging | None:
+        """After which block the rows of a part are averaged, with their weights; None for mixing at the head alone."""
         if not isinstance(self.mixing, InnerMixing):
             return None
-        return Meeting(self.mixing.layer, RowMix(part.weights_of_rows()))
+        return LayerAveraging(self.mixing.layer, RowMix(part.weights_of_rows()))
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """Tokens of O outputs and how likely each was, (O, T)."""
+class Generated:
+    """Token ids of O outputs, which of them are real, and their log-probabilities, each (O, T)."""
 
     ids: Tensor
     mask: Tensor
     logprobs: Tensor
 
     @classmethod
-    def nothing(cls, outputs: int, sampling: Sampling, backbone: Backbone) -> Spoken:
-        """Padding alone; greedy log-probabilities are NaN and stay so."""
+    def empty(cls, outputs: int, sampling: Sampling, backbone: Backbone) -> Generated:
+        """Padding only. Log-probabilities of greedy tokens are NaN, and stay NaN."""
         shape, device = (outputs, sampling.max_new_tokens), backbone.device
         exact = torch.promote_types(backbone.dtype, torch.float32)
         return cls(
@@ -123,11 +135,15 @@ class Spoken:
 
 
 def nothing_known(outputs: int) -> Tensor:
+    """(O, 0): no output begins with known tokens."""
     return torch.empty(outputs, 0, dtype=torch.long)
 
 
 def uniforms(sampling: Sampling, prompts: int, blocks: int, rngs: Sequence[torch.Generator]) -> Tensor:
-    """(T, W*P*G): one random number for each step of each output, the same in every block unless each has its own."""
+    """(T, W*P*G) random numbers in [0, 1), one for each step of each output.
+
+    With one generator all W blocks have the same numbers; with W generators each block has its own.
+    """
     shape = (sampling.max_new_tokens, prompts * sampling.samples_per_prompt)
     drawn = [torch.rand(shape, generator=rng) for rng in rngs]
     return torch.cat(drawn * (blocks // len(drawn)), dim=1)

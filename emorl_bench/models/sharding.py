@@ -1,8 +1,8 @@
 """A base model too large for one device: its blocks divided among the ranks of a run (torch's FSDP2, ``fully_shard``).
 
-Each rank keeps its part of every block and gathers a whole block for the moment it computes with it. Embeddings and
-head stay whole on every rank, for T5 shares them, and so do the adapters, which live outside the model. A forward pass
-is a meeting of all ranks: every rank must make equally many.
+Each rank keeps its part of every block and gathers the whole block only while it computes with it. Embeddings and head
+stay whole on every rank, because T5 shares them. So do the adapters, which live outside the model. All ranks take part
+in every forward pass, so every rank must make the same number of passes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.policies.backbone import Backbone
+from emorl_bench.models.backbone import Backbone
 
 
 def shard(backbone: Backbone, device: torch.device) -> None:
     """Divide the blocks of a loaded backbone among all ranks, in place, and move what is left of it to ``device``.
+
+    Make the `Decoder` afterwards: it uses no fused step for a sharded base, because that reads whole weights.
 
     Raises:
         UserError: the model does not say what its blocks are.
@@ -35,6 +37,6 @@ def shard(backbone: Backbone, device: torch.device) -> None:
         block.unshard()  # its buffers must not be made in inference mode, or training could not use them
         block.reshard()
     backbone.model.to(device)
-    backbone.fused = None  # it reads whole weights
+    backbone.sharded = True
     for layer in backbone.layers.values():
         layer.foldable = False

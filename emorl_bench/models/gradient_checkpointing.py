@@ -1,8 +1,9 @@
-"""Gradient checkpointing: a block keeps its input alone, and the backward pass runs the block again for the rest.
+"""Gradient checkpointing: a block keeps only its input, and the backward pass runs the block again for the rest.
 
-Memory for a second forward pass (Chen et al. 1604.06174). transformers' own switch does not serve here: it also turns
-on a block's dropout, and by the time of the backward pass `lora.active` has switched the adapters off, so that the bare
-base would be recomputed. Here a block is run again with the adapters that were on, and with the same random numbers.
+It saves memory and costs a second forward pass (Chen et al. 1604.06174). transformers' own switch does not serve here.
+It also turns on a block's dropout, and when the backward pass comes, `lora.active` has switched the adapters off, so
+the base without adapters would be recomputed. Here a block is run again with the adapters of the first time, and with
+the same random numbers.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.policies.lora import LoraLinear, LowRankUpdate
+from emorl_bench.models.lora import LoraLinear, LowRankUpdate
 
 
-def recompute_blocks(model: Any) -> None:
-    """Have every block of a model of transformers recompute itself in backward passes, in place.
+def checkpoint_blocks(model: Any) -> None:
+    """Have every block of a model of transformers run again in backward passes; changes the model in place.
 
-    Passes without gradients are as before. A pass with gradients must have no cache: a block would write to it twice.
+    Passes without gradients stay as they were. A pass with gradients must use no cache, because a block would write to
+    it twice.
 
     Raises:
         UserError: the model does not say what its blocks are.
@@ -34,7 +36,7 @@ def recompute_blocks(model: Any) -> None:
             f"model.gradient_checkpointing=true: a {model.config.model_type} does not say what its blocks are; "
             "use model.gradient_checkpointing=false"
         )
-    for block in blocks:  # forward alone: what hooks do (a sharded base gathers a block) is done once for a pass
+    for block in blocks:  # `forward` only: hooks (by which a sharded base gathers a block) still run once in a pass
         layers = [module for module in block.modules() if isinstance(module, LoraLinear)]
         block.forward = partial(_recomputed, block.forward, layers)
 
@@ -58,6 +60,6 @@ def _switched(layers: Sequence[LoraLinear], updates: Sequence[LowRankUpdate | No
         for layer, update in zip(layers, updates, strict=True):
             layer.update = update
         yield
-    finally:  # a recompute ends by an exception as soon as it has all that is needed
+    finally:  # the second run is ended by an exception as soon as torch has what it needs
         for layer, update in zip(layers, before, strict=True):
             layer.update = update

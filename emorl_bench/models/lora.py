@@ -1,9 +1,10 @@
 """Low-rank adapters on shared base weights, several at once.
 
 A `LoraLinear` computes ``x W^T + scale * (x A^T) B^T`` (Hu et al. 2106.09685, eq. 3). Adapters live outside the model,
-so switching one on or off copies nothing: `active` hands each layer the factors of N adapters stacked, and the layer
-takes its input rows as N equal blocks, one per adapter. One adapter is the case N = 1; none is the reference model.
-With a `RowMix` every row has its own weighted sum of the adapters instead: that is how merges run side by side.
+so switching one on or off copies nothing. `active` gives each layer the stacked factors of N adapters, and the layer
+treats its input rows as N equal blocks, one for each adapter. One adapter is the case N = 1; no adapter is the
+reference model. With a `RowMix` every row has its own weighted sum of the adapters instead: so several merges are
+decoded in one batch.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from emorl_bench.core.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """Shape of an adapter. ``targets`` are module-name suffixes; ``None`` means every linear layer but the head."""
+    """Shape of an adapter: rank, alpha (the update is scaled by alpha / rank) and dropout of its input in training.
+
+    ``targets`` are the last parts of module names; None means every linear layer except the head.
+    """
 
     rank: int = 8
     alpha: float = 32.0
@@ -44,11 +48,12 @@ class Adapter:
     dropout: float = 0.0
 
     def parameters(self) -> Iterator[nn.Parameter]:
+        """The factors that can be trained; a merge has none."""
         for a, b in self.factors.values():
             yield from (t for t in (a, b) if isinstance(t, nn.Parameter))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Name -> tensor in PEFT's naming of LoRA weights."""
+        """The factors under PEFT's names of LoRA weights; not copies."""
         named = {}
         for module, (a, b) in self.factors.items():
             named[f"base_model.model.{module}.lora_A.weight"] = a.detach()
@@ -58,14 +63,14 @@ class Adapter:
 
 @dataclass
 class RowMix:
-    """``weights_RM[r, m]``: how much of adapter m row r has. The rows may be changed between two forward passes."""
+    """``weights_RM`` (R, M): the weight of each adapter in each row. It may be replaced between two forward passes."""
 
     weights_RM: Tensor
 
 
 @dataclass(frozen=True)
 class LowRankUpdate:
-    """What a layer adds to its rows while adapters are active."""
+    """What a layer adds to its rows while adapters are active: stacked factors A (N, r, in) and B (N, out, r)."""
 
     a_NRI: Tensor
     b_NOR: Tensor
@@ -75,14 +80,17 @@ class LowRankUpdate:
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) that adds whatever adapters are active."""
+    """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) that adds the updates of the active adapters.
+
+    ``foldable`` is false where this process holds only a part of the weight (`sharding`).
+    """
 
     def __init__(self, base: nn.Linear | Conv1D) -> None:
         super().__init__()
         self.base: Any = base
-        self.foldable = True  # not where this process has only a part of the weight
+        self.foldable = True
         self.update: LowRankUpdate | None = None
-        self._folded: Tensor | None = None  # (out, in): the update is in it; never with gradients
+        self._folded: Tensor | None = None  # (out, in) the weight with the one update added; only without gradients
 
     @property
     def weight(self) -> Tensor:  # T5's feed-forward looks at its projection's dtype
@@ -98,6 +106,7 @@ class LoraLinear(nn.Module):
         return self.weight.shape[1 if isinstance(self.base, Conv1D) else 0]
 
     def activate(self, adapters: Sequence[Adapter], name: str, mix: RowMix | None = None) -> None:
+        """Add the updates of N adapters from now on; ``name`` is this layer's key in their factors."""
         scale, dropout = adapters[0].scale, adapters[0].dropout
         pairs = [adapter.factors[name] for adapter in adapters]
         if self.foldable and len(pairs) == 1 and mix is None and not torch.is_grad_enabled():
@@ -108,15 +117,17 @@ class LoraLinear(nn.Module):
         self.update = LowRankUpdate(a_NRI.to(self.weight.dtype), b_NOR.to(self.weight.dtype), scale, dropout, mix)
 
     def deactivate(self) -> None:
+        """Be the bare base layer again."""
         self.update = self._folded = None
 
     def _fold(self, a_RI: Tensor, b_OR: Tensor, scale: float) -> Tensor:
-        """(O, I): one adapter without gradients costs nothing when it is part of the weight."""
+        """(out, in) the weight with one adapter added, so that its forward passes cost no more than the base's."""
         weight = self.weight.T if isinstance(self.base, Conv1D) else self.weight
         exact = torch.promote_types(weight.dtype, a_RI.dtype)
         return (weight + scale * (b_OR.to(exact) @ a_RI.to(exact))).to(weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, T, in) -> (B, T, out); with N adapters B is N equal blocks of rows."""
         if self._folded is not None:
             return nn.functional.linear(x, self._folded, self.base.bias)
         y: Tensor = self.base(x)
@@ -128,7 +139,7 @@ class LoraLinear(nn.Module):
             return y + update.scale * torch.einsum("btnr,nor->bto", low_BTNR, b_NOR)
         n = a_NRI.shape[0]
         rows = x.reshape(n, -1, x.shape[-1])
-        if update.dropout and torch.is_grad_enabled():  # only training has gradients: sampling never drops
+        if update.dropout and torch.is_grad_enabled():  # only training has gradients, so sampling never drops
             rows = nn.functional.dropout(rows, update.dropout)
         low = torch.bmm(rows, a_NRI.transpose(1, 2))
         sum_NXO = torch.baddbmm(y.reshape(n, -1, y.shape[-1]), low, b_NOR.transpose(1, 2), alpha=update.scale)
@@ -136,7 +147,10 @@ class LoraLinear(nn.Module):
 
 
 def inject(model: nn.Module, head: nn.Module, targets: Sequence[str] | None) -> dict[str, LoraLinear]:
-    """Put a `LoraLinear` around every target of ``model``, in place; the output ``head`` is never one.
+    """Put a `LoraLinear` around every target of ``model``, in place; the output ``head`` is never a target.
+
+    Returns:
+        the new layers by module name.
 
     Raises:
         UserError: a target names no linear layer of this model.
@@ -158,7 +172,7 @@ def inject(model: nn.Module, head: nn.Module, targets: Sequence[str] | None) -> 
 
 
 def fresh_adapter(layers: dict[str, LoraLinear], settings: AdapterSettings, rng: torch.Generator) -> Adapter:
-    """A trainable adapter that changes nothing yet: A uniform as in ``nn.Linear``, B zero. Kept in float32."""
+    """A trainable adapter in float32 that changes nothing yet: A is uniform as in ``nn.Linear``, B is zero."""
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     for name, layer in layers.items():
         device, bound = layer.weight.device, 1 / math.sqrt(layer.in_features)
@@ -169,9 +183,9 @@ def fresh_adapter(layers: dict[str, LoraLinear], settings: AdapterSettings, rng:
 
 
 def merge(adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
-    """The exact merge ``sum_m w_m B_m A_m``: factors stacked along the rank, weights folded into B.
+    """The exact merge ``sum_m w_m B_m A_m`` under weights (M,): factors are stacked along the rank, B times its weight.
 
-    Averaging A and B separately is not a merge: it adds the cross terms ``B_i A_j``.
+    Averaging A and B separately would not be a merge: it would add the cross terms ``B_i A_j``.
     """
     weights = weights_M.tolist()
     factors = {}
@@ -186,7 +200,10 @@ def merge(adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
 
 @contextmanager
 def active(layers: dict[str, LoraLinear], adapters: Sequence[Adapter], mix: RowMix | None = None) -> Iterator[None]:
-    """Switch N adapters on for the rows inside: N equal blocks, or each row its own ``mix``; none leaves the base."""
+    """Inside this context the layers add N adapters, each to its own block of rows, or with a ``mix`` their sum by row.
+
+    Without adapters the base model stays as it is.
+    """
     if adapters:
         for name, layer in layers.items():
             layer.activate(adapters, name, mix)

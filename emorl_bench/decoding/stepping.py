@@ -1,0 +1,167 @@
+"""One step of a decode, from a token to the next hidden state: by a fused model, or by transformers' own modules.
+
+The decode loop does not know which of the two it uses. Rows are those of `prefix_tree`; all N adapters decode each row.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from emorl_bench.decoding.blend_cache import BlendCache
+from emorl_bench.decoding.fused.engine import FusedModel, FusedStepper
+from emorl_bench.decoding.fused.registry import fused_model
+from emorl_bench.decoding.fused.rows import PromptStates, moved
+from emorl_bench.decoding.layer_averaging import LayerAveraging, averaging_in
+from emorl_bench.decoding.prefix_tree import Moves
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.lora import Adapter, RowMix, active
+
+READ_TOGETHER = 8  # the least number of prompts in a group that is read in one pass, if there are so many
+PROBE = (3, 5, 4)  # ids of the tokens on which the fused step is compared with the model's own modules
+
+
+class Stepper(Protocol):
+    """The model's side of a running decode. It begins with one row for each prompt."""
+
+    def first(self) -> Tensor:
+        """(N, P, H) hidden states that the first tokens are read from."""
+
+    def step(self, tokens_R: Tensor) -> Tensor:
+        """Feed one token to each row: ids (R,) -> hidden states (N, R, H)."""
+
+    def move(self, moves: Moves) -> None:
+        """Copy and drop rows, before the next step."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a decode of P prompts begins.
+
+    Attributes:
+        prompts: their token ids.
+        adapters: every row is decoded by each of them, unless there is a mix.
+        mix_PM: each row is decoded by its own weighted sum of the adapters instead.
+        steps: the largest number of tokens of an answer.
+        averaging: where the adapters' rows are averaged inside the decoder, if they are; never together with a mix.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    adapters: Sequence[Adapter]
+    mix_PM: Tensor | None
+    steps: int
+    averaging: LayerAveraging | None = None
+
+    @property
+    def blocks(self) -> int:
+        """N: how many hidden states a row has."""
+        return 1 if self.mix_PM is not None else max(len(self.adapters), 1)
+
+
+@contextmanager
+def stepping(
+    backbone: Backbone, fused: FusedModel | None, start: Start, blend_cache: BlendCache | None
+) -> Iterator[Stepper]:
+    """Read the prompts, unless ``blend_cache`` holds them, and be ready for the first token."""
+    mix = None if start.mix_PM is None else RowMix(start.mix_PM)
+    if fused is None or start.averaging is not None:
+        of_rows = mix if start.averaging is None else start.averaging.mix
+        with active(backbone.layers, start.adapters, mix), averaging_in(backbone.model, start.averaging):
+            yield ModuleStepper(backbone, start.prompts, start.blocks, of_rows)
+        return
+    states = blend_cache.states(start.prompts) if blend_cache else None
+    if states is None:
+        states = _read(backbone, fused, start)
+        if blend_cache:
+            blend_cache.keep(start.prompts, states)
+    yield FusedStepper(fused, start.adapters, states, backbone.first_token, start.steps, start.mix_PM)
+
+
+def _read(backbone: Backbone, fused: FusedModel, start: Start) -> PromptStates:
+    groups, parts = _of_like_length(start.prompts), []
+    for group in groups:
+        mix = None if start.mix_PM is None else RowMix(start.mix_PM[group.to(backbone.device)])
+        padded = backbone.padded_prompts([start.prompts[i] for i in group.tolist()])
+        with active(backbone.layers, start.adapters, mix):
+            parts.append(fused.read(*padded, start.blocks))
+    return parts[0] if len(parts) == 1 else PromptStates.assembled(parts, [g.to(backbone.device) for g in groups])
+
+
+def _of_like_length(prompts: Sequence[Sequence[int]]) -> Sequence[Tensor]:
+    """Indices of prompts in groups of similar length, which need little padding; a few prompts are one group."""
+    count = len(prompts) // READ_TOGETHER
+    if count < 2:
+        return [torch.arange(len(prompts))]
+    return torch.tensor(sorted(range(len(prompts)), key=lambda i: len(prompts[i]))).chunk(count)
+
+
+class ModuleStepper:
+    """A `Stepper` for any model of transformers, through its own modules and cache.
+
+    ``mix``: the weights that belong to rows, if there are any; they are moved with the rows.
+    """
+
+    def __init__(self, backbone: Backbone, prompts: Sequence[Sequence[int]], blocks: int, mix: RowMix | None) -> None:
+        self.backbone, self.blocks, self.mix = backbone, blocks, mix
+        self.state, self._first = backbone.start(prompts, blocks)
+
+    def first(self) -> Tensor:
+        return self._by_block(self._first)
+
+    def step(self, tokens_R: Tensor) -> Tensor:
+        return self._by_block(self.backbone.step(self.state, tokens_R.repeat(self.blocks)))
+
+    def move(self, moves: Moves) -> None:
+        if self.mix is not None:
+            self.mix.weights_RM = moved(self.mix.weights_RM, moves)
+        before = len(self.state.mask_RS) // self.blocks
+        rows = moved(torch.arange(before, device=self.backbone.device), moves)
+        blocks = torch.arange(self.blocks, device=rows.device)[:, None] * before
+        self.state = self.backbone.select(self.state, (blocks + rows).flatten())
+
+    def _by_block(self, hidden: Tensor) -> Tensor:
+        return hidden.view(self.blocks, -1, hidden.shape[-1])
+
+
+def find_fused(backbone: Backbone) -> FusedModel | None:
+    """The fused step for this backbone's model, or None where decoding goes through the model's own modules.
+
+    None for an architecture without a fused step, for a sharded base (the fused step reads whole weights), and for a
+    model on which `check_fused` finds that the two differ.
+    """
+    if backbone.sharded:
+        return None
+    fused = fused_model(backbone.model, backbone.layers)
+    return fused if fused is not None and check_fused(backbone, fused) else None
+
+
+@torch.no_grad()
+def check_fused(backbone: Backbone, fused: FusedModel) -> bool:
+    """Whether the fused step gives the hidden states of the model's own modules on a few tokens.
+
+    They differ on a model that deviates from its architecture in a way which the fused step does not know. A line on
+    stderr says so then.
+    """
+    start = Start([backbone.prompt_ids("a b c"), backbone.prompt_ids("a")], (), None, steps=len(PROBE) + 1)
+    fused_H, own_H = (_probed(backbone, way, start) for way in (fused, None))
+    tolerance = 0.1 if own_H.dtype in (torch.bfloat16, torch.float16) else 1e-3
+    if torch.allclose(fused_H.float(), own_H.float(), atol=tolerance * float(own_H.abs().max()), rtol=0):
+        return True
+    kind = backbone.model.config.model_type
+    print(f"model '{kind}': decoded by its own modules, slower; the fused step differs from them", file=sys.stderr)
+    return False
+
+
+def _probed(backbone: Backbone, fused: FusedModel | None, start: Start) -> Tensor:
+    """Hidden states of the first token and after each token of ``PROBE``."""
+    with stepping(backbone, fused, start, None) as stepper:
+        states = [stepper.first()]
+        for token in PROBE:
+            states.append(stepper.step(torch.full((len(start.prompts),), token, device=backbone.device)))
+    return torch.cat(states)
