@@ -16,10 +16,10 @@ from baselines.aim import AimMerge
 from baselines.best_of_n import BestOfN
 from baselines.cory import Cory
 from baselines.dare import DareMerge
-from baselines.offline_policy import OfflinePolicy
+from baselines.offline.offline_policy import OfflinePolicy
 from baselines.param_merge import ParamMerge
-from baselines.pareto_set import ParetoSet
-from baselines.ric import RewardsInContext
+from baselines.conditioned.pareto_set import ParetoSet
+from baselines.ric.rewards_in_context import RewardsInContext
 from baselines.single_objective import SingleObjective
 from baselines.weighted_policy import WeightedPolicy
 from emorl_bench.core.errors import UserError

@@ -14,16 +14,16 @@ from safetensors import safe_open
 from test_conf import composed
 from torch import Tensor, nn
 
-from baselines.pareto_set import Hypernetwork, ParetoSet
-from baselines.weight_ensembling_moe import WeightEnsemblingMoe
+from baselines.conditioned.pareto_set import Hypernetwork, ParetoSet
+from baselines.conditioned.weight_ensembling_moe import WeightEnsemblingMoe
 from emorl_bench.config.compose import plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
-from emorl_bench.policies.conditioned import Asked, ConditionedPolicy
+from baselines.conditioned.policy import Asked, ConditionedPolicy
 from emorl_bench.rl.agro import Agro
-from emorl_bench.rl.conditioned import ConditionedRun, Conditioning
+from baselines.conditioned.training import ConditionedRun, Conditioning
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.loop import side_by_side

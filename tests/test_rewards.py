@@ -12,8 +12,8 @@ from torch import Tensor
 
 from baselines.cory import Cory
 from baselines.morlhf import Morlhf
-from baselines.offline_policy import OfflinePolicy
-from baselines.pareto_set import ParetoSet
+from baselines.offline.offline_policy import OfflinePolicy
+from baselines.conditioned.pareto_set import ParetoSet
 from baselines.single_objective import SingleObjective
 from baselines.weighted_policy import WeightedPolicy
 from emorl_bench.core.protocols import Bench, Weighting

@@ -159,8 +159,18 @@ class Learner(ABC):
 
 
 class UpdateRule(Protocol):
-    """Settings of a learner, from config. ``objectives``: the names of the K scores, for metrics."""
+    """Settings of a learner, from config. ``objectives``: the names of the K scores, for metrics.
 
+    A method whose answers are not fresh ones of the policy asks what a rule needs of them;
+    `rl.learner.AdapterRule` has the usual replies.
+    """
+
+    @property
+    def needs_behaviour_logprobs(self) -> bool: ...  # how likely an answer was to whoever gave it; a file cannot say
+    @property
+    def rewards_are_weights(self) -> bool: ...  # a reward is the weight of its answer's log-likelihood
+    @property
+    def replays(self) -> bool: ...  # answers of earlier steps are learnt from beside the fresh ones
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner: ...
 
 

@@ -5,6 +5,7 @@ The reference policy is the base with adapters off: it is never a second copy.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,11 @@ from emorl_bench.policies.lora import Adapter, active, fresh_adapter
 
 
 @dataclass(frozen=True)
-class AdapterPolicy:
-    """One adapter (``None``: the reference) on a shared base; see `core.protocols.Policy`."""
+class BackbonePolicy(ABC):
+    """What policies on one loaded base have in common, whatever is trained on top of it; see `core.protocols.Policy`."""
 
     name: str
     decoder: Decoder
-    own: Adapter | None
 
     @property
     def backbone(self) -> Backbone:
@@ -44,17 +44,22 @@ class AdapterPolicy:
     def ranks(self) -> Ranks:
         return self.decoder.ranks
 
-    @property
-    def adapters(self) -> tuple[Adapter, ...]:
-        return () if self.own is None else (self.own,)
+    @abstractmethod
+    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout: ...
 
-    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
-        return self.decoder.apart(self.adapters, None, [examples], sampling, [rng])
-
+    @abstractmethod
     def hidden(self, rollout: Rollout) -> Tensor:
-        """(B, T, H) hidden states before each response token; gradients reach the adapter."""
-        with active(self.backbone.layers, self.adapters):
-            return self.backbone.forced([rollout])
+        """(B, T, H) hidden states before each response token; gradients reach what is trained."""
+
+    @abstractmethod
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+
+    @abstractmethod
+    def trained(self) -> dict[str, Tensor]:
+        """The tensors that training changes, not copies of them."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None: ...
 
     def logits(self, hidden_BTH: Tensor) -> Tensor:
         return self.backbone.head(hidden_BTH)
@@ -74,13 +79,6 @@ class AdapterPolicy:
 
     def reference(self) -> AdapterPolicy:
         return AdapterPolicy("reference", self.decoder, None)
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        return iter(()) if self.own is None else self.own.parameters()
-
-    def trained(self) -> dict[str, Tensor]:
-        """The tensors that training changes, not copies of them."""
-        return {} if self.own is None else self.own.tensors()
 
     def adapter(self) -> dict[str, Tensor]:
         return {k: v.clone() for k, v in self.trained().items()}
@@ -102,6 +100,30 @@ class AdapterPolicy:
             )
         for key, value in mine.items():
             value.copy_(adapter[key])
+
+
+@dataclass(frozen=True)
+class AdapterPolicy(BackbonePolicy):
+    """One adapter on a shared base. ``own=None`` is the base model itself, the reference: nothing of it is trained."""
+
+    own: Adapter | None
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        return () if self.own is None else (self.own,)
+
+    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        return self.decoder.apart(self.adapters, None, [examples], sampling, [rng])
+
+    def hidden(self, rollout: Rollout) -> Tensor:
+        with active(self.backbone.layers, self.adapters):
+            return self.backbone.forced([rollout])
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        return iter(()) if self.own is None else self.own.parameters()
+
+    def trained(self) -> dict[str, Tensor]:
+        return {} if self.own is None else self.own.tensors()
 
     def save(self, path: Path) -> None:
         """Write PEFT's adapter folder: adapter_config.json and adapter_model.safetensors."""

@@ -9,7 +9,7 @@ import torch
 
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import AdapterPolicy, on_one_base
+from emorl_bench.policies.bank import AdapterPolicy, BackbonePolicy, on_one_base
 
 CPU_ROWS = 32  # above this many, one policy's rows keep a CPU busy
 
@@ -29,7 +29,7 @@ def fills_a_pass(policy: Policy, rows: int) -> bool:
 
     Measured on CPUs (`benchmarks.train`): at 64 rows each, experts one after the other are as fast as together.
     """
-    return isinstance(policy, AdapterPolicy) and policy.backbone.device.type == "cpu" and rows > CPU_ROWS
+    return isinstance(policy, BackbonePolicy) and policy.backbone.device.type == "cpu" and rows > CPU_ROWS
 
 
 def generate_together(

@@ -38,6 +38,14 @@ class Agro(AdapterRule):
     replay_prompts: int = 0
     buffer_prompts: int = 256
 
+    @property
+    def needs_behaviour_logprobs(self) -> bool:
+        return False
+
+    @property
+    def replays(self) -> bool:
+        return self.replay_prompts > 0
+
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         if self.kl_coefficient <= 0:
             raise UserError(

@@ -31,6 +31,21 @@ class AdapterRule:
     clip_norm: float = 2.0
     micro_batch: int | None = None  # rows per backward pass; gradients accumulate
 
+    @property
+    def needs_behaviour_logprobs(self) -> bool:
+        """Whether an update reads `Rollout.logprobs_BT`, which is NaN for answers that somebody else gave."""
+        return True
+
+    @property
+    def rewards_are_weights(self) -> bool:
+        """Whether a reward is the weight of its answer's log-likelihood, so that 1 is supervised learning."""
+        return False
+
+    @property
+    def replays(self) -> bool:
+        """Whether an update learns from answers of earlier steps too."""
+        return False
+
 
 Rule = TypeVar("Rule", bound=AdapterRule)
 Frozen = TypeVar("Frozen", bound=Batch)

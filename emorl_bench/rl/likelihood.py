@@ -23,6 +23,14 @@ from emorl_bench.rl.scst import ReinforceLearner, Weighted
 class Likelihood(AdapterRule):
     learning_rate: float = 2e-3
 
+    @property
+    def needs_behaviour_logprobs(self) -> bool:
+        return False
+
+    @property
+    def rewards_are_weights(self) -> bool:
+        return True
+
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         return _LikelihoodLearner(self, policy, ledger, objectives)
 

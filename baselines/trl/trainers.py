@@ -21,8 +21,8 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.policies.adapter_files import peft_config
 from emorl_bench.policies.backbone import Backbone
-from emorl_bench.policies.unadapted import count_positions, unadapted
-from emorl_bench.rl.trl.settings import TrainerName
+from baselines.trl.base_model import count_positions, unadapted
+from baselines.trl.settings import TrainerName
 
 Base: Any = object
 
