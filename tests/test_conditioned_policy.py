@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from baselines.conditioned.pareto_set import Hypernetwork
+from baselines.conditioned.policy import ConditionedPolicy, mixed
 from baselines.conditioned.weight_ensembling_moe import Routers
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.policies.bank import AdapterPolicy
-from baselines.conditioned.policy import ConditionedPolicy, mixed
 from emorl_bench.policies.lora import Adapter, merge
 
 NETWORKS = {

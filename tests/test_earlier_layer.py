@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from peft import PeftModel
 from torch import Tensor
 
+from baselines.earlier_layer import EarlierLayer
 from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
@@ -25,7 +26,6 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.ensemble.earlier_layer import EarlierLayer
 from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
 from emorl_bench.policies.causal import CausalBackbone
 from emorl_bench.policies.decode import Decoder

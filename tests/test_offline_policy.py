@@ -10,12 +10,12 @@ import pytest
 import torch
 from conftest import WordShare, word_prompts
 
+from baselines.offline.dataset import Recorded
 from baselines.offline.offline_policy import OfflinePolicy
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.rl.agro import Agro
-from baselines.offline.dataset import Recorded
 
 SAMPLED = Sampling(6, temperature=1.0, samples_per_prompt=4)
 RULE = Agro(learning_rate=2e-2)

@@ -17,6 +17,15 @@ from test_prompting import chat_tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from baselines.offline.dataset import Recorded
+from baselines.ric.answers import Collected
+from baselines.ric.prompting import (
+    Wording,
+    desired_shares,
+    levels_of,
+    near_front,
+    shares_of,
+)
 from baselines.ric.rewards_in_context import Asked, RewardsInContext
 from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
@@ -27,17 +36,8 @@ from emorl_bench.policies.bank import AdapterBank
 from emorl_bench.policies.causal import CausalBackbone
 from emorl_bench.policies.decode import Decoder
 from emorl_bench.policies.lora import AdapterSettings
-from baselines.ric.answers import Collected
-from baselines.ric.prompting import (
-    Wording,
-    desired_shares,
-    levels_of,
-    near_front,
-    shares_of,
-)
 from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.rl.likelihood import Likelihood
-from baselines.offline.dataset import Recorded
 from emorl_bench.rl.scst import Scst
 
 NAN = math.nan

@@ -13,6 +13,8 @@ import torch
 from conftest import make_bank, make_bench, shaken
 from torch import Tensor
 
+from baselines.trl.settings import TrainerName, trl_settings
+from baselines.trl.training import TrlLearner
 from baselines.trl.trl_policy import TrlPolicy
 from baselines.weighted_policy import WeightedPolicy
 from emorl_bench.core.errors import UserError
@@ -24,8 +26,6 @@ from emorl_bench.rl.advantages import scaled_advantages
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.loop import prompts
 from emorl_bench.rl.rloo import Rloo
-from baselines.trl.settings import TrainerName, trl_settings
-from baselines.trl.training import TrlLearner
 from emorl_bench.rl.weighting import FixedWeights
 
 pytest.importorskip("trl")

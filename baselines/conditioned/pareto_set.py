@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.conditioned.training import Conditioning, fit_conditioned
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Solution, UpdateRule
-from baselines.conditioned.training import Conditioning, fit_conditioned
 
 
 class Hypernetwork(nn.Module):

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from baselines.conditioned.policy import ConditionedPolicy
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Generator, Policy, Solution, UpdateRule
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.policies.bank import on_one_base
-from baselines.conditioned.policy import ConditionedPolicy
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.preferences import PreferenceRun, drawn

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.conditioned.training import Conditioning, fit_conditioned
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Solution, UpdateRule
-from baselines.conditioned.training import Conditioning, fit_conditioned
 
 SPREAD = 0.01  # of initial weights, as in the release
 

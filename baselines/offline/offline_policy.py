@@ -19,13 +19,13 @@ from typing import Literal
 
 from torch import Tensor
 
+from baselines.offline.dataset import Recorded
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.rl.loop import describe, prompts, side_by_side, solo
-from baselines.offline.dataset import Recorded
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import fixed_weights
 

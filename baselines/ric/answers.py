@@ -1,7 +1,7 @@
 """Answers that a method has had judged and learns from again and again, kept on disk as they come.
 
-One JSON object a line, in the form that `baselines.offline` reads, with the ids that were sampled beside the text. Every line
-names the step that it comes from: a run that resumes at a step drops what came later, and collects it anew.
+One JSON object a line, in the form that `baselines.offline` reads, with the ids that were sampled beside the text.
+Every line names the step that it comes from: a run that resumes at a step drops what came later, and collects it anew.
 """
 
 from __future__ import annotations

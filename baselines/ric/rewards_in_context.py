@@ -27,10 +27,6 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.core.protocols import Bench, Generator, Policy, Solution
-from emorl_bench.core.seeds import stream
-from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
 from baselines.ric.answers import Answer, Collected, as_rollout
 from baselines.ric.prompting import (
     Association,
@@ -40,6 +36,10 @@ from baselines.ric.prompting import (
     near_front,
     shares_of,
 )
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.protocols import Bench, Generator, Policy, Solution
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.preferences import PreferenceRun, drawn
 from emorl_bench.rl.run import TrainingRun

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import TrainerCallback
 
+from baselines.trl.settings import TrainerName, TrlSettings, trl_settings
 from emorl_bench.core.applicable import or_none
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy
@@ -33,7 +34,6 @@ from emorl_bench.policies.bank import on_one_base
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.optimiser import Optimiser, numbered
 from emorl_bench.rl.run import TrainingRun
-from baselines.trl.settings import TrainerName, TrlSettings, trl_settings
 from emorl_bench.rl.weighting import FixedWeights
 
 RECORDED = {  # TRL's name of a metric and ours

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from baselines.trl.settings import TRAINERS, TrainerName
+from baselines.trl.training import train_with_trl
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.protocols import Bench, Solution
 from emorl_bench.core.solutions import OnePolicy
-from baselines.trl.settings import TRAINERS, TrainerName
-from baselines.trl.training import train_with_trl
 from emorl_bench.rl.weighting import fixed_weights
 
 INSTALL = "pip install -c constraints.txt -e ."

@@ -181,11 +181,18 @@ class Aggregator(ABC):
     rows one blend would give.
     """
 
+    calibration_prompts: int = 0
+    """Training prompts that `calibrated` spends; they are taken from what is reserved for the search."""
+
     @abstractmethod
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator: ...
 
     def validate(self, policy: Policy) -> None:  # noqa: B027, most go with every model
         """Asked before anything is trained: raise a `UserError` where this does not go with the policy's model."""
+
+    def calibrated(self, bench: Bench, experts: Sequence[Policy]) -> Aggregator:
+        """What blends these experts, once it has seen what it needs of the base model: most need nothing."""
+        return self
 
 
 class WeightSearch(Protocol):

@@ -27,7 +27,7 @@ from emorl_bench.policies.lora import Adapter, active, fresh_adapter
 
 @dataclass(frozen=True)
 class BackbonePolicy(ABC):
-    """What policies on one loaded base have in common, whatever is trained on top of it; see `core.protocols.Policy`."""
+    """What policies on one loaded base have in common, whatever of them is trained; see `core.protocols.Policy`."""
 
     name: str
     decoder: Decoder

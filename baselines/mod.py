@@ -20,7 +20,7 @@ from emorl_bench.policies.mixing import Head
 
 
 @dataclass(frozen=True)
-class LogProbabilities(Aggregator):
+class Mod(Aggregator):
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Blend(experts, weights_WM, self)
 
