@@ -16,8 +16,9 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.bank import concatenated, on_one_base
+from emorl_bench.policies.bank import on_one_base
 from emorl_bench.policies.lora import Adapter
+from emorl_bench.policies.together import concatenated
 
 
 class Merge(Protocol):

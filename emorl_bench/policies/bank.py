@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy
@@ -20,7 +19,7 @@ from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.adapter_files import save_adapter
-from emorl_bench.policies.backbone import Backbone, responses
+from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.decode import Decoder
 from emorl_bench.policies.lora import Adapter, active, fresh_adapter
 
@@ -45,21 +44,12 @@ class BackbonePolicy(ABC):
         return self.decoder.ranks
 
     @abstractmethod
-    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout: ...
-
-    @abstractmethod
     def hidden(self, rollout: Rollout) -> Tensor:
         """(B, T, H) hidden states before each response token; gradients reach what is trained."""
 
     @abstractmethod
-    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
-
-    @abstractmethod
     def trained(self) -> dict[str, Tensor]:
         """The tensors that training changes, not copies of them."""
-
-    @abstractmethod
-    def save(self, path: Path) -> None: ...
 
     def logits(self, hidden_BTH: Tensor) -> Tensor:
         return self.backbone.head(hidden_BTH)
@@ -172,21 +162,6 @@ def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> 
     with active(decoder.backbone.layers, adapters):
         hidden = decoder.backbone.forced(rollouts)
     return hidden.unflatten(0, (len(rollouts), -1))
-
-
-def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
-    """The rows of several rollouts as one, for whatever looks at rows one by one."""
-    ids_BT, mask_BT = responses(rollouts, fill)
-    logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
-    return Rollout(
-        tuple(e for r in rollouts for e in r.examples),
-        tuple(text for r in rollouts for text in r.responses),
-        ids_BT,
-        mask_BT,
-        torch.cat(logprobs),
-        1,
-        rollouts[0].temperature,
-    )
 
 
 def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:

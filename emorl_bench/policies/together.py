@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch.nn.functional import pad
 
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.policies.backbone import responses
 from emorl_bench.policies.bank import AdapterPolicy, BackbonePolicy, on_one_base
 
 CPU_ROWS = 32  # above this many, one policy's rows keep a CPU busy
@@ -52,3 +54,18 @@ def generate_together(
     spoken = decoder.apart(adapters, None, [examples] * len(policies), sampling, rngs)
     own = [spoken.rows(range(i * rows, (i + 1) * rows)) for i in range(len(policies))]
     return [replace(rollout, group_size=sampling.samples_per_prompt) for rollout in own]
+
+
+def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
+    """The rows of several rollouts as one, for whatever looks at rows one by one."""
+    ids_BT, mask_BT = responses(rollouts, fill)
+    logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
+    return Rollout(
+        tuple(e for r in rollouts for e in r.examples),
+        tuple(text for r in rollouts for text in r.responses),
+        ids_BT,
+        mask_BT,
+        torch.cat(logprobs),
+        1,
+        rollouts[0].temperature,
+    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,9 +39,7 @@ class Agro(AdapterRule):
     replay_prompts: int = 0
     buffer_prompts: int = 256
 
-    @property
-    def needs_behaviour_logprobs(self) -> bool:
-        return False
+    needs_behaviour_logprobs: ClassVar[bool] = False
 
     @property
     def replays(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,15 +31,8 @@ class AdapterRule:
     clip_norm: float = 2.0
     micro_batch: int | None = None  # rows per backward pass; gradients accumulate
 
-    @property
-    def needs_behaviour_logprobs(self) -> bool:
-        """Whether an update reads `Rollout.logprobs_BT`, which is NaN for answers that somebody else gave."""
-        return True
-
-    @property
-    def rewards_are_weights(self) -> bool:
-        """Whether a reward is the weight of its answer's log-likelihood, so that 1 is supervised learning."""
-        return False
+    needs_behaviour_logprobs: ClassVar[bool] = True  # reads `Rollout.logprobs_BT`, which is NaN for answers of a file
+    rewards_are_weights: ClassVar[bool] = False  # a reward is the weight of its answer's log-likelihood
 
     @property
     def replays(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,13 +24,8 @@ from emorl_bench.rl.scst import ReinforceLearner, Weighted
 class Likelihood(AdapterRule):
     learning_rate: float = 2e-3
 
-    @property
-    def needs_behaviour_logprobs(self) -> bool:
-        return False
-
-    @property
-    def rewards_are_weights(self) -> bool:
-        return True
+    needs_behaviour_logprobs: ClassVar[bool] = False
+    rewards_are_weights: ClassVar[bool] = True
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         return _LikelihoodLearner(self, policy, ledger, objectives)
