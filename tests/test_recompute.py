@@ -20,9 +20,10 @@ from benchmarks import recompute
 from emorl_bench.config.schema import register
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.bank import AdapterBank, AdapterPolicy, hidden_together
+from emorl_bench.policies.bank import AdapterBank, AdapterPolicy
 from emorl_bench.policies.loading import ModelSource, load_backbone
 from emorl_bench.policies.lora import AdapterSettings
+from emorl_bench.policies.together import hidden_together
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 

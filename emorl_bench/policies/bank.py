@@ -151,19 +151,6 @@ def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
     return own[0].decoder, adapters
 
 
-def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> Tensor:
-    """(M, B, T, H): what each policy's `hidden` is on its own rollout, in one pass; T is the longest of all.
-
-    Several policies must be such that `policies.together.can_stack`, and the rollouts have equally many rows.
-    """
-    if len(policies) == 1:
-        return policies[0].hidden(rollouts[0])[None]
-    decoder, adapters = on_one_base(policies)
-    with active(decoder.backbone.layers, adapters):
-        hidden = decoder.backbone.forced(rollouts)
-    return hidden.unflatten(0, (len(rollouts), -1))
-
-
 def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:
     """(B, T) log-probabilities of a rollout's tokens under these logits, 0 where masked."""
     logits_BTV = logits_BTV if logits_BTV.dtype == torch.float64 else logits_BTV.float()

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.backbone import responses
 from emorl_bench.policies.bank import AdapterPolicy, BackbonePolicy, on_one_base
+from emorl_bench.policies.lora import active
 
 CPU_ROWS = 32  # above this many, one policy's rows keep a CPU busy
 
 
 def can_stack(policies: Sequence[Policy]) -> bool:
-    """Whether `policies.bank.hidden_together` runs them in one pass with the numbers of one pass each.
+    """Whether `hidden_together` runs them in one pass with the numbers of one pass each.
 
     They must be adapters of one loaded base, and without dropout: its random masks belong to one policy's pass.
     """
@@ -54,6 +56,19 @@ def generate_together(
     spoken = decoder.apart(adapters, None, [examples] * len(policies), sampling, rngs)
     own = [spoken.rows(range(i * rows, (i + 1) * rows)) for i in range(len(policies))]
     return [replace(rollout, group_size=sampling.samples_per_prompt) for rollout in own]
+
+
+def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> Tensor:
+    """(M, B, T, H): what each policy's `hidden` is on its own rollout, in one pass; T is the longest of all.
+
+    Several policies must be such that `can_stack`, and the rollouts have equally many rows.
+    """
+    if len(policies) == 1:
+        return policies[0].hidden(rollouts[0])[None]
+    decoder, adapters = on_one_base(policies)
+    with active(decoder.backbone.layers, adapters):
+        hidden = decoder.backbone.forced(rollouts)
+    return hidden.unflatten(0, (len(rollouts), -1))
 
 
 def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
