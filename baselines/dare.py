@@ -1,28 +1,47 @@
-"""DARE (2311.03099) of the experts that EMORL blends: entries dropped at random, the rest rescaled, then averaged.
+"""DARE (2311.03099) of the experts that EMORL blends: drop entries of each update at random, rescale the rest, average.
 
-`emorl_bench.ensemble.dare` has the rule and what differs from the paper. Merging weights are searched with the very
-search that EMORL uses; ``search=null`` merges uniformly. What is dropped is drawn once for a run's seed.
+``m * update / (1 - drop)`` with m Bernoulli(1 - drop) has the update itself as its expectation, so the merge is a soup
+with noise, whose variance is ``drop / (1 - drop)`` times the squared entry. Against the paper: the experts are LoRA
+updates, made dense; the drop rate of supervised experts (0.9 and more) is for updates far smaller than the weights, and
+those of adapters trained by reinforcement need not be. The mask depends on the seed, the expert and the layer alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emorl_bench.core.protocols import Bench, FrontStrategy, SearchStrategy, Solution
-from emorl_bench.ensemble.dare import Dare
-from emorl_bench.ensemble.front import searched_or_uniform
-from emorl_bench.rl.experts import expert_bank
+import torch
+from torch import Tensor
+
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.core.seeds import stream
+from emorl_bench.ensemble.dense import dense_adapter, update
+from emorl_bench.ensemble.merging import OneByOne, check_share
+from emorl_bench.models.lora import Adapter
 
 
 @dataclass(frozen=True)
-class DareMerge:
-    """``drop``: share of each expert's entries that goes."""
+class Dare(Aggregator):
+    """``drop``: share of each expert's entries that goes. ``seed``: of what is drawn, once for a run."""
 
     drop: float = 0.5
-    search: SearchStrategy | FrontStrategy | None = None
-    search_share: float = 0.25  # of the budget's prompts, where there is a search
+    seed: int = 0
 
-    def fit(self, bench: Bench) -> Solution:
-        rule = Dare(self.drop, bench.seed)  # before anything is trained: it refuses bad values
-        share = 0.0 if self.search is None else self.search_share
-        return searched_or_uniform(bench, expert_bank(bench, reserve=share), rule, self.search, share)
+    def __post_init__(self) -> None:
+        check_share("drop", self.drop, zero=True, one=False)
+
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+        return OneByOne(experts, weights_WM, self)
+
+    def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
+        merged = {}
+        for layer in adapters[0].factors:
+            sparse = [self.dropped(update(adapter, layer), m, layer) for m, adapter in enumerate(adapters)]
+            merged[layer] = torch.stack([w * own for w, own in zip(weights_M.tolist(), sparse, strict=True)]).sum(0)
+        return dense_adapter(merged)
+
+    def dropped(self, update_OI: Tensor, expert: int, layer: str) -> Tensor:
+        """(O, I): what is left of one expert's update, rescaled."""
+        drawn_OI = torch.rand(update_OI.shape, generator=stream(self.seed, "dare", expert, layer))
+        return update_OI * (drawn_OI >= self.drop).to(update_OI) / (1 - self.drop)

@@ -1,27 +1,31 @@
 """Parameter merging: the same experts, averaged once in weight space instead of at every token (rewarded soups,
 2306.04488; model soups 2203.05482).
 
-`method=param_merge_uniform` is the uniform soup, one policy; `method=param_merge` searches the soup for each preference
-with the very search that EMORL uses.
+The merge is ``sum_m w_m B_m A_m`` on the base, exact, kept in low-rank form by stacking the factors. PEFT's "linear"
+adapter average is not this: it multiplies averages and so adds cross terms ``B_i A_j``.
+
+`method=param_merge` searches the soup for each preference with the very search that EMORL uses;
+`method=param_merge_uniform` is the uniform soup, one policy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emorl_bench.core.protocols import Bench, FrontStrategy, SearchStrategy, Solution
-from emorl_bench.ensemble.front import searched_or_uniform
-from emorl_bench.ensemble.merging import Parameters
-from emorl_bench.rl.experts import expert_bank
+from torch import Tensor
+
+from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.ensemble.merging import SideBySide
+from emorl_bench.models.lora import Adapter, merge
 
 
 @dataclass(frozen=True)
-class ParamMerge:
-    """``search``: how merging weights are found for each preference; ``None`` merges uniformly."""
+class Soup(Aggregator):
+    """The weighted sum of the experts' updates."""
 
-    search: SearchStrategy | FrontStrategy | None = None
-    search_share: float = 0.25  # of the budget's prompts, where there is a search
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+        return SideBySide(experts, weights_WM)
 
-    def fit(self, bench: Bench) -> Solution:
-        share = 0.0 if self.search is None else self.search_share
-        return searched_or_uniform(bench, expert_bank(bench, reserve=share), Parameters(), self.search, share)
+    def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
+        return merge(adapters, weights_M)

@@ -6,15 +6,26 @@ the select split, so the front is made of the K experts themselves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.core.protocols import Bench, Solution
+from emorl_bench.core.protocols import Aggregator, Bench, Generator, Policy, Solution
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.ensemble.front import SearchedFront
-from emorl_bench.ensemble.merging import Parameters
+from emorl_bench.ensemble.merging import SideBySide
 from emorl_bench.rl.experts import expert, expert_bank
 from emorl_bench.search.simplex import SimplexSubdivision
+
+
+@dataclass(frozen=True)
+class OneOfThem(Aggregator):
+    """The expert that has all the weight: one-hot vectors are all that is asked for."""
+
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+        return SideBySide(experts, weights_WM)
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class SingleObjective:
         if self.objective is None:
             # A simplex that is never subdivided has only its corners: the experts.
             experts = expert_bank(bench, reserve=self.search_share)
-            return SearchedFront(bench, experts, Parameters(), SimplexSubdivision(levels=0), self.search_share)
+            return SearchedFront(bench, experts, OneOfThem(), SimplexSubdivision(levels=0), self.search_share)
         if self.objective not in bench.objectives:
             hint = did_you_mean(self.objective, bench.objectives)
             raise UserError(f"method.objective='{self.objective}': no such objective{hint}")

@@ -24,7 +24,7 @@ from benchmarks.record import Options, Record, options, run
 from benchmarks.timing import interleaved, say, seconds_of, timed
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Rollout
-from emorl_bench.policies.adapter_policy import hidden_together
+from emorl_bench.policies.together import hidden_together
 
 SAMPLES = 4  # of each prompt
 BATCH = {"tiny": 4, "tiny_llama": 4, "small": 2}  # prompts of each expert

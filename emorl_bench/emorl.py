@@ -3,6 +3,9 @@ search.
 
 Against the release: every expert and every baseline has the same adapter, decoding and budget; the search works for any
 number of objectives, remembers what it has evaluated, and answers every preference, not only the uniform one.
+
+Other ways to put the same experts together differ in the aggregator alone: `baselines.ties` and its like are pages that
+hold one.
 """
 
 from __future__ import annotations
@@ -11,18 +14,19 @@ from dataclasses import dataclass
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Aggregator, Bench, FrontStrategy, SearchStrategy, Solution
-from emorl_bench.ensemble.front import SearchedFront
+from emorl_bench.ensemble.front import searched_or_uniform
 from emorl_bench.rl.experts import expert_bank
 
 
 @dataclass(frozen=True)
 class Emorl:
-    """``aggregator``: where experts are averaged. ``search``: how the weights are found, for each preference or for the
-    whole front at once. ``search_share``: of the budget's prompts, for the search of all preferences.
+    """``aggregator``: where experts are averaged, or how they are merged. ``search``: how the weights are found, for
+    each preference or for the whole front at once; ``None``: uniform weights answer every preference.
+    ``search_share``: of the budget's prompts, for the search of all preferences.
     """
 
     aggregator: Aggregator
-    search: SearchStrategy | FrontStrategy
+    search: SearchStrategy | FrontStrategy | None
     search_share: float = 0.25
 
     def fit(self, bench: Bench) -> Solution:
@@ -32,5 +36,12 @@ class Emorl:
                 "use method=single_objective or add objectives to the task"
             )
         self.aggregator.validate(bench.new_policy("check"))
-        experts = expert_bank(bench, reserve=self.search_share)
-        return SearchedFront(bench, experts, self.aggregator, self.search, self.search_share)
+        share = 0.0 if self.search is None else self.search_share
+        experts = expert_bank(bench, reserve=self._reserved(bench, share))
+        aggregator = self.aggregator.calibrated(bench, experts)
+        return searched_or_uniform(bench, experts, aggregator, self.search, share)
+
+    def _reserved(self, bench: Bench, share: float) -> float:
+        """The share of the budget's prompts that experts may not spend: a calibration may need more than the search."""
+        needed, whole = self.aggregator.calibration_prompts, bench.budget.prompts
+        return share if whole is None or not needed else min(0.99, max(share, needed / whole))

@@ -12,14 +12,14 @@ import pytest
 import torch
 from conftest import WordShare, make_bench, word_prompts
 
-from baselines.aim import AimMerge
+from baselines.aim import Aim
 from baselines.best_of_n import BestOfN
+from baselines.conditioned.pareto_set import ParetoSet
 from baselines.cory import Cory
-from baselines.dare import DareMerge
-from baselines.offline_policy import OfflinePolicy
-from baselines.param_merge import ParamMerge
-from baselines.pareto_set import ParetoSet
-from baselines.ric import RewardsInContext
+from baselines.dare import Dare
+from baselines.offline.offline_policy import OfflinePolicy
+from baselines.param_merge import Soup
+from baselines.ric.rewards_in_context import RewardsInContext
 from baselines.single_objective import SingleObjective
 from baselines.weighted_policy import WeightedPolicy
 from emorl_bench.core.errors import UserError
@@ -64,11 +64,11 @@ METHODS: dict[str, tuple[Method, Any]] = {
     "emorl_confirm": (Emorl(HiddenState(), SimplexSubdivision(3, confirm=2)), RULE),
     "single_objective": (SingleObjective(), RULE),
     "one_objective": (SingleObjective("odd"), RULE),
-    "param_merge": (ParamMerge(SIMPLEX), RULE),
-    "param_merge_uniform": (ParamMerge(), RULE),
-    "dare": (DareMerge(search=SIMPLEX), RULE),
-    "aim": (AimMerge(calibration_prompts=5, search=SIMPLEX), RULE),
-    "aim_uniform": (AimMerge(calibration_prompts=5), RULE),
+    "param_merge": (Emorl(Soup(), SIMPLEX), RULE),
+    "param_merge_uniform": (Emorl(Soup(), None), RULE),
+    "dare": (Emorl(Dare(), SIMPLEX), RULE),
+    "aim": (Emorl(Aim(Soup(), calibration_prompts=5), SIMPLEX), RULE),
+    "aim_uniform": (Emorl(Aim(Soup(), calibration_prompts=5), None), RULE),
     "pareto_set": (ParetoSet(Rloo(learning_rate=2e-2, kl_coefficient=0.0), preferences=2, width=4), RULE),
     "ric": (RewardsInContext(TAGS, levels=[1, 2], offline=0.4), Likelihood(learning_rate=2e-2)),
     "best_of_n": (BestOfN(n=2), RULE),

@@ -14,29 +14,28 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from baselines.aim import AimMerge
-from baselines.dare import DareMerge
-from baselines.ram import RamMerge
-from baselines.ties import TiesMerge
+from baselines.aim import Aim, salience
+from baselines.dare import Dare
+from baselines.mod import Mod
+from baselines.param_merge import Soup
+from baselines.ram import Ram
+from baselines.ties import Ties
 from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.ensemble.aim import Aim, salience
+from emorl_bench.core.types import Budget, Rollout, Sampling
+from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.ensemble.dare import Dare
 from emorl_bench.ensemble.dense import dense_adapter, update
-from emorl_bench.ensemble.merging import Parameters
-from emorl_bench.ensemble.mod import LogProbabilities
-from emorl_bench.ensemble.ram import Ram
-from emorl_bench.ensemble.ties import Ties
 from emorl_bench.models.lora import Adapter
-from emorl_bench.rl.experts import expert_bank
+from emorl_bench.rl.experts import expert_bank, expert_budget, expert_dir
 from emorl_bench.rl.kl import kl_to_reference
+from emorl_bench.search.simplex import SimplexSubdivision
 
-NAMES = ("mod", "ties", "dare", "ram", "aim")
+NAMES = ("param_merge", "mod", "ties", "dare", "ram", "aim")
 GREEDY = Sampling(10, temperature=0.0)
 SAMPLED = Sampling(10, temperature=1.0, samples_per_prompt=3)
+SEARCH = SimplexSubdivision(2)
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
 
 
@@ -145,7 +144,7 @@ def test_dare_is_the_soup_on_average_and_has_the_variance_that_it_says() -> None
     drop, seeds = 0.6, 600
     drawn = torch.tensor([entries(Dare(drop, seed).merged(TRIO, WEIGHTS)) for seed in range(seeds)])
     own_ME = torch.tensor([entries(adapter) for adapter in TRIO])
-    soup_E = torch.tensor(entries(Parameters().merged(TRIO, WEIGHTS)))
+    soup_E = torch.tensor(entries(Soup().merged(TRIO, WEIGHTS)))
     variance_E = (drop / (1 - drop) * (WEIGHTS[:, None] * own_ME) ** 2).sum(0)
     off_E = (drawn.mean(0) - soup_E) / (variance_E / seeds).sqrt()
     assert off_E.abs().max() < 4
@@ -176,7 +175,7 @@ def test_ram_by_hand(weights) -> None:
 def test_ram_is_the_soup_where_everything_is_shared() -> None:
     """Which is what LoRA's dense updates are at the release's threshold."""
     merged = Ram(density=1.0).merged(TRIO, WEIGHTS)
-    assert entries(merged) == pytest.approx(entries(Parameters().merged(TRIO, WEIGHTS)), abs=1e-9)
+    assert entries(merged) == pytest.approx(entries(Soup().merged(TRIO, WEIGHTS)), abs=1e-9)
 
 
 # AIM ------------------------------------------------------------------------------------------------
@@ -208,28 +207,28 @@ def test_salience_is_that_of_the_base_model_without_padding(architecture) -> Non
         torch.testing.assert_close(found[name], mean_I, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("inner", [Parameters(), Ties()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("inner", [Soup(), Ties()], ids=lambda m: type(m).__name__)
 def test_aim_scales_the_columns_of_the_merge_and_nothing_at_omega_1(inner) -> None:
     seen = {name: torch.linspace(1, 0, shape[1], dtype=torch.float64) for name, shape in SHAPES.items()}
     merged = inner.merged(TRIO, WEIGHTS)
     for omega in (0.0, 0.4, 1.0):
-        spared = Aim(seen, omega, inner).merged(TRIO, WEIGHTS)
+        spared = Aim(inner, omega, salience=seen).merged(TRIO, WEIGHTS)
         for name, s_I in seen.items():
             expected = update(merged, name) * (1 - s_I * (1 - omega))[None]
             torch.testing.assert_close(update(spared, name), expected, atol=1e-12, rtol=0)
-    assert update(Aim(seen, 0.0, inner).merged(TRIO, WEIGHTS), "wide")[:, 0].abs().max() == 0
-    assert entries(Aim(seen, 1.0, inner).merged(TRIO, WEIGHTS)) == entries(merged)
+    assert update(Aim(inner, 0.0, salience=seen).merged(TRIO, WEIGHTS), "wide")[:, 0].abs().max() == 0
+    assert entries(Aim(inner, 1.0, salience=seen).merged(TRIO, WEIGHTS)) == entries(merged)
 
 
 def test_aim_after_a_soup_stays_low_rank() -> None:
     seen = {name: torch.rand(shape[1], generator=stream(1)) for name, shape in SHAPES.items()}
-    assert {a.shape[0] for a, _ in Aim(seen, 0.4, Parameters()).merged(TRIO, WEIGHTS).factors.values()} == {3 * 2}
+    assert {a.shape[0] for a, _ in Aim(Soup(), 0.4, salience=seen).merged(TRIO, WEIGHTS).factors.values()} == {3 * 2}
 
 
 def test_aim_sees_training_prompts_only_and_pays_for_them(bench) -> None:
     expert_bank(bench("t5"))
     made = bench("t5", select=())  # the experts are there: whoever looks at select prompts finds none
-    AimMerge(calibration_prompts=5).fit(made)
+    Emorl(Aim(Soup(), calibration_prompts=5), None).fit(made)
     cost = made.ledger.phases["train/calibration"]
     assert (cost.prompts, cost.samples) == (5, 5)
     assert cost.generated_tokens > 0
@@ -242,7 +241,7 @@ def test_aim_sees_training_prompts_only_and_pays_for_them(bench) -> None:
 def test_mod_is_the_blend_of_hidden_states(architecture, sampling) -> None:
     _, trio = experts(architecture, torch.float64)
     weights = torch.stack([WEIGHTS, WEIGHTS.flip(0)])
-    mod = LogProbabilities().blend(trio, weights).generate(word_prompts(6), sampling, stream(0))
+    mod = Mod().blend(trio, weights).generate(word_prompts(6), sampling, stream(0))
     hidden = HiddenState().blend(trio, weights).generate(word_prompts(6), sampling, stream(0))
     assert mod.responses == hidden.responses
     torch.testing.assert_close(mod.logprobs_BT, hidden.logprobs_BT, atol=1e-5, rtol=0, equal_nan=True)
@@ -251,7 +250,7 @@ def test_mod_is_the_blend_of_hidden_states(architecture, sampling) -> None:
 def test_mod_is_the_papers_rule(architecture) -> None:
     """Second implementation: teacher-forced log-probabilities of each expert, mixed and normalised."""
     _, trio = experts(architecture, torch.float64)
-    rollout = LogProbabilities().blend(trio, WEIGHTS[None]).generate(word_prompts(4), SAMPLED, stream(0))
+    rollout = Mod().blend(trio, WEIGHTS[None]).generate(word_prompts(4), SAMPLED, stream(0))
     with torch.no_grad():
         logps = [e.logits(e.hidden(rollout)).log_softmax(-1) for e in trio]
     powers_BTV = torch.stack([logp.exp() ** w for logp, w in zip(logps, WEIGHTS, strict=True)]).prod(0)
@@ -261,10 +260,15 @@ def test_mod_is_the_papers_rule(architecture) -> None:
 
 
 # as methods -----------------------------------------------------------------------------------------
+def of_yaml(name: str):
+    config = OmegaConf.create({"seed": 0, "method": OmegaConf.load(conf_dir() / "method" / f"{name}.yaml")})
+    return instantiate(OmegaConf.to_container(config, resolve=True)["method"])
+
+
 @pytest.mark.parametrize("architecture", ["t5", "gpt2"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_yaml_answers_every_preference(bench, architecture, name) -> None:
-    method = instantiate(OmegaConf.to_container(OmegaConf.load(conf_dir() / "method" / f"{name}.yaml")))
+    method = of_yaml(name)
     made = bench(architecture)
     solution = method.fit(made)
     for preference in ([1.0, 0.0], [0.5, 0.5]):
@@ -276,26 +280,43 @@ def test_every_yaml_answers_every_preference(bench, architecture, name) -> None:
     assert spent["search_evaluations"] > 0
 
 
-@pytest.mark.parametrize("method", [TiesMerge(), DareMerge(), RamMerge(), AimMerge()], ids=lambda m: type(m).__name__)
-def test_without_a_search_one_policy_answers_all(bench, method) -> None:
+@pytest.mark.parametrize("rule", [Soup(), Ties(), Dare(), Ram(), Aim(Soup())], ids=lambda m: type(m).__name__)
+def test_without_a_search_one_policy_answers_all(bench, rule) -> None:
     made = bench("t5")
-    solution = method.fit(made)
+    solution = Emorl(rule, None).fit(made)
     assert len({id(solution.policy_for(torch.tensor(p))) for p in ([1.0, 0.0], [0.5, 0.5])}) == 1
     assert "search" not in made.ledger.phases
 
 
 @pytest.mark.parametrize(
-    ("method", "says"),
+    ("make", "says"),
     [
-        (TiesMerge(density=0.0), r"method\.density=0\.0: give a number above 0 up to 1"),
-        (TiesMerge(scale=-1.0), r"method\.scale=-1\.0"),
-        (DareMerge(drop=1.0), r"method\.drop=1\.0: give a number from 0 to below 1"),
-        (RamMerge(density=1.5), r"method\.density=1\.5"),
-        (RamMerge(ceiling=-0.5), r"method\.ceiling=-0\.5: give 0 or more"),
-        (AimMerge(omega=1.2), r"method\.omega=1\.2: give a number from 0 up to 1"),
-        (AimMerge(calibration_prompts=0), r"method\.calibration_prompts=0"),
+        (lambda: Ties(density=0.0), r"method\.aggregator\.density=0\.0: give a number above 0 up to 1"),
+        (lambda: Ties(scale=-1.0), r"method\.aggregator\.scale=-1\.0"),
+        (lambda: Dare(drop=1.0), r"method\.aggregator\.drop=1\.0: give a number from 0 to below 1"),
+        (lambda: Ram(density=1.5), r"method\.aggregator\.density=1\.5"),
+        (lambda: Ram(ceiling=-0.5), r"method\.aggregator\.ceiling=-0\.5: give 0 or more"),
+        (lambda: Aim(Soup(), omega=1.2), r"method\.aggregator\.omega=1\.2: give a number from 0 up to 1"),
+        (lambda: Aim(Soup(), calibration_prompts=0), r"method\.aggregator\.calibration_prompts=0"),
     ],
 )
-def test_a_bad_value_is_named_before_anything_is_trained(bench, method, says) -> None:
+def test_a_bad_value_is_named_where_the_rule_is_built(make, says) -> None:
     with pytest.raises(UserError, match=says):
-        method.fit(bench("t5", score=None))  # whoever trained would fail on the missing scores
+        make()
+
+
+def test_a_run_s_seed_is_that_of_what_dare_drops() -> None:
+    """The key of the YAML, not a number of its own: otherwise all seeds of a table would drop the same entries."""
+    assert (
+        OmegaConf.to_container(OmegaConf.load(conf_dir() / "method" / "dare.yaml"))["aggregator"]["seed"] == "${seed}"
+    )
+
+
+def test_what_aim_looks_at_is_paid_from_the_share_of_the_search(bench) -> None:
+    """However small that share is, and without a search too: experts leave as many prompts as it looks at."""
+    for search, share in ((None, 0.0), (SEARCH, 0.1)):
+        made = bench("t5", budget=Budget(prompts=200))
+        Emorl(Aim(Soup(), calibration_prompts=50), search, 0.1).fit(made)
+        assert expert_budget(made, reserve=0.25).prompts == 75 < expert_budget(made, reserve=share).prompts
+        assert {expert_dir(made, name, Budget(prompts=75)).exists() for name in made.objectives} == {True}
+        assert made.ledger.phases["train/calibration"].prompts == min(50, len(made.train))

@@ -8,22 +8,22 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
-from conftest import WordShare, shaken, word_prompts
+from conftest import WordShare, make_bank, shaken, word_prompts
 from hydra.utils import instantiate
 from safetensors import safe_open
 from test_conf import composed
 from torch import Tensor, nn
 
-from baselines.pareto_set import Hypernetwork, ParetoSet
-from baselines.weight_ensembling_moe import WeightEnsemblingMoe
+from baselines.conditioned.pareto_set import Hypernetwork, ParetoSet
+from baselines.conditioned.policy import Asked, ConditionedPolicy
+from baselines.conditioned.training import ConditionedRun, Conditioning
+from baselines.conditioned.weight_ensembling_moe import WeightEnsemblingMoe
 from emorl_bench.config.compose import plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
-from emorl_bench.policies.conditioned import Asked, ConditionedPolicy
 from emorl_bench.rl.agro import Agro
-from emorl_bench.rl.conditioned import ConditionedRun, Conditioning
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.loop import side_by_side
@@ -246,7 +246,6 @@ def test_an_objective_that_applies_to_some_prompts_only(bench) -> None:
         (METHODS["weight_ensembling_moe"], {"objectives": ("even",)}, "at least 2 objectives"),
         (ParetoSet(Rloo(kl_coefficient=0.0), width=0), {}, r"method\.width=0"),
         (ParetoSet(Rloo(kl_coefficient=0.0), preferences=0), {}, r"method\.preferences=0"),
-        (ParetoSet(Rloo(kl_coefficient=0.0)), {"ranks": Ranks(0, 1, in_step=True)}, "say method.preferences=1"),
         (ParetoSet(Agro(replay_prompts=4)), {}, r"method\.update\.replay_prompts=4"),
         (WeightEnsemblingMoe(Agro(kl_coefficient=0.0)), {}, "kl_coefficient=0.0"),
         (WeightEnsemblingMoe(Rloo(kl_coefficient=0.0), bias=math.nan), {}, r"method\.bias=nan"),
@@ -256,3 +255,10 @@ def test_a_bad_value_is_named_before_anything_is_trained(bench, method, changes,
     with pytest.raises(UserError, match=says) as raised:
         method.fit(bench("t5", score=None, **changes))  # whoever trained would fail on the missing scores
     assert "\n" not in str(raised.value)
+
+
+def test_processes_that_divide_the_base_cannot_go_apart_by_preference(bench) -> None:
+    bank = make_bank("t5")
+    bank = replace(bank, decoder=replace(bank.decoder, ranks=Ranks(0, 1, in_step=True)))
+    with pytest.raises(UserError, match=r"say method\.preferences=1"):
+        ParetoSet(Rloo(kl_coefficient=0.0)).fit(bench("t5", score=None, bank=bank))

@@ -10,13 +10,13 @@ from conftest import make_bank, shaken, word_prompts
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from baselines.pareto_set import Hypernetwork
-from baselines.weight_ensembling_moe import Routers
+from baselines.conditioned.pareto_set import Hypernetwork
+from baselines.conditioned.policy import ConditionedPolicy, mixed
+from baselines.conditioned.weight_ensembling_moe import Routers
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.models.lora import Adapter, merge
 from emorl_bench.policies.adapter_policy import AdapterPolicy
-from emorl_bench.policies.conditioned import ConditionedPolicy, mixed
 
 NETWORKS = {
     "hypernetwork": lambda layers, experts: Hypernetwork(layers, experts, 8, stream(5)),

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from peft import PeftModel
 from torch import Tensor
 
+from baselines.earlier_layer import EarlierLayer
 from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
@@ -26,7 +27,6 @@ from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.decoding.decode import Decoder
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.ensemble.earlier_layer import EarlierLayer
 from emorl_bench.models.causal import CausalBackbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.models.seq2seq import Seq2SeqBackbone

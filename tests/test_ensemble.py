@@ -7,13 +7,13 @@ import torch
 from conftest import make_bank, shaken, word_prompts
 from transformers.pytorch_utils import Conv1D
 
+from baselines.param_merge import Soup
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.ensemble.blending import HiddenState, Logits, Probabilities
-from emorl_bench.ensemble.merging import Parameters
 from emorl_bench.models.lora import active, merge
 
-AGGREGATORS = [HiddenState(), Logits(), Probabilities(), Parameters()]
+AGGREGATORS = [HiddenState(), Logits(), Probabilities(), Soup()]
 GREEDY = Sampling(12, temperature=0.0)
 SAMPLED = Sampling(12, temperature=1.0, samples_per_prompt=2)
 
@@ -65,7 +65,7 @@ def test_delta_merge_is_the_dense_merge(architecture):
     """Second implementation: add ``sum_m w_m s B_m A_m`` to copies of the dense weights and run the plain model."""
     bank, trio = experts(architecture)
     weights = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
-    merged = Parameters().blend(trio, weights[None]).generate(word_prompts(6), SAMPLED, stream(0))
+    merged = Soup().blend(trio, weights[None]).generate(word_prompts(6), SAMPLED, stream(0))
     for name, layer in bank.backbone.layers.items():
         pairs = [(e.own.factors[name], e.own.scale) for e in trio]
         delta = sum(w * s * (b.double() @ a.double()) for w, ((a, b), s) in zip(weights, pairs, strict=True)).detach()

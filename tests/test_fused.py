@@ -12,13 +12,13 @@ from conftest import ARCHITECTURES, make_bank, shaken, word_prompts
 from plain_decode import dense_copies, plain_blend
 from transformers import Qwen2Config, Qwen2ForCausalLM, T5Config, T5ForConditionalGeneration
 
+from baselines.param_merge import Soup
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.decoding.blend_cache import KnownAnswers
 from emorl_bench.decoding.decode import Decoder
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.ensemble.merging import Parameters
 from emorl_bench.policies.adapter_policy import AdapterBank
 
 STEPS = 12
@@ -58,7 +58,7 @@ def test_fused_is_the_transformers_path(architecture, sampling):
         if not fused:
             bank.decoder.fused = None
         trio = [shaken(bank, seed) for seed in (1, 2, 3)]
-        generators = [HiddenState().blend(trio, weights_of(4)), Parameters().blend(trio, weights_of(4)), trio[0]]
+        generators = [HiddenState().blend(trio, weights_of(4)), Soup().blend(trio, weights_of(4)), trio[0]]
         answers.append([g.generate(PROMPTS, sampling, stream(0)) for g in [*generators, trio[0].reference()]])
     for ours, theirs in zip(*answers, strict=True):
         assert ours.responses == theirs.responses
@@ -126,7 +126,7 @@ def test_a_row_limit_changes_nothing(max_rows):
     for limit in (4096, max_rows):
         bank = make_bank("t5", dtype=torch.float64, max_rows=limit)
         trio = [shaken(bank, seed) for seed in (1, 2, 3)]
-        both = (HiddenState().blend(trio, weights_of(4)), Parameters().blend(trio, weights_of(4)))
+        both = (HiddenState().blend(trio, weights_of(4)), Soup().blend(trio, weights_of(4)))
         answers.append([g.generate(PROMPTS, SAMPLED, stream(0)).responses for g in both])
     assert answers[0] == answers[1]
 
@@ -157,7 +157,7 @@ def test_prompts_read_in_groups_of_like_length_are_read_as_ever(architecture):
     trio = [shaken(make_bank(architecture, dtype=torch.float64), 1)]
     bank = trio[0].decoder
     trio += [shaken(AdapterBank(bank, 0), seed) for seed in (2, 3)]
-    for generator in (trio[0], HiddenState().blend(trio, weights_of(1)), Parameters().blend(trio, weights_of(2))):
+    for generator in (trio[0], HiddenState().blend(trio, weights_of(1)), Soup().blend(trio, weights_of(2))):
         together = generator.generate(many, GREEDY, stream(0)).responses
         alone = [generator.generate([e], GREEDY, stream(0)).responses for e in many]
         assert list(together) == [answers[w] for w in range(len(alone[0])) for answers in alone]

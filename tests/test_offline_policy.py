@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 import torch
 from conftest import WordShare, word_prompts
 
-from baselines.offline_policy import OfflinePolicy
+from baselines.offline.dataset import Recorded
+from baselines.offline.offline_policy import OfflinePolicy
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.rl.agro import Agro
-from emorl_bench.rl.recorded import Recorded
+from emorl_bench.rl.likelihood import Likelihood
 
 SAMPLED = Sampling(6, temperature=1.0, samples_per_prompt=4)
 RULE = Agro(learning_rate=2e-2)
@@ -111,3 +113,21 @@ def test_a_file_needs_agro_and_must_exist(bench, tmp_path: Path) -> None:
         OfflinePolicy(str(tmp_path / "f.jsonl")).fit(bench("t5"))
     with pytest.raises(UserError, match="cannot be read"):
         OfflinePolicy(str(tmp_path / "f.jsonl")).fit(bench("t5", update=RULE))
+
+
+@pytest.mark.parametrize("rule", [RULE, Likelihood(learning_rate=2e-2)], ids=lambda rule: type(rule).__name__)
+def test_a_rule_that_says_it_needs_no_behaviour_logprobs_reads_none(bench, rule) -> None:
+    """What a file is refused or taken for: the update is the same to the bit where they are not known."""
+    assert not rule.needs_behaviour_logprobs
+    adapters = []
+    for known in (True, False):
+        made = bench("gpt2")
+        policy = made.new_policy("p")
+        start, rollout = policy.adapter(), policy.generate(word_prompts(4), SAMPLED, stream(0))
+        if not known:
+            unknown_BT = torch.full_like(rollout.logprobs_BT, torch.nan)
+            rollout = replace(rollout, logprobs_BT=unknown_BT.masked_fill(~rollout.response_mask_BT, 0.0))
+        rule.learner(policy, made.ledger).step(rollout, torch.rand(16, generator=stream(1)), stream(2))
+        adapters.append(policy.adapter())
+        assert any(not torch.equal(start[name], tensor) for name, tensor in adapters[-1].items())
+    assert all(torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])

@@ -22,7 +22,8 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.models.loading import ModelSource, load_backbone
 from emorl_bench.models.lora import AdapterSettings
-from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy, hidden_together
+from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
+from emorl_bench.policies.together import hidden_together
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 

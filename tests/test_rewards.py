@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.conditioned.pareto_set import ParetoSet
 from baselines.cory import Cory
 from baselines.morlhf import Morlhf
-from baselines.offline_policy import OfflinePolicy
-from baselines.pareto_set import ParetoSet
+from baselines.offline.offline_policy import OfflinePolicy
 from baselines.single_objective import SingleObjective
 from baselines.weighted_policy import WeightedPolicy
 from emorl_bench.core.protocols import Bench, Weighting

@@ -17,7 +17,16 @@ from test_prompting import chat_tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from baselines.ric import Asked, RewardsInContext
+from baselines.offline.dataset import Recorded
+from baselines.ric.answers import Collected
+from baselines.ric.prompting import (
+    Wording,
+    desired_shares,
+    levels_of,
+    near_front,
+    shares_of,
+)
+from baselines.ric.rewards_in_context import Asked, RewardsInContext
 from emorl_bench.config.compose import conf_dir
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
@@ -27,17 +36,8 @@ from emorl_bench.decoding.decode import Decoder
 from emorl_bench.models.causal import CausalBackbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.policies.adapter_policy import AdapterBank
-from emorl_bench.rl.collected import Collected
-from emorl_bench.rl.in_context import (
-    Wording,
-    desired_shares,
-    levels_of,
-    near_front,
-    shares_of,
-)
 from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.rl.likelihood import Likelihood
-from emorl_bench.rl.recorded import Recorded
 from emorl_bench.rl.scst import Scst
 
 NAN = math.nan

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from baselines.base import Base
 from baselines.cory import Cory
-from baselines.param_merge import ParamMerge
+from baselines.param_merge import Soup
 from baselines.single_objective import SingleObjective
 from baselines.weighted_policy import WeightedPolicy
 from emorl_bench.core.errors import UserError
@@ -33,8 +33,8 @@ from emorl_bench.search.simplex import SimplexSubdivision
 SEARCH = SimplexSubdivision(2)
 METHODS = [
     Emorl(HiddenState(), SEARCH),
-    ParamMerge(SEARCH),
-    ParamMerge(),
+    Emorl(Soup(), SEARCH),
+    Emorl(Soup(), None),
     WeightedPolicy([0.9, 0.1]),
     Cory([0.9, 0.1], swap_every=1),
     SingleObjective(),

@@ -13,7 +13,9 @@ import torch
 from conftest import make_bank, make_bench, shaken
 from torch import Tensor
 
-from baselines.trl_policy import TrlPolicy
+from baselines.trl.settings import TrainerName, trl_settings
+from baselines.trl.training import TrlLearner
+from baselines.trl.trl_policy import TrlPolicy
 from baselines.weighted_policy import WeightedPolicy
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, UpdateRule
@@ -24,8 +26,6 @@ from emorl_bench.rl.advantages import scaled_advantages
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.loop import prompts
 from emorl_bench.rl.rloo import Rloo
-from emorl_bench.rl.trl.settings import TrainerName, trl_settings
-from emorl_bench.rl.trl.training import TrlLearner
 from emorl_bench.rl.weighting import FixedWeights
 
 pytest.importorskip("trl")
@@ -171,7 +171,7 @@ def test_what_a_training_spends_is_counted(bench) -> None:
 
 def test_many_calls_are_one_training(tmp_path: Path, monkeypatch: Any) -> None:
     """Three steps in three calls of TRL's ``train`` end where three steps in one call do."""
-    from emorl_bench.rl.trl.trainers import dataset
+    from baselines.trl.trainers import dataset
 
     made = bench_at(tmp_path, update=RULES["grpo"])
     stepwise, whole = learner_on(made, "grpo"), learner_on(made, "grpo")
@@ -264,6 +264,6 @@ def test_an_encoder_decoder_a_missing_extra_and_an_unknown_trainer_are_refused(b
         TrlPolicy("grpo").fit(bench("t5", update=Grpo(kl_coefficient=0.0, epochs=1)))
     with pytest.raises(UserError, match="did you mean 'grpo'"):
         TrlPolicy("grop")  # type: ignore[arg-type]
-    monkeypatch.setattr("baselines.trl_policy.find_spec", lambda name: None)
+    monkeypatch.setattr("baselines.trl.trl_policy.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
         TrlPolicy("grpo")

@@ -161,8 +161,18 @@ class Learner(ABC):
 
 
 class UpdateRule(Protocol):
-    """Settings of a learner, from config. ``objectives``: the names of the K scores, for metrics."""
+    """Settings of a learner, from config. ``objectives``: the names of the K scores, for metrics.
 
+    A method whose answers are not fresh ones of the policy asks what a rule needs of them;
+    `rl.learner.AdapterRule` has the usual replies.
+    """
+
+    @property
+    def needs_behaviour_logprobs(self) -> bool: ...  # how likely an answer was to whoever gave it; a file cannot say
+    @property
+    def rewards_are_weights(self) -> bool: ...  # a reward is the weight of its answer's log-likelihood
+    @property
+    def replays(self) -> bool: ...  # answers of earlier steps are learnt from beside the fresh ones
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner: ...
 
 
@@ -173,11 +183,18 @@ class Aggregator(ABC):
     rows one blend would give.
     """
 
+    calibration_prompts: int = 0
+    """Training prompts that `calibrated` spends; they are taken from what is reserved for the search."""
+
     @abstractmethod
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator: ...
 
     def validate(self, policy: Policy) -> None:  # noqa: B027, most go with every model
         """Asked before anything is trained: raise a `UserError` where this does not go with the policy's model."""
+
+    def calibrated(self, bench: Bench, experts: Sequence[Policy]) -> Aggregator:
+        """What blends these experts, once it has seen what it needs of the base model: most need nothing."""
+        return self
 
 
 class WeightSearch(Protocol):

@@ -1,26 +1,39 @@
-"""Averaging experts' weights: rewarded soups (2306.04488), exact.
+"""Experts merged into one policy before it decodes: what every rule of that kind is, and how its merges are decoded.
 
-The merge is ``sum_m w_m B_m A_m`` on the base, kept in low-rank form by stacking the factors. PEFT's "linear" adapter
-average is not this: it multiplies averages and so adds cross terms ``B_i A_j``.
+The rules themselves are pages of `baselines`. The merge of a low-rank rule stays low-rank, so that several are decoded
+side by side; that of a rule which acts on single entries has full rank (`ensemble.dense`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.core.errors import UserError
+from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.models.lora import Adapter, merge
+from emorl_bench.models.lora import Adapter
 from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.policies.together import concatenated
+
+
+class Merge(Protocol):
+    """How M adapters become one. Weights are not negative; an expert of weight 0 is not there."""
+
+    def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter: ...
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator: ...
 
 
 @dataclass(frozen=True)
-class Merges:
-    """W merged policies decoded side by side, rows weight-major."""
+class SideBySide:
+    """The weighted sums of the experts' updates, W of them, decoded in one batch; rows are weight-major.
+
+    Each is the exact merge ``sum_m w_m B_m A_m`` (`policies.lora.merge`).
+    """
 
     experts: Sequence[Policy]
     weights_WM: Tensor
@@ -31,9 +44,33 @@ class Merges:
 
 
 @dataclass(frozen=True)
-class Parameters(Aggregator):
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
-        return Merges(experts, weights_WM)
+class OneByOne:
+    """W merged policies, rows weight-major, merged and decoded one after the other: side by side each row would pay for
+    all W full ranks. The same random numbers for each, as everywhere.
+    """
 
-    def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
-        return merge(adapters, weights_M)
+    experts: Sequence[Policy]
+    weights_WM: Tensor
+    merge: Merge
+
+    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        decoder, adapters = on_one_base(self.experts)
+        start, rollouts = rng.get_state(), []
+        for weights_M in self.weights_WM:
+            rng.set_state(start)
+            one = self.merge.merged(adapters, weights_M)
+            rollouts.append(decoder.decode_policies([one], None, [examples], sampling, [rng]))
+        if len(rollouts) == 1:
+            return rollouts[0]
+        return replace(concatenated(rollouts), group_size=sampling.samples_per_prompt)
+
+
+def check_share(key: str, value: float, *, zero: bool, one: bool) -> None:
+    """Check a setting of a rule that is a share.
+
+    Raises:
+        UserError: ``value`` is not between 0 and 1; ``zero`` and ``one`` say whether these are allowed too.
+    """
+    if not (0 < value < 1 or (zero and value == 0) or (one and value == 1)):
+        low, high = "from 0" if zero else "above 0", "up to 1" if one else "to below 1"
+        raise UserError(f"method.aggregator.{key}={value}: give a number {low} {high}")

@@ -5,13 +5,13 @@ The reference policy is the base with its adapters off; it is never a second cop
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy
@@ -19,18 +19,17 @@ from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.decoding.decode import Decoder
-from emorl_bench.models.backbone import Backbone, responses
+from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, active, fresh_adapter
 from emorl_bench.policies.peft_io import save_adapter
 
 
 @dataclass(frozen=True)
-class AdapterPolicy:
-    """A `core.protocols.Policy`: one adapter on a shared base; ``own`` is None for the reference policy."""
+class BackbonePolicy(ABC):
+    """What policies on one loaded base have in common, whatever of them is trained; see `core.protocols.Policy`."""
 
     name: str
     decoder: Decoder
-    own: Adapter | None
 
     @property
     def backbone(self) -> Backbone:
@@ -44,18 +43,13 @@ class AdapterPolicy:
     def ranks(self) -> Ranks:
         return self.decoder.ranks
 
-    @property
-    def adapters(self) -> tuple[Adapter, ...]:
-        return () if self.own is None else (self.own,)
-
-    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
-        """Answer each prompt ``samples_per_prompt`` times; rows are prompt-major."""
-        return self.decoder.decode_policies(self.adapters, None, [examples], sampling, [rng])
-
+    @abstractmethod
     def hidden(self, rollout: Rollout) -> Tensor:
-        """(B, T, H) the hidden state that each response token is predicted from; gradients reach the adapter."""
-        with active(self.backbone.layers, self.adapters):
-            return self.backbone.forced([rollout])
+        """(B, T, H) hidden states before each response token; gradients reach what is trained."""
+
+    @abstractmethod
+    def trained(self) -> dict[str, Tensor]:
+        """The tensors that training changes, not copies of them."""
 
     def logits(self, hidden_BTH: Tensor) -> Tensor:
         """(B, T, V), in the model's dtype."""
@@ -81,14 +75,6 @@ class AdapterPolicy:
         """The base model without an adapter."""
         return AdapterPolicy("reference", self.decoder, None)
 
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """What an optimiser trains; nothing for the reference."""
-        return iter(()) if self.own is None else self.own.parameters()
-
-    def trained(self) -> dict[str, Tensor]:
-        """The tensors that training changes, by name; not copies."""
-        return {} if self.own is None else self.own.tensors()
-
     def adapter(self) -> dict[str, Tensor]:
         """Copies of the tensors that training changes, by name."""
         return {k: v.clone() for k, v in self.trained().items()}
@@ -110,6 +96,30 @@ class AdapterPolicy:
             )
         for key, value in mine.items():
             value.copy_(adapter[key])
+
+
+@dataclass(frozen=True)
+class AdapterPolicy(BackbonePolicy):
+    """One adapter on a shared base. ``own=None`` is the base model itself, the reference: nothing of it is trained."""
+
+    own: Adapter | None
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        return () if self.own is None else (self.own,)
+
+    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        return self.decoder.decode_policies(self.adapters, None, [examples], sampling, [rng])
+
+    def hidden(self, rollout: Rollout) -> Tensor:
+        with active(self.backbone.layers, self.adapters):
+            return self.backbone.forced([rollout])
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        return iter(()) if self.own is None else self.own.parameters()
+
+    def trained(self) -> dict[str, Tensor]:
+        return {} if self.own is None else self.own.tensors()
 
     def save(self, path: Path) -> None:
         """Write an adapter directory of PEFT: adapter_config.json and adapter_model.safetensors."""
@@ -146,34 +156,6 @@ def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
         names = ", ".join(expert.name for expert in experts)
         raise UserError(f"experts {names}: only adapters of the same loaded base model can be blended")
     return own[0].decoder, adapters
-
-
-def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> Tensor:
-    """(M, B, T, H): `AdapterPolicy.hidden` of each policy on its own rollout, in one pass; T is the longest of all.
-
-    Several policies must satisfy `policies.together.can_stack`, and the rollouts must have the same number of rows.
-    """
-    if len(policies) == 1:
-        return policies[0].hidden(rollouts[0])[None]
-    decoder, adapters = on_one_base(policies)
-    with active(decoder.backbone.layers, adapters):
-        hidden = decoder.backbone.forced(rollouts)
-    return hidden.unflatten(0, (len(rollouts), -1))
-
-
-def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
-    """The rows of several rollouts as one rollout of groups of one, for computations on single rows."""
-    ids_BT, mask_BT = responses(rollouts, fill)
-    logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
-    return Rollout(
-        tuple(e for r in rollouts for e in r.examples),
-        tuple(text for r in rollouts for text in r.responses),
-        ids_BT,
-        mask_BT,
-        torch.cat(logprobs),
-        1,
-        rollouts[0].temperature,
-    )
 
 
 def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.adapter_policy import AdapterPolicy, on_one_base
+from emorl_bench.models.backbone import responses
+from emorl_bench.models.lora import active
+from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy, on_one_base
 
 CPU_ROWS = 32  # more rows than this of one policy keep a CPU busy
 
 
 def can_stack(policies: Sequence[Policy]) -> bool:
-    """Whether `policies.adapter_policy.hidden_together` runs them in one pass with the same results as one pass each.
+    """Whether `hidden_together` runs them in one pass with the numbers of one pass each.
 
     They must be adapters of one loaded base, and without dropout, because its random masks are drawn for one pass.
     """
@@ -29,7 +33,7 @@ def fills_a_pass(policy: Policy, rows: int) -> bool:
 
     Measured on CPUs (`benchmarks.train`): at 64 rows each, experts one after the other are as fast as together.
     """
-    return isinstance(policy, AdapterPolicy) and policy.backbone.device.type == "cpu" and rows > CPU_ROWS
+    return isinstance(policy, BackbonePolicy) and policy.backbone.device.type == "cpu" and rows > CPU_ROWS
 
 
 def generate_together(
@@ -52,3 +56,31 @@ def generate_together(
     joint = decoder.decode_policies(adapters, None, [examples] * len(policies), sampling, rngs)
     own = [joint.rows(range(i * rows, (i + 1) * rows)) for i in range(len(policies))]
     return [replace(rollout, group_size=sampling.samples_per_prompt) for rollout in own]
+
+
+def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> Tensor:
+    """(M, B, T, H): what each policy's `hidden` is on its own rollout, in one pass; T is the longest of all.
+
+    Several policies must be such that `can_stack`, and the rollouts have equally many rows.
+    """
+    if len(policies) == 1:
+        return policies[0].hidden(rollouts[0])[None]
+    decoder, adapters = on_one_base(policies)
+    with active(decoder.backbone.layers, adapters):
+        hidden = decoder.backbone.forced(rollouts)
+    return hidden.unflatten(0, (len(rollouts), -1))
+
+
+def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
+    """The rows of several rollouts as one, for whatever looks at rows one by one."""
+    ids_BT, mask_BT = responses(rollouts, fill)
+    logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
+    return Rollout(
+        tuple(e for r in rollouts for e in r.examples),
+        tuple(text for r in rollouts for text in r.responses),
+        ids_BT,
+        mask_BT,
+        torch.cat(logprobs),
+        1,
+        rollouts[0].temperature,
+    )

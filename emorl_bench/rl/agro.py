@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +38,12 @@ class Agro(AdapterRule):
     kl_coefficient: float = 0.02
     replay_prompts: int = 0
     buffer_prompts: int = 256
+
+    needs_behaviour_logprobs: ClassVar[bool] = False
+
+    @property
+    def replays(self) -> bool:
+        return self.replay_prompts > 0
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         if self.kl_coefficient <= 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,14 @@ class AdapterRule:
     weight_decay: float = 0.0
     clip_norm: float = 2.0
     micro_batch: int | None = None  # rows per backward pass; gradients accumulate
+
+    needs_behaviour_logprobs: ClassVar[bool] = True  # reads `Rollout.logprobs_BT`, which is NaN for answers of a file
+    rewards_are_weights: ClassVar[bool] = False  # a reward is the weight of its answer's log-likelihood
+
+    @property
+    def replays(self) -> bool:
+        """Whether an update learns from answers of earlier steps too."""
+        return False
 
 
 Rule = TypeVar("Rule", bound=AdapterRule)

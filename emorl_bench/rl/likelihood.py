@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,6 +23,9 @@ from emorl_bench.rl.scst import ReinforceLearner, Weighted
 @dataclass(frozen=True)
 class Likelihood(AdapterRule):
     learning_rate: float = 2e-3
+
+    needs_behaviour_logprobs: ClassVar[bool] = False
+    rewards_are_weights: ClassVar[bool] = True
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         return _LikelihoodLearner(self, policy, ledger, objectives)

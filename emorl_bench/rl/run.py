@@ -87,8 +87,8 @@ class TrainingRun:
         Raises:
             UserError: so little is left to this learner.
         """
-        if self.step == 0 and self.progress.ended is None and not self.fits and not self.bench.runtime.lower:
-            raise too_little(self.name, self.budget, self.step_prompts, self.validation_prompts)
+        if self.step == 0 and self.progress.ended is None and not self.fits:
+            refuse_too_little(self.bench, self.name, self.budget, self.step_prompts, self.validation_prompts)
 
     @property
     def step(self) -> int:
@@ -235,9 +235,15 @@ class TrainingRun:
         self.bench.tracker.log(metrics, step=int(row["step"]))
 
 
-def too_little(name: str, budget: Budget, step: int, validation: int) -> UserError:
-    """What to say of a learner whose prompts do not pay for a step and the validations before and after it."""
-    return UserError(
+def refuse_too_little(bench: Bench, name: str, budget: Budget, step: int, validation: int) -> None:
+    """Refuse a learner whose prompts do not pay for a step and the validations before and after it.
+
+    Raises:
+        UserError: unless this is a rung of a ladder below the whole budget, which may be too small for any training.
+    """
+    if bench.runtime.lower:
+        return
+    raise UserError(
         f"budget.prompts: '{name}' may spend {budget.prompts} of them, but one step and two validations take "
         f"{step} + 2 x {validation}; raise budget.prompts or lower budget.select_prompts"
     )

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.types import Metrics
-from emorl_bench.policies.adapter_policy import concatenated, hidden_together, token_logprobs
-from emorl_bench.policies.together import fills_a_pass
+from emorl_bench.policies.adapter_policy import token_logprobs
+from emorl_bench.policies.together import concatenated, fills_a_pass, hidden_together
 
 if TYPE_CHECKING:
     from emorl_bench.rl.learner import AdapterLearner

@@ -75,8 +75,8 @@ def as_markdown(trials: Sequence[Trial], seeds: Sequence[int], cells: Sequence[s
         f"Written by `python -m studies.tuning {shlex.join(sys.argv[1:])}`. {max(counts.values(), default=0)} "
         f"configurations of every method, seeds {', '.join(map(str, seeds))}, which no report uses. Numbers are "
         "utilities on the select split, mean over the graded preferences and over seeds. Trial 0 is the method as its "
-        "YAML had it; in bold the trial whose settings are taken: of those that are better than trial 0 in every column, "
-        "the one with the highest mean. The KL coefficient was the common one.",
+        "YAML had it; in bold the trial whose settings are taken: of those that are better than trial 0 in every "
+        "column, the one with the highest mean. The KL coefficient was the common one.",
         "",
         "## What moved",
         "",

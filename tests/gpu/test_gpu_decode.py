@@ -22,10 +22,10 @@ from on_device import (
 )
 from transformers.pytorch_utils import Conv1D
 
+from baselines.param_merge import Soup
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.ensemble.merging import Parameters
 from emorl_bench.models.loading import check_head
 
 pytestmark = [pytest.mark.gpu, needs_device]
@@ -82,7 +82,7 @@ def test_blends_and_merges_say_what_plain_models_say(architecture: str, dtype: t
     made = trio(architecture, dtype)
     copies = plain_copies(made)
     blends = HiddenState().blend(made.experts, WEIGHTS_WM).generate(PROMPTS, GREEDY, stream(0))
-    merges = Parameters().blend(made.experts, WEIGHTS_WM).generate(PROMPTS, GREEDY, stream(0))
+    merges = Soup().blend(made.experts, WEIGHTS_WM).generate(PROMPTS, GREEDY, stream(0))
     for w, weights_M in enumerate(WEIGHTS_WM.tolist()):
         block = range(w * len(PROMPTS), (w + 1) * len(PROMPTS))
         assert mean(regrets(copies, weights_M, made.backbone, blends.rows(block))) < REGRET[dtype]

@@ -14,7 +14,8 @@ from torch import Tensor
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
-from emorl_bench.policies.adapter_policy import AdapterPolicy, hidden_together, token_logprobs
+from emorl_bench.policies.adapter_policy import AdapterPolicy, token_logprobs
+from emorl_bench.policies.together import hidden_together
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.kl import kl_to_reference

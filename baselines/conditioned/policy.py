@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.models.lora import Adapter, active
-from emorl_bench.policies.adapter_policy import AdapterPolicy, on_one_base
+from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy, on_one_base
 
 FILE = "network.safetensors"
 
@@ -46,7 +46,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class ConditionedPolicy(AdapterPolicy):
+class ConditionedPolicy(BackbonePolicy):
     """``network``: a preference (K,) to coefficients (L, M). Its adapter in the sense of `core.protocols.Policy`, what
     is trained and kept, is the network.
 
@@ -63,7 +63,7 @@ class ConditionedPolicy(AdapterPolicy):
         decoder, adapters = on_one_base(experts)
         device = decoder.backbone.device
         uniform_WK = torch.full((1, len(adapters)), 1 / len(adapters), device=device)
-        return cls(name, decoder, None, adapters, network.to(device), Asked(uniform_WK))
+        return cls(name, decoder, adapters, network.to(device), Asked(uniform_WK))
 
     def turn(self, preferences_WK: Tensor) -> None:
         """What is generated from now on, and learnt from that, is under these preferences."""

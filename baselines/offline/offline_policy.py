@@ -19,14 +19,13 @@ from typing import Literal
 
 from torch import Tensor
 
+from baselines.offline.dataset import Recorded
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Metrics, Rollout
-from emorl_bench.rl.agro import Agro
 from emorl_bench.rl.loop import describe, prompts, side_by_side, solo
-from emorl_bench.rl.recorded import Recorded
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import fixed_weights
 
@@ -58,10 +57,10 @@ class OfflinePolicy:
         return OnePolicy(policy)
 
     def _written(self, bench: Bench, policy: Policy, file: Path) -> Source:
-        if not isinstance(bench.update, Agro):
+        if bench.update.needs_behaviour_logprobs:
             raise UserError(
-                f"method.file={file}: a file does not say how likely its answers were, which other rules need; "
-                "say update=agro"
+                f"method.file={file}: a file does not say how likely its answers were, which this rule needs; "
+                "say update=agro, or update=likelihood"
             )
         recorded = Recorded.read(file, bench.objectives, bench.train if self.prompts == "train" else None)
         _note(bench, policy, recorded, file)

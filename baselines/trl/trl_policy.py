@@ -2,7 +2,7 @@
 
 GRPOTrainer (2402.03300), RLOOTrainer (2402.14740), and GRPOTrainer with ``normalize_then_sum``, which is GDPO
 (2601.05242), on decoder-only models. Prompts, scorers, sampling, adapter, settings of the update rule, budget and
-ledger are those of the method that is checked; answers, advantages and loss are TRL's. `rl.trl.training` says how the
+ledger are those of the method that is checked; answers, advantages and loss are TRL's. `training` says how the
 two fit together, docs/methods.md what differs.
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from baselines.trl.settings import TRAINERS, TrainerName
+from baselines.trl.training import train_with_trl
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.protocols import Bench, Solution
 from emorl_bench.core.solutions import OnePolicy
-from emorl_bench.rl.trl.settings import TRAINERS, TrainerName
-from emorl_bench.rl.trl.training import train_with_trl
 from emorl_bench.rl.weighting import fixed_weights
 
 INSTALL = "pip install -c constraints.txt -e ."

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import TrainerCallback
 
+from baselines.trl.settings import TrainerName, TrlSettings, trl_settings
 from emorl_bench.core.applicable import or_none
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy
@@ -33,7 +34,6 @@ from emorl_bench.policies.adapter_policy import on_one_base
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.optimiser import Optimiser, numbered
 from emorl_bench.rl.run import TrainingRun
-from emorl_bench.rl.trl.settings import TrainerName, TrlSettings, trl_settings
 from emorl_bench.rl.weighting import FixedWeights
 
 RECORDED = {  # TRL's name of a metric and ours
@@ -121,7 +121,7 @@ class TrlLearner:
     @cached_property
     def trainer(self) -> Any:
         """TRL takes our AdamW on its adapter for its own: so what Adam knows can be kept as tensors."""
-        from emorl_bench.rl.trl.trainers import new_trainer  # TRL takes seconds to import
+        from baselines.trl.trainers import new_trainer  # TRL takes seconds to import
 
         sampling = self.bench.sampling
         arguments = {
@@ -144,7 +144,7 @@ class TrlLearner:
 
     def step(self, step: int) -> Metrics:
         """One rollout and what TRL makes of it; the policy then is what TRL's adapter has become."""
-        from emorl_bench.rl.trl.trainers import dataset
+        from baselines.trl.trainers import dataset
 
         trainer = self.trainer
         self.scorers.examples = prompts(self.bench, step)
@@ -191,7 +191,7 @@ def _settings(bench: Bench, policy: Policy, trainer: TrainerName) -> TrlSettings
     method = f"method.trainer={trainer}"
     if _backbone(policy).family != "causal":
         raise UserError(f"{method}: TRL trains decoder-only models alone; use model=tiny_gpt2 or another causal model")
-    if bench.runtime.ranks.count > 1:
+    if policy.ranks.count > 1:
         raise UserError(f"{method}: runs in one process; start it without torchrun or accelerate launch")
     if bench.sampling.samples_per_prompt < 2:
         raise UserError(f"{method}: needs budget.training.samples_per_prompt=2 or more, to compare answers to a prompt")

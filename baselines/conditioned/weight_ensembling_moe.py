@@ -3,7 +3,7 @@
 Router l maps the preference to the weights of the experts' updates there: ``theta_l = base_l + sum_i g_li(w) tau_li``.
 It has K inputs, 2K hidden units and K outputs; weights start at random with deviation 0.01, the last biases at 0.3, so
 training starts near task arithmetic with 0.3 whatever the preference, and has to learn to listen. The routers alone are
-trained (`rl.conditioned`).
+trained (`training`).
 
 Against the release: task vectors are LoRA updates; every adapted linear layer has a router, where the release gives one
 to each MLP or attention block and leaves the rest at 0.3; the loss is a policy gradient of the preference's weighted
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.conditioned.training import Conditioning, fit_conditioned
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Solution, UpdateRule
-from emorl_bench.rl.conditioned import Conditioning, fit_conditioned
 
 SPREAD = 0.01  # of initial weights, as in the release
 

@@ -16,17 +16,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from baselines.conditioned.policy import ConditionedPolicy
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Generator, Policy, Solution, UpdateRule
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.policies.adapter_policy import on_one_base
-from emorl_bench.policies.conditioned import ConditionedPolicy
-from emorl_bench.rl.agro import Agro
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.preferences import PreferenceRun, drawn
-from emorl_bench.rl.run import TrainingRun, too_little
+from emorl_bench.rl.run import TrainingRun, refuse_too_little
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 NetworkFor = Callable[[int, int, torch.Generator], nn.Module]
@@ -51,17 +50,18 @@ class Conditioning:
             )
         if self.preferences < 1:
             raise UserError(f"method.preferences={self.preferences}: give 1 or more for each step")
-        if self.preferences > 1 and bench.runtime.ranks.in_step:
+        probe = bench.new_policy("probe")
+        if self.preferences > 1 and probe.ranks.in_step:
             raise UserError(
                 f"method.preferences={self.preferences}: processes that divide the base model cannot go apart by "
                 "preference; say method.preferences=1, or hardware.shard_base=false"
             )
-        if isinstance(self.update, Agro) and self.update.replay_prompts:
+        if self.update.replays:
             raise UserError(
-                f"method.update.replay_prompts={self.update.replay_prompts}: older answers were given under other "
-                "preferences; say 0"
+                "method.update: it learns from older answers too, which were given under other preferences; say "
+                "method.update.replay_prompts=0"
             )
-        self.update.learner(bench.new_policy("probe"), bench.ledger)  # refuses bad settings of its own
+        self.update.learner(probe, bench.ledger)  # refuses bad settings of its own
 
 
 @dataclass
@@ -119,8 +119,8 @@ def fit_conditioned(bench: Bench, name: str, settings: Conditioning, network_for
     learners = len(bench.objectives) + 1
     share = bench.budget.share(learners)
     step, validation = min(bench.training.batch_prompts, len(bench.train)), learners * len(bench.select)
-    if share.prompts is not None and step + 2 * validation > share.prompts and not bench.runtime.lower:
-        raise too_little(name, share, step, validation)
+    if share.prompts is not None and step + 2 * validation > share.prompts:
+        refuse_too_little(bench, name, share, step, validation)
     experts = expert_bank(bench, learners=learners)
     layers = len(on_one_base(experts)[1][0].factors)
     network = network_for(layers, len(experts), stream(bench.seed, name))

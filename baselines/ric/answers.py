@@ -1,7 +1,7 @@
 """Answers that a method has had judged and learns from again and again, kept on disk as they come.
 
-One JSON object a line, in the form that `rl.recorded` reads, with the ids that were sampled beside the text. Every line
-names the step that it comes from: a run that resumes at a step drops what came later, and collects it anew.
+One JSON object a line, in the form that `baselines.offline` reads, with the ids that were sampled beside the text.
+Every line names the step that it comes from: a run that resumes at a step drops what came later, and collects it anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from emorl_bench.core.applicable import or_none
 from emorl_bench.core.protocols import Bench
+from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.types import Example, Rollout
 
 FILE = "answers.jsonl"
@@ -39,9 +40,12 @@ class Answer:
 
 @dataclass
 class Collected:
-    """All answers of one run, in order; ``add`` writes them, `resume` reads them."""
+    """All answers of one run, in order; `add` writes them, `resume` reads them. ``ranks``: the processes that share the
+    run, of which the first writes.
+    """
 
     bench: Bench
+    ranks: Ranks
     answers: list[Answer] = field(default_factory=list)
 
     @property
@@ -67,13 +71,13 @@ class Collected:
         parts = zip(rollout.examples, rollout.responses, ids, scores, asked, kept, strict=True)
         fresh = [Answer(step, *part) for part in parts]
         self.answers += fresh
-        if self.bench.runtime.ranks.first:
+        if self.ranks.first:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(self._line(answer) for answer in fresh)
 
     def resume(self, step: int) -> None:
         """Take up the answers that an earlier process has collected before ``step``, and forget the later ones."""
-        rows = self.bench.runtime.ranks.once(lambda: self._cut(step))
+        rows = self.ranks.once(lambda: self._cut(step))
         examples = {example.id: example for example in self.bench.train}
         self.answers = [self._answer(row, examples) for row in rows]
 

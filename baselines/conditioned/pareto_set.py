@@ -2,7 +2,7 @@
 
 ``c_li(w) = w_i + h(w)_li``: a network h, which all layers share, says by how much the weight of expert i at layer l
 differs from that of the preference's rewarded soup. Its last layer starts at 0, so training starts at the soup.
-Coefficients are free: they may be negative, and need not sum to 1. `rl.conditioned` has the training.
+Coefficients are free: they may be negative, and need not sum to 1. `training` has the training.
 
 Against the paper: its hypernetwork makes every weight of a small control policy; here it makes the mixing coefficients
 of frozen experts, a few numbers for each adapted layer, as the whole of a language model's adapter would take a
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.conditioned.training import Conditioning, fit_conditioned
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Solution, UpdateRule
-from emorl_bench.rl.conditioned import Conditioning, fit_conditioned
 
 
 class Hypernetwork(nn.Module):

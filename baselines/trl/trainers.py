@@ -18,11 +18,11 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from baselines.trl.base_model import count_positions, unadapted
+from baselines.trl.settings import TrainerName
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.policies.peft_io import peft_config
-from emorl_bench.policies.unadapted import count_positions, unadapted
-from emorl_bench.rl.trl.settings import TrainerName
 
 Base: Any = object
 

@@ -27,12 +27,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.core.protocols import Bench, Generator, Policy, Solution
-from emorl_bench.core.seeds import stream
-from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
-from emorl_bench.rl.collected import Answer, Collected, as_rollout
-from emorl_bench.rl.in_context import (
+from baselines.ric.answers import Answer, Collected, as_rollout
+from baselines.ric.prompting import (
     Association,
     Wording,
     desired_shares,
@@ -40,7 +36,10 @@ from emorl_bench.rl.in_context import (
     near_front,
     shares_of,
 )
-from emorl_bench.rl.likelihood import Likelihood
+from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.protocols import Bench, Generator, Policy, Solution
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
 from emorl_bench.rl.loop import describe, prompts, side_by_side
 from emorl_bench.rl.preferences import PreferenceRun, drawn
 from emorl_bench.rl.run import TrainingRun
@@ -84,7 +83,7 @@ class RewardsInContext:
         return solution
 
     def _check(self, bench: Bench) -> None:
-        if not isinstance(bench.update, Likelihood):
+        if not bench.update.rewards_are_weights:
             raise UserError("update: ric learns by likelihood; say update=likelihood, or leave update out")
         if bench.budget == Budget():
             raise UserError("budget: ric divides it between offline and online; give prompts or another limit")
@@ -161,7 +160,7 @@ class Stages(PreferenceRun):
             bench.budget,
             solution=solution,
             offline=offline,
-            collected=Collected(bench),
+            collected=Collected(bench, policy.ranks),
         )
 
     def answering(self, preference_K: Tensor) -> Generator:

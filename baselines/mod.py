@@ -20,7 +20,7 @@ from emorl_bench.ensemble.blending import Blend, of_rows, weighted
 
 
 @dataclass(frozen=True)
-class LogProbabilities(Aggregator):
+class Mod(Aggregator):
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
         return Blend(experts, weights_WM, self)
 

@@ -1,0 +1,1 @@
+"""Learning from answers of others: `offline_policy` is the method, `dataset` reads a file of answers."""
