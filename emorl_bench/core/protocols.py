@@ -1,9 +1,13 @@
-"""The seams of the benchmark: what a method is given, and what it must return."""
+"""The interfaces of the benchmark: what a method is given, and what it must return.
+
+The interfaces of policies are in `core.policy`, those of scorers, tasks and weightings in `core.scoring`, those of
+weight searches in `core.searching`. All can be imported from here as well.
+"""
 
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -11,115 +15,63 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from emorl_bench.core.ledger import Cost, Ledger
+from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.policy import Generator, Policy
 from emorl_bench.core.ranks import ALONE, Ranks
-from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling, Splits, Training
+from emorl_bench.core.scoring import Moving, Priced, Scorer, Scores, Separable, Task, Weighting
+from emorl_bench.core.searching import FrontSearch, FrontStrategy, SearchStrategy, WeightSearch
+from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling, Training
 
-
-class Generator(Protocol):
-    """Anything that can answer prompts: a policy, a merged policy, an ensemble."""
-
-    def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout: ...
-
-
-class Policy(Generator, Protocol):
-    """A generator that can be trained: one adapter of a shared base model."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def base(self) -> str: ...  # hash of the base model's weights: an adapter belongs to one base
-    @property
-    def ranks(self) -> Ranks: ...  # the processes that divide its work
-    def hidden(self, rollout: Rollout) -> Tensor: ...  # (B, T, H), differentiable: state before each response token
-    def logits(self, hidden_BTH: Tensor) -> Tensor: ...  # (B, T, V)
-    def logprobs(self, rollout: Rollout) -> Tensor: ...  # (B, T), differentiable
-    def spelt(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]: ...  # ids and mask (B, T), the end token added
-    def ended(self, ids_BT: Tensor) -> Tensor: ...  # which tokens end an answer
-    def cuts(self, text: str) -> bool: ...  # whether a context is longer than it reads
-    def reference(self) -> Policy: ...  # the base model, adapters off
-    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
-    def adapter(self) -> dict[str, Tensor]: ...  # only what training changes
-    def load_adapter(self, adapter: Mapping[str, Tensor]) -> None: ...
-    def save(self, path: Path) -> None: ...
-
-
-Scores = Tensor | Sequence[float | None]
-"""(B,) float32, or a list in which ``None`` says that the objective does not apply to a row (`core.applicable`)."""
-
-
-class Scorer(Protocol):
-    """One objective. Higher is better, always within ``bounds``; pure, no gradient."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def bounds(self) -> tuple[float, float]: ...
-
-    def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Scores: ...  # B numbers
-    def prepare(self) -> None: ...  # makes what it needs and has not got, such as trained weights; may take minutes
-    def on(self, device: torch.device) -> Scorer: ...
-    def held_out(self) -> Scorer: ...  # its independently trained twin, for the report; a rule is its own
-    def fingerprint(self) -> str: ...  # of what its settings do not show, such as weights
-
-
-@runtime_checkable
-class Priced(Protocol):
-    """A scorer that comes in forms of different cost."""
-
-    def costs(self) -> Mapping[str, Cost]: ...  # by form, once prepared
-
-
-class Task(Protocol):
-    """Prompts and the K scorers that judge answers to them."""
-
-    @property
-    def scorers(self) -> Mapping[str, Scorer]: ...
-    def splits(self) -> Splits: ...
-    def gold_scorers(self) -> Mapping[str, Scorer]: ...  # what an answer is worth in truth; only the report reads them
-    def ceiling(self, examples: Sequence[Example], preferences_WK: Tensor) -> Tensor | None: ...  # (W, K) best by gold
-    def longest_answer(self) -> str | None: ...  # what must fit the limit of an answer's tokens
-
-
-class Weighting(Protocol):
-    """How K scores become one reward, and how that changes as training goes on."""
-
-    def reward(self, scores_BK: Tensor) -> Tensor: ...  # (B,)
-    def observe(self, validation_K: Tensor) -> None: ...
-    def utility(self, scores_K: Tensor) -> float: ...  # what a mean score vector is worth
-
-
-@runtime_checkable
-class Moving(Weighting, Protocol):
-    """A `Weighting` whose weights change. Its state is never saved: it follows from what `observe` was told, in order,
-    so a run that resumes tells it again.
-    """
-
-    def metrics(self) -> Metrics: ...  # ``weights/<objective>``, and more as ``weighting/...``; NaN: nothing yet
-
-
-@runtime_checkable
-class Separable(Protocol):
-    """A `Weighting` that can be taken apart: ``reward(scores) = weighted(shaped(scores))``."""
-
-    def shaped(self, scores_BK: Tensor) -> Tensor: ...  # (B, K), each objective alone
-    def weighted(self, shaped_BK: Tensor) -> Tensor: ...  # (B,), linear
+__all__ = [
+    "Aggregator",
+    "Bench",
+    "Decoupling",
+    "Demanding",
+    "Forward",
+    "ForwardBackward",
+    "FrontSearch",
+    "FrontStrategy",
+    "Generator",
+    "Learner",
+    "Method",
+    "Moving",
+    "Policy",
+    "Priced",
+    "Resumable",
+    "Runtime",
+    "Scorer",
+    "Scores",
+    "SearchStrategy",
+    "Separable",
+    "Solution",
+    "Task",
+    "Tracker",
+    "Update",
+    "UpdateRule",
+    "WeightSearch",
+    "Weighting",
+]
 
 
 @runtime_checkable
 class Decoupling(Protocol):
-    """A `Learner` that wants the objectives before they are weighted (`rl.decoupling`): each on a scale of its own, or
-    apart to the end, as (B, K) rewards.
-    """
+    """A `Learner` that normalises the objectives before they are weighted, or never adds them up (`rl.decoupling`)."""
 
-    def told(self, shaped_BK: Tensor, weighting: Separable, group_size: int) -> Tensor: ...  # (B,) or (B, K): `update`
+    def told(self, shaped_BK: Tensor, weighting: Separable, group_size: int) -> Tensor:
+        """The rewards that `Learner.update` is given: (B,), or (B, K) for a rule that keeps objectives separate.
+
+        Args:
+            shaped_BK: shaped scores (`Separable.shaped`).
+            weighting: what combines them.
+            group_size: samples of one prompt (G), which are rows in a row.
+        """
 
 
 @dataclass(frozen=True)
 class Forward:
-    """A learner asks for its policy's hidden states (B, T, H) on these rows, without gradients.
+    """A learner's request: hidden states (B, T, H) of its policy on these rows, without gradient.
 
-    ``reference``: those of the base model, adapters off.
+    ``reference``: those of the base model instead, adapters off.
     """
 
     rollout: Rollout
@@ -128,10 +80,10 @@ class Forward:
 
 @dataclass(frozen=True)
 class ForwardBackward:
-    """A learner asks for the gradients of a loss of its policy's hidden states on these rows, added to ``.grad``.
+    """A learner's request: add the gradient of a loss on these rows to ``.grad``, and return the loss' metrics.
 
-    ``loss`` maps hidden states (B, T, H) to a scalar and to metrics, which are the answer. It has no side effects:
-    where memory fails it is called again. ``parameters`` are those it uses beside the policy's, such as a value head.
+    ``loss`` maps hidden states (B, T, H) to a scalar and to metrics. It has no side effects: it is called again where
+    memory runs out. ``parameters`` are those that it uses beside the policy's, such as a value head.
     """
 
     rollout: Rollout
@@ -144,139 +96,154 @@ Update = abc.Generator[Forward | ForwardBackward, Any, Metrics]
 
 
 class Resumable(Protocol):
-    """What a checkpoint keeps beside policies."""
+    """State that a checkpoint keeps beside the policies' adapters."""
 
-    def state_dict(self) -> dict[str, Tensor]: ...  # flat, ready for safetensors
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+    def state_dict(self) -> dict[str, Tensor]:
+        """Name -> tensor, flat, as safetensors can hold it."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Set the state to what `state_dict` has returned."""
 
 
 class Learner(Resumable, Protocol):
-    """An update rule bound to one policy: it owns the optimiser and whatever else has state."""
+    """An update rule bound to one policy: it owns the optimiser and all other state of the training."""
 
     @property
-    def policy(self) -> Policy: ...
-    def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update: ...
-    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics: ...  # `update`, run alone
+    def policy(self) -> Policy:
+        """The policy that is trained."""
+
+    def update(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Update:
+        """One update as requests for what it needs of the model; the same code serves one policy and many at once.
+
+        Args:
+            rollout: B responses of the policy.
+            rewards_B: their rewards, (B,), or (B, K) for a rule that keeps objectives separate.
+            rng: the random stream of this update (the order of minibatches, for instance).
+        """
+
+    def step(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> Metrics:
+        """One update of this policy only: `update`, carried out. Returns its metrics."""
 
 
 class UpdateRule(Protocol):
-    def learner(self, policy: Policy, ledger: Ledger) -> Learner: ...
+    """The settings of an update rule, from the configuration."""
+
+    def learner(self, policy: Policy, ledger: Ledger) -> Learner:
+        """A new learner for this policy, which charges its cost to the ledger."""
 
 
 class Aggregator(Protocol):
-    """Blends M experts; weights are cheap to change, experts are not.
+    """Blends M experts into one generator. New weights cost nothing; new experts must be trained.
 
-    The batch form is the seam: W weight vectors make one generator whose rows are weight-major, ``W`` blocks of the
-    rows one blend would give.
+    Blending is batched: W weight vectors give one generator. Its rows are weight-major: W blocks, each with the rows
+    that a blend of one weight vector would give.
     """
 
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator: ...
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+        """A generator for all rows of ``weights_WM``, (W, M)."""
 
 
 @runtime_checkable
 class Demanding(Aggregator, Protocol):
-    """An `Aggregator` that does not go with every model."""
+    """An `Aggregator` that does not work with every model."""
 
-    def check(self, policy: Policy) -> None: ...  # raises a `UserError`; asked before anything is trained
-
-
-class WeightSearch(Protocol):
-    """Ask for candidates, tell their utility. Knows nothing of language models."""
-
-    def ask(self) -> Tensor: ...  # (W, M); W = 0 when the search is over
-    def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None: ...
-    def best(self) -> Tensor: ...  # (M,)
-
-
-class SearchStrategy(Protocol):
-    """Settings of a search, from config."""
-
-    def start(self, experts: int) -> WeightSearch: ...
-
-
-class FrontSearch(Protocol):
-    """A search of the whole front at once: it is told every objective, and answers every preference from that."""
-
-    def ask(self) -> Tensor: ...  # (W, M); W = 0 when the search is over
-    def tell(self, weights_WM: Tensor, scores_WK: Tensor) -> None: ...  # NaN: does not apply
-    def best(self, preference_K: Tensor) -> Tensor: ...  # (M,)
-
-
-@runtime_checkable
-class FrontStrategy(Protocol):
-    """Settings of a search of the whole front, from config."""
-
-    def start_front(self, experts: int) -> FrontSearch: ...
+    def check(self, policy: Policy) -> None:
+        """Raise a `UserError` where this model does not fit; called before anything is trained."""
 
 
 class Tracker(Protocol):
-    """Where numbers go. ``step`` never decreases; a tracker that fails neither kills nor blesses a run."""
+    """Where metrics and tables are recorded. A tracker that fails does not end the run."""
 
-    def log(self, metrics: Metrics, *, step: int) -> None: ...
-    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
-    def close(self, status: str) -> None: ...
+    def log(self, metrics: Metrics, *, step: int) -> None:
+        """Record metrics of one step. ``step`` never decreases."""
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Record a whole table under a name, one mapping for each row."""
+
+    def close(self, status: str) -> None:
+        """End the record with ``done`` or ``failed``."""
 
 
 class Solution(Protocol):
-    """The answer to: which policy would you deploy for this preference?"""
+    """What a method returns: the policy that it would deploy for each preference."""
 
-    def policy_for(self, preference_K: Tensor) -> Generator: ...
+    def policy_for(self, preference_K: Tensor) -> Generator:
+        """The policy for a preference (K,), a point of the simplex. A search for it, if any, happens here."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How the runner runs a method: read by the shared code of training, experts and search, never by a method.
+    """How the runner runs a method. The shared code of training, experts and search reads it; a method never does.
 
-    No field changes what a method finds; `experts_dir` and the fingerprints say which experts may be loaded instead of
+    No field changes what a method finds. `experts_dir` and the fingerprints say which experts may be loaded instead of
     trained.
     """
 
     experts_dir: Path
-    """Content-addressed experts, shared between runs."""
+    """Directory of trained experts, which runs share; experts are found by a hash of what they depend on."""
     fingerprint: str
-    """Hash of what all experts depend on: data, base model, update, schedule; no objective."""
+    """Hash of what all experts depend on: data, base model, update rule, schedule. No objective is part of it."""
     scorer_fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """By objective."""
+    """Objective -> fingerprint of its scorer."""
     score_only: Callable[[str, Rollout], Tensor] | None = None
-    """(B,) scores of one objective, the others not asked; `None`: ask all and take one."""
+    """(objective, rollout) -> (B,) scores of this objective; the other scorers are not called.
+
+    ``None``: call all, use one.
+    """
     joint_experts: bool = True
-    """Experts learn side by side; off only to compare, the numbers are the same."""
+    """Whether experts are trained at the same time. Switch it off only to compare speed: the numbers are the same."""
     frozen: bool = False
-    """Only what was trained already may be used (`emorl-generate`)."""
+    """Whether only what is trained already may be used (`emorl-generate`)."""
     ranks: Ranks = ALONE
     """The processes that share this run."""
     earlier: Path | None = None
-    """``Bench.dir`` of the rung below (`runner.ladder`): what training may go on from."""
+    """``Bench.dir`` of the rung below (`runner.ladder`), from which training may continue."""
     lower: bool = False
-    """A rung below the whole budget: it may be too small for any training."""
+    """Whether this is a rung below the whole budget, which may be too small for any training."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything a method is given. The same for every method: that is what makes it a benchmark.
+    """Everything that a method is given. It is the same for every method: that makes it a benchmark.
 
-    There is no report split and no held-out scorer in it, on purpose. `runtime` is no concern of a method.
+    It deliberately holds no report split and no held-out scorer. A method does not read `runtime`.
     """
 
     train: Sequence[Example]
+    """Prompts to train on."""
     select: Sequence[Example]
-    objectives: tuple[str, ...]  # K names
-    score: Callable[[Rollout], Tensor]  # -> (B, K), metered, checked; NaN: does not apply
-    new_policy: Callable[[str], Policy]  # a fresh adapter under this name
+    """Prompts to choose checkpoints and weights on."""
+    objectives: tuple[str, ...]
+    """Names of the K objectives."""
+    score: Callable[[Rollout], Tensor]
+    """Rollout -> (B, K) scores; NaN where an objective does not apply. Calls are counted and results checked."""
+    new_policy: Callable[[str], Policy]
+    """Name -> a policy with a new adapter of this name."""
     update: UpdateRule
-    reward: str  # "linear" or "log": the shape of a score inside a reward
+    """The update rule of the configuration."""
+    reward: str
+    """``linear`` or ``log``: the shape of a score inside a reward."""
     training: Training
-    budget: Budget  # of the whole method; divide it among learners with `Budget.share`
-    sampling: Sampling  # of training rollouts
+    """The schedule of every training."""
+    budget: Budget
+    """The budget of the whole method; `Budget.share` divides it among learners."""
+    sampling: Sampling
+    """How responses are sampled in training."""
     tracker: Tracker
+    """Where metrics are recorded."""
     ledger: Ledger
+    """Where costs are counted."""
     seed: int
-    dir: Path  # this run's checkpoints
+    """The seed of the run, from which all random streams follow (`core.seeds`)."""
+    dir: Path
+    """Directory of this run's checkpoints."""
     runtime: Runtime
-    preferences: tuple[tuple[float, ...], ...] = ()  # those that the method will be asked for, in order
+    """The runner's part, which a method does not read."""
+    preferences: tuple[tuple[float, ...], ...] = ()
+    """The preferences that the method will be asked for, in order: W points of the simplex, K weights each."""
 
     def only(self, objective: str) -> Bench:
-        """The same with one objective: the others neither score nor show up in its records."""
+        """The same bench with one objective: the others are neither scored nor recorded."""
         alone, k = self.runtime.score_only, self.objectives.index(objective)
 
         def score(rollout: Rollout) -> Tensor:
@@ -286,11 +253,12 @@ class Bench:
         return replace(self, objectives=(objective,), score=score)
 
     def with_runtime(self, **changes: Any) -> Bench:
-        """The same bench with other fields of `Runtime`."""
+        """The same bench with other values for some fields of `Runtime`."""
         return replace(self, runtime=replace(self.runtime, **changes))
 
 
 class Method(Protocol):
     """One row of the results table."""
 
-    def fit(self, bench: Bench) -> Solution: ...
+    def fit(self, bench: Bench) -> Solution:
+        """Train, and return what answers every preference."""
