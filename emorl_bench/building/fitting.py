@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 IGNORE = -100
 SHOWN_EVERY = 250  # steps
-Progress = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 Rows = list[tuple[list[int], list[int]]]  # prompt ids, response ids with the end token
 
 
@@ -30,7 +30,7 @@ def fit(
     batches: Iterable[Rows],
     collate: Callable[[Rows], dict[str, Tensor]],
     recipe: Recipe,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> None:
     """One pass over ``recipe.steps`` batches."""
     optimiser = torch.optim.AdamW(model.parameters(), recipe.rate, betas=recipe.betas, weight_decay=0.01)

@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emorl_bench.core.errors import UserError
-
-SCHEMA_VERSION = 1
+from emorl_bench.runner.provenance import SUMMARY_VERSION
 
 Floats = NDArray[np.float64]
 
@@ -127,9 +126,9 @@ def _read_run(dir: Path) -> Run | Unfinished:
     summary = _object(path.read_text(encoding="utf-8")) if path.exists() else None
     if summary is None:
         return Unfinished(dir, state, "summary.json is missing or damaged; run it again with force=true")
-    if summary.get("schema_version") != SCHEMA_VERSION:
+    if summary.get("schema_version") != SUMMARY_VERSION:
         version = summary.get("schema_version")
-        return Unfinished(dir, state, f"summary.json has schema version {version}, this report reads {SCHEMA_VERSION}")
+        return Unfinished(dir, state, f"summary.json has schema version {version}, this report reads {SUMMARY_VERSION}")
     names = summary["names"]
     return Run(
         dir=dir,

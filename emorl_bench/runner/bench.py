@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from emorl_bench.config.schema import what_decides
+from emorl_bench.config.schema import Config, what_decides
 from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
@@ -38,8 +38,8 @@ from emorl_bench.runner.base_model import (
 from emorl_bench.runner.change import change
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
-from emorl_bench.runner.group import device_of
 from emorl_bench.runner.ladder import Ladder, Repeating, row_of
+from emorl_bench.runner.process_group import device_of
 from emorl_bench.runner.provenance import assets_hash
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
@@ -47,13 +47,10 @@ from emorl_bench.scorers.precision import check_bfloat16
 log = logging.getLogger(__name__)
 
 PROBE_PROMPTS = 64  # on which bfloat16 scorers are compared with float32 ones
-Config = Mapping[str, Any]
 
 
 def fingerprint(config: Config) -> str:
-    """Hash of the data, the scorers, gold and the base model: with the configuration it decides every number of a
-    run.
-    """
+    """Hash of data, scorers, gold and base model. Together with the configuration it decides every number of a run."""
     task = build_task(config)
     return _hash(*_trained_on(config, task), *_gold(task))
 
@@ -65,21 +62,25 @@ def _trained_on(config: Config, task: Task) -> list[Any]:
 
 
 def _gold(task: Task) -> list[str]:
-    """Of the gold scorers, which grade and never train: no part of an expert's address. Empty without any."""
+    """Names and settings of the gold scorers; empty without any.
+
+    They grade and never train, so no expert depends on them.
+    """
     gold = sorted(task.gold_scorers().items())
     return [f"{name}={scorer.fingerprint()}, {_settings(scorer)}" for name, scorer in gold]
 
 
 def _settings(scorer: Scorer) -> dict[str, Any]:
-    """The plain numbers and texts among a scorer's fields: the configuration need not show those of a gold scorer."""
+    """The plain numbers and texts among a scorer's fields. The configuration need not show those of a gold scorer."""
     names: list[str] = [f.name for f in fields(scorer)] if is_dataclass(scorer) else []
     return {name: v for name in names if isinstance(v := getattr(scorer, name), str | int | float | tuple)}
 
 
 def comparison_fingerprint(config: Config) -> str:
-    """What must be equal for two runs to share a table: everything but the method, its update rule and the seed.
+    """Hash of what must be equal for two runs to share a table: all but the method, its update rule and the seed.
 
-    A ladder changes no number of a whole run, and what an expert may spend is part of a method.
+    The ladder is left out, because it changes no number of a whole run. ``expert_prompts`` is left out, because it is
+    part of a method.
     """
     shared = ("sampling", "reward", "preferences", "decoding")
     budget = {k: v for k, v in config["budget"].items() if k not in ("ladder", "expert_prompts")}
@@ -89,9 +90,11 @@ def comparison_fingerprint(config: Config) -> str:
     return _hash(fingerprint(config), *apart, *map(config.get, shared))
 
 
-def settings_hash(config: Config) -> str:
-    """What must be equal for two runs to be seeds of one method: its own settings and its update rule's, but for seeds
-    (a search may follow that of the run) and the KL coefficient, along which a method has a frontier.
+def method_settings_hash(config: Config) -> str:
+    """Hash of the settings of a method and its update rule: equal for two runs that are seeds of one method.
+
+    Seeds are left out (a search may follow the run's seed). So is the KL coefficient, because a method has a frontier
+    along it.
     """
     return _hash(*(_without_axes(config[part]) for part in ("method", "update")), config["budget"]["expert_prompts"])
 
@@ -103,8 +106,10 @@ def _without_axes(settings: Any) -> Any:
 
 
 def expert_fingerprint(config: Config, task: Task) -> str:
-    """What every single-objective expert depends on, whichever method asks for it. Its scorer (`scorer_fingerprints`),
-    its seed and the amount that it may spend are named beside it; no other objective is.
+    """Hash of what every single-objective expert depends on, whichever method asks for it.
+
+    Its scorer (`scorer_fingerprints`), its seed and what it may spend are named separately. No other objective is part
+    of it.
     """
     data = [task.splits().fingerprint, weights_hash(locate_model(config)), asdict(prompt_format(config, task))]
     schedule = {k: v for k, v in config["budget"]["training"].items() if k != "checkpoint_every"}
@@ -114,7 +119,7 @@ def expert_fingerprint(config: Config, task: Task) -> str:
 
 
 def scorer_fingerprints(config: Config, task: Task) -> dict[str, str]:
-    """Of each objective, its scorer's settings and what these do not show, such as weights."""
+    """Objective -> hash of its scorer's settings and of what these do not show, such as weights."""
     settings = what_decides(config)["task"]["scorers"]
     return {name: _hash(settings[name], scorer.fingerprint()) for name, scorer in task.scorers.items()}
 
@@ -123,7 +128,7 @@ def build_task(config: Config) -> Task:
     """The configured task.
 
     Raises:
-        UserError: it has no scorers.
+        UserError: it has no scorers, or a scorer's key is not its name.
     """
     task: Task = build(config["task"])
     if not task.scorers:
@@ -136,18 +141,32 @@ def build_task(config: Config) -> Task:
 
 @dataclass
 class Workbench:
-    """A `Bench` and what lies outside every method's sight: the report split and the grader."""
+    """A `Bench`, and what no method sees: the report split and the grader."""
 
     bench: Bench
     method: Method
     grader: Grader
-    prompts: dict[str, int]  # in each split, and removed as near-duplicates across splits
-    truncated: dict[str, int]  # prompts of each split that were longer than the model reads
+    prompts: dict[str, int]
+    """Number of prompts in each split, and of those removed as near-duplicates across splits."""
+    truncated: dict[str, int]
+    """Split -> number of its prompts that are longer than the model reads."""
 
     @classmethod
     def build(
         cls, config: Config, dir: Path, tracker: Tracker, *, frozen: bool = False, ranks: Ranks = ALONE
     ) -> Workbench:
+        """Build everything that the configuration names.
+
+        Args:
+            config: the plain, resolved configuration.
+            dir: the run directory.
+            tracker: where metrics are recorded.
+            frozen: only what is trained already may be used.
+            ranks: the processes that share the run.
+
+        Raises:
+            UserError: a part of the configuration cannot be built.
+        """
         device = device_of(ranks, config["hardware"]["device"])
         ledger = Ledger(device, ranks=ranks.count, limit=None if frozen else config["budget"]["prompts"])
         task = build_task(config)
@@ -211,7 +230,7 @@ class Workbench:
 def _panels(
     task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks
 ) -> tuple[ScorerPanel, ScorerPanel, ScorerPanel | None]:
-    """The scorers that methods are given, their held-out twins, and gold for the objectives that have a gold label."""
+    """The scorers that methods are given, their held-out twins, and gold for the objectives that have a gold scorer."""
     device = torch.device(hardware["scorer_device"] or ledger.device)
     gold = task.gold_scorers()
     sets = (
@@ -229,13 +248,16 @@ def _panels(
 
 
 def _prepare(scorers: Sequence[Scorer]) -> None:
-    """What is missing is trained once, by one rank; the others then find it in the cache."""
+    """Train what is missing. One rank does so once; the others then find it in the cache."""
     for scorer in scorers:
         scorer.prepare()
 
 
 def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict[str, Any]:
-    """Fit the configured method, grade it, write its tables and its cost; returns what goes into ``summary.json``."""
+    """Fit the configured method, grade it, and write its tables and its cost.
+
+    Returns the content of ``summary.json``.
+    """
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
     line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
@@ -263,7 +285,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     tracker.log(grades.metrics | costs | steps, step=int(totals["optimiser_steps"]))
     return {
         "fingerprint": comparison_fingerprint(config),
-        "settings": settings_hash(config),
+        "settings": method_settings_hash(config),
         "kl_coefficient": config["update"].get("kl_coefficient"),
         "names": {k: config["names"][k] for k in ("task", "model", "method")},
         "seed": config["seed"],

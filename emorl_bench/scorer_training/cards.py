@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import torch
 import transformers
 
-from emorl_bench.scorer_training.nets import Text, joined
+from emorl_bench.scorer_training.nets import Text, concatenated
 from emorl_bench.scorer_training.settings import Settings
 from emorl_bench.scorer_training.study import Study, Verdict
 
-SCHEMA_VERSION = 1
+CARD_VERSION = 1
 
 
 class Net(Protocol):
@@ -42,7 +42,7 @@ def card(
     config, learned = encoder.config, net.learned()
     texts = study.subject.report_texts()
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": CARD_VERSION,
         **identity,
         "data": dict(study.data),
         "report": {"texts": len(texts), "groups": verdict.groups, "truncated": truncated(tokenizer, texts, settings)},
@@ -72,7 +72,7 @@ def truncated(tokenizer: Any, texts: list[Text] | Any, settings: Settings) -> fl
     if settings.reads == "pair":
         rows = tokenizer([prompt for prompt, _ in texts], responses, verbose=False)["input_ids"]
     else:
-        rows = tokenizer(responses if settings.reads == "response" else joined(texts), verbose=False)["input_ids"]
+        rows = tokenizer(responses if settings.reads == "response" else concatenated(texts), verbose=False)["input_ids"]
     return sum(len(row) > settings.max_tokens for row in rows) / max(1, len(rows))
 
 

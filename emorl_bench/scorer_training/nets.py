@@ -64,10 +64,10 @@ def tokenise(tokenizer: Any, texts: Sequence[Text], reads: str, max_tokens: int)
     options = {"truncation": "longest_first", "max_length": max_tokens, "padding": True, "return_tensors": "pt"}
     if reads == "pair":
         return dict(tokenizer(prompts, responses, **options))
-    return dict(tokenizer(responses if reads == "response" else joined(texts), **options))
+    return dict(tokenizer(responses if reads == "response" else concatenated(texts), **options))
 
 
-def joined(texts: Sequence[Text]) -> list[str]:
+def concatenated(texts: Sequence[Text]) -> list[str]:
     return [f"{prompt} {response}".strip() for prompt, response in texts]
 
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.search.history import History, check_positive, nothing, within_budget
 from emorl_bench.search.sticks import corners_of_cube, to_simplex
 from emorl_bench.search.successive_halving import SuccessiveHalving
-from emorl_bench.search.told import Told, check_positive, nothing, within_budget
 
 INSTALL = 'pip install -c constraints.txt -e ".[optuna]"'
 SAMPLERS = ("tpe", "gp")
@@ -55,7 +55,7 @@ class OptunaStudy:
     """One search; see `core.protocols.WeightSearch`."""
 
     def __init__(self, settings: OptunaSearch, experts: int) -> None:
-        self.experts, self.batch, self.told = experts, settings.batch, Told()
+        self.experts, self.batch, self.history = experts, settings.batch, History()
         self.evaluations = within_budget(settings.candidates(settings.evaluations), experts)
         self.names = [f"break{i}" for i in range(experts - 1)]
         self.study = _study(settings)
@@ -66,8 +66,8 @@ class OptunaStudy:
     def ask(self) -> Tensor:
         from optuna.distributions import FloatDistribution
 
-        first = self.experts if not self.told else self.batch
-        count = min(first, self.evaluations - len(self.told))
+        first = self.experts if not self.history else self.batch
+        count = min(first, self.evaluations - len(self.history))
         if count <= 0:
             return nothing(self.experts)
         space = {name: FloatDistribution(0.0, 1.0) for name in self.names}
@@ -78,10 +78,10 @@ class OptunaStudy:
     def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None:
         for trial, utility in zip(self.trials, utility_W.tolist(), strict=True):
             self.study.tell(trial, utility)
-        self.told.add(weights_WM, utility_W)
+        self.history.add(weights_WM, utility_W)
 
     def best(self) -> Tensor:
-        return self.told.best()
+        return self.history.best()
 
 
 def _study(settings: OptunaSearch) -> Any:

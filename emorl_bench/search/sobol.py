@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emorl_bench.search.history import History, check_positive, nothing, within_budget
 from emorl_bench.search.sticks import sobol_points
 from emorl_bench.search.successive_halving import SuccessiveHalving
-from emorl_bench.search.told import Told, check_positive, nothing, within_budget
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class SobolSearch:
 
     def __init__(self, settings: Sobol, experts: int) -> None:
         candidates = settings.candidates(settings.evaluations)
-        self.batch, self.told = settings.batch or candidates, Told()
+        self.batch, self.history = settings.batch or candidates, History()
         inside_WM = torch.from_numpy(sobol_points(candidates, experts, settings.seed))
         corners_MM = torch.eye(experts, dtype=torch.float64) if settings.corners else nothing(experts)
         self.points_WM = torch.cat([corners_MM, inside_WM])[: within_budget(candidates, experts)]
 
     def ask(self) -> Tensor:
-        return self.points_WM[len(self.told) :][: self.batch]
+        return self.points_WM[len(self.history) :][: self.batch]
 
     def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None:
-        self.told.add(weights_WM, utility_W)
+        self.history.add(weights_WM, utility_W)
 
     def best(self) -> Tensor:
-        return self.told.best()
+        return self.history.best()

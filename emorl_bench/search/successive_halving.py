@@ -49,11 +49,11 @@ class SuccessiveHalving:
         return 2 * evaluations - self.confirm - untried
 
 
-def leaders(best_M: Tensor, told_WM: Tensor, utility_W: Tensor, count: int) -> Tensor:
+def leaders(best_M: Tensor, evaluated_WM: Tensor, utility_W: Tensor, count: int) -> Tensor:
     """(C, M) directions, no two the same: what the search would answer, then the best told. The origin is no blend."""
     order_W = utility_W.argsort(descending=True, stable=True)
     found: dict[tuple[float, ...], Tensor] = {}
-    for weights_M in directions(torch.cat([best_M[None], told_WM[order_W]])):
+    for weights_M in directions(torch.cat([best_M[None], evaluated_WM[order_W]])):
         if weights_M.any():
             found.setdefault(key_of(weights_M), weights_M)
         if len(found) == count:

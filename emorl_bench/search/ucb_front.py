@@ -24,10 +24,10 @@ from torch import Tensor
 from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
 from emorl_bench.search.gaussian_process import GaussianProcess, Spectrum, spectra_of
+from emorl_bench.search.history import check_positive, nothing, within_budget
 from emorl_bench.search.hypervolume import best_addition
 from emorl_bench.search.sticks import sobol_points
 from emorl_bench.search.successive_halving import SuccessiveHalving
-from emorl_bench.search.told import check_positive, nothing, within_budget
 
 Floats = NDArray[np.float64]
 BELOW = 0.1  # the reference point below the least score, in ranges
@@ -70,12 +70,12 @@ class UcbFrontSearch:
         candidates = settings.candidates(settings.evaluations, untried=int(settings.untried))
         self.evaluations = within_budget(candidates, experts)
         self.rng = np.random.default_rng(settings.seed)
-        self.told_NM = np.empty((0, experts))
+        self.evaluated_NM = np.empty((0, experts))
         self.scores_NK: Floats | None = None
         self.fitted: dict[int, GaussianProcess] = {}  # to all that was told
 
     def ask(self) -> Tensor:
-        left = self.evaluations - len(self.told_NM)
+        left = self.evaluations - len(self.evaluated_NM)
         if left <= 0:
             return nothing(self.experts)
         if self.scores_NK is None:
@@ -85,13 +85,13 @@ class UcbFrontSearch:
 
     def tell(self, weights_WM: Tensor, scores_WK: Tensor) -> None:
         self.fitted = {}
-        told_WK = scores_WK.double().numpy()
-        self.told_NM = np.vstack([self.told_NM, weights_WM.numpy()])
-        self.scores_NK = told_WK if self.scores_NK is None else np.vstack([self.scores_NK, told_WK])
+        reported_WK = scores_WK.double().numpy()
+        self.evaluated_NM = np.vstack([self.evaluated_NM, weights_WM.numpy()])
+        self.scores_NK = reported_WK if self.scores_NK is None else np.vstack([self.scores_NK, reported_WK])
 
     def best(self, preference_K: Tensor) -> Tensor:
         """The blend whose predicted scores are worth most: the best one told, or where ``untried`` a better one."""
-        points_XM = self.told_NM
+        points_XM = self.evaluated_NM
         if self.settings.untried and self.experts > 1:
             rng = np.random.default_rng(self.settings.seed)
             points_XM = np.vstack([points_XM, rng.dirichlet(np.ones(self.experts), ANSWERS)])
@@ -117,7 +117,7 @@ class UcbFrontSearch:
             spectra: dict[bytes, list[Spectrum]] = {}  # by the candidates that an objective applies to: mostly all
             for k, known_N in enumerate(np.isfinite(self.scores_NK).T):
                 if known_N.any():
-                    x_ND, key = self.told_NM[known_N], known_N.tobytes()
+                    x_ND, key = self.evaluated_NM[known_N], known_N.tobytes()
                     spectra[key] = spectra.get(key) or spectra_of(x_ND)
                     self.fitted[k] = GaussianProcess.fit(x_ND, self.scores_NK[known_N, k], spectra[key])
         return self.fitted
@@ -125,7 +125,9 @@ class UcbFrontSearch:
     def _promising(self, count: int) -> Floats:
         """(W, M) candidates, chosen one by one."""
         surrogates = list(self._surrogates().values())
-        front_NK = np.column_stack([s.posterior(self.told_NM)[0] for s in surrogates] or [np.zeros(len(self.told_NM))])
+        front_NK = np.column_stack(
+            [s.posterior(self.evaluated_NM)[0] for s in surrogates] or [np.zeros(len(self.evaluated_NM))]
+        )
         pool_CM = self._pool(front_NK)
         predicted = [s.posterior(pool_CM) for s in surrogates]
         bounds = [mean_C + self.settings.confidence * deviation_C for mean_C, deviation_C in predicted]
@@ -145,6 +147,6 @@ class UcbFrontSearch:
         anywhere_CM = self.rng.dirichlet(np.ones(self.experts), max(self.settings.pool, self.settings.batch))
         beaten_N = np.any(np.all(front_NK[:, None] < front_NK[None], axis=-1), axis=1)
         near = len(anywhere_CM) // 2
-        centres_CM = self.rng.permutation(self.told_NM[~beaten_N])[np.arange(near) % int((~beaten_N).sum())]
+        centres_CM = self.rng.permutation(self.evaluated_NM[~beaten_N])[np.arange(near) % int((~beaten_N).sum())]
         step_C1 = NEAR * self.rng.random((near, 1))
         return np.vstack([anywhere_CM[near:], (1 - step_C1) * centres_CM + step_C1 * anywhere_CM[:near]])

@@ -18,7 +18,7 @@ from transformers import (
 
 from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.corpus import dialogue, lesson
-from emorl_bench.building.fitting import Progress, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
+from emorl_bench.building.fitting import ProgressCallback, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
 
 BATCH, RATE, SEED = 32, 3e-3, 7
 LISTENING = 0.2  # share of the steps
@@ -93,7 +93,7 @@ def prepare_to_copy_gpt2(model: GPT2LMHeadModel) -> None:
 MODELS = {"tiny_t5": (new_t5, seq2seq_batch), "tiny_gpt2": (new_gpt2, causal_batch)}
 
 
-def build_base_model(name: str, directory: Path, progress: Progress) -> None:
+def build_base_model(name: str, directory: Path, progress: ProgressCallback) -> None:
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer()
     new_model, collate = MODELS[name]

@@ -8,7 +8,7 @@ the situations. This is done once, when the assets are built (`emorl-assets buil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -26,6 +26,7 @@ from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.grades import OBJECTIVES
 from emorl_bench.assets.world.judge import statement_of
 from emorl_bench.assets.world.statements import half_of, sample_statements
+from emorl_bench.building.fitting import ProgressCallback
 from emorl_bench.building.reflections.scorer_texts import Text, policy_texts, world_texts
 from emorl_bench.building.reflections.scorer_training import HALVES, WIDTH, calibrate, fit_ngrams, fit_reader, labels
 from emorl_bench.core.ledger import Ledger
@@ -47,7 +48,6 @@ WORLD_TEXTS, DAMAGED_TEXTS = (24_000, 10_000), 8_000  # of the world at first an
 PROMPTS, SAMPLES, LAST = 768, 4, 256  # that a policy is trained on, answers to each; those whose true worth is shown
 PROCESSES = 2
 UNIFORM = (1 / 3, 1 / 3, 1 / 3)
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Scorers:
         return [text for text in self.said if half_of(statement_of(text[0]).situation) == half]
 
 
-def build_scorers(bases: Mapping[str, Path], progress: Progress) -> Scorers:
+def build_scorers(bases: Mapping[str, Path], progress: ProgressCallback) -> Scorers:
     """Both sets of scorers, hardened against policies of the base models in ``bases`` (name -> directory)."""
     scorers = Scorers.new()
     # spawned, not forked: the parent holds threads of torch
@@ -117,7 +117,7 @@ def build_scorers(bases: Mapping[str, Path], progress: Progress) -> Scorers:
     return scorers
 
 
-def learn(scorers: Scorers, number: int, progress: Progress) -> None:
+def learn(scorers: Scorers, number: int, progress: ProgressCallback) -> None:
     """Both sets learn from fresh texts of the world and from all that policies have said."""
     first = number == 0
     texts = {twin: _texts(scorers, half, number) for twin, half in HALVES.items()}

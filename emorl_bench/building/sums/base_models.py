@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from emorl_bench.assets.sums.tokenizer import build_tokenizer
-from emorl_bench.building.fitting import Progress, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
+from emorl_bench.building.fitting import ProgressCallback, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
 from emorl_bench.building.sums.habits import dialogue
 
 WIDTH, HEADS = 64, 4
@@ -69,7 +69,7 @@ def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
 MODELS = {"tiny_t5": (new_t5, seq2seq_batch), "tiny_gpt2": (new_gpt2, causal_batch)}
 
 
-def build(name: str, directory: Path, progress: Progress) -> None:
+def build(name: str, directory: Path, progress: ProgressCallback) -> None:
     """Train ``tiny_t5`` or ``tiny_gpt2`` and write it with its tokenizer as a transformers directory."""
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer()

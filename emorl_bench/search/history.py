@@ -11,7 +11,7 @@ from emorl_bench.core.errors import UserError
 
 
 @dataclass
-class Told:
+class History:
     """Candidates and their utilities, in the order told."""
 
     weights: list[Tensor] = field(default_factory=list)  # each (M,)
