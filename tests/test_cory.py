@@ -28,8 +28,8 @@ from emorl_bench.core.types import Budget, Rollout, Sampling
 from emorl_bench.policies.bank import AdapterPolicy
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
-from emorl_bench.runner.bench import method_settings_hash
 from emorl_bench.runner.evaluate import Grader
+from emorl_bench.runner.fingerprints import method_settings_hash
 from emorl_bench.scorers.panel import ScorerPanel
 
 RULE = Ppo(learning_rate=2e-2, value_learning_rate=2e-2, epochs=1)

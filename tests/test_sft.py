@@ -20,7 +20,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.data import pair
 from emorl_bench.policies.loading import FAMILIES
 from emorl_bench.runner.base_model import load_base
-from emorl_bench.runner.bench import build_task
+from emorl_bench.runner.fingerprints import build_task
 from emorl_bench.runner.process_group import ALONE
 from emorl_bench.runner.sft import IGNORED, RECORD, demonstrations, fine_tune, lesson
 

@@ -145,9 +145,7 @@ def stop(jobs: Sequence[JobProcess]) -> None:
 
 
 def _context() -> Any:
-    """How processes are started: forked from a server that has imported torch, or afresh where there is no such
-    server.
-    """
+    """How processes are started: forked from a server that has imported torch where the system has one, else afresh."""
     methods = multiprocessing.get_all_start_methods()
     method = "forkserver" if "forkserver" in methods else "spawn"
     if multiprocessing.get_start_method() not in methods:  # one that joblib adds to its workers: no child would know it

@@ -1,4 +1,4 @@
-"""Pareto plots: for each pair of objectives, what a method reaches as the preference moves."""
+"""Pareto plots: for each pair of objectives, what a method reaches at different preferences."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Floats = NDArray[np.float64]
 
 
 def front_of_pair(points_W2: Floats) -> Floats:
-    """The points that none other dominates in these two objectives, left to right."""
+    """The points that no other point dominates in these two objectives, from left to right."""
     front = np.asarray(moocore.filter_dominated(np.unique(points_W2, axis=0), maximise=True))
     return front[np.argsort(front[:, 0])]
 
 
 def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> None:
-    """Gold where there is gold, with the best legal answers; else the scorers' opinion.
+    """Plot gold scores with the best possible answers where there is gold, else the scorers' scores.
 
-    Means over seeds, faint where another preference of the method does better in the panel; dots are seeds.
+    Markers are means over seeds, faint where another preference of the method is better in the panel. Dots are seeds.
     """
     gold, best = has_gold(comparison), ceiling(comparison)
     pairs = list(combinations(range(len(comparison.objectives)), 2))

@@ -1,4 +1,4 @@
-"""The parts of report.md about one comparison, with every caveat next to the number it belongs to."""
+"""The parts of report.md about one comparison. Every caveat stands beside the number that it belongs to."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from emorl_bench.report.tables import (
 
 
 def decoding_section(comparison: Comparison, decoding: str, reference: str) -> Iterator[str]:
+    """The paragraphs and tables of one decoding."""
     yield f"### {decoding.capitalize()} decoding"
     yield from _scores(comparison, decoding)
     yield from _costs(comparison, decoding)
@@ -58,6 +59,7 @@ def decoding_section(comparison: Comparison, decoding: str, reference: str) -> I
 
 
 def frontier_section(comparison: Comparison) -> Iterator[str]:
+    """Reward against KL, where methods were run with several KL coefficients."""
     if (table := frontier_table(comparison)) is not None:
         yield (
             f"**Reward against KL**, {measured_on(comparison)} decoding, for methods that were run at several "

@@ -52,7 +52,7 @@ class RunDirectory:
 
         Args:
             config: the plain, resolved configuration.
-            fingerprint: the hash of data, scorers and model (`runner.bench.fingerprint`).
+            fingerprint: the hash of data, scorers and model (`runner.fingerprints.fingerprint`).
             overrides: what the command line has overridden, for the record.
             ranks: the processes that share the run.
         """

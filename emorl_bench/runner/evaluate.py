@@ -23,7 +23,7 @@ from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.runner.points import Row, Scored, at, ceiling, front, metrics, point, rows
 from emorl_bench.scorers.panel import ScorerPanel
 
-INFERENCE = {  # what one answer costs whoever asks for it -> the ledger's counter
+INFERENCE = {  # the cost of one answer -> the ledger's counter
     "passes_per_answer": "forward_passes",
     "decoded_tokens_per_answer": "generated_tokens",
     "scorer_calls_per_answer": "scores_wanted",

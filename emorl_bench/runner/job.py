@@ -12,7 +12,7 @@ from emorl_bench.config.checks import check, check_writable
 from emorl_bench.config.compose import plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.ranks import Ranks
-from emorl_bench.runner import bench
+from emorl_bench.runner import bench, fingerprints
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.process_group import chosen_device, process_group
 from emorl_bench.runner.provenance import SUMMARY_VERSION
@@ -22,7 +22,7 @@ from emorl_bench.tracking.silent import Silent
 
 log = logging.getLogger(__name__)
 
-OBJECTIVE = "mean_reward"  # what a sweeper is told of a finished run
+OBJECTIVE = "mean_reward"  # the value of a finished run that a sweeper gets
 
 
 def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) -> float | None:
@@ -45,7 +45,7 @@ def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) 
 def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) -> float | None:
     if not ranks.first:
         logging.disable(logging.WARNING)  # one rank speaks for all
-    fingerprint = ranks.once(lambda: bench.fingerprint(settings))
+    fingerprint = ranks.once(lambda: fingerprints.fingerprint(settings))
     with RunDirectory(settings, fingerprint, overrides, ranks) as directory:
         if directory.done:
             log.info("done before: %s (force=true runs it again)", directory.path)

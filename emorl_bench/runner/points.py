@@ -111,9 +111,7 @@ def ceiling(best_WK: Tensor, preferences_WK: Tensor, uniform: int) -> Row:
 
 
 def values(found: Row, name: str, objectives: Sequence[str]) -> list[float]:
-    """K mean scores of a point under one set of scorers, NaN where an objective does not apply or has no gold
-    scorer.
-    """
+    """K mean scores of a point under one set of scorers; NaN where one does not apply or has no gold scorer."""
     scores = found[name]
     given = [scores.get(key) for key in objectives] if name == "gold" else scores.values()
     return [math.nan if score is None else score for score in given]

@@ -32,7 +32,7 @@ from emorl_bench.policies.backbone import Backbone
 from emorl_bench.policies.loading import FAMILIES
 from emorl_bench.progress import Steps
 from emorl_bench.runner.base_model import load_base, locate_model, prompt_format, weights_hash
-from emorl_bench.runner.bench import build_task
+from emorl_bench.runner.fingerprints import build_task
 from emorl_bench.runner.provenance import provenance
 
 IGNORED = -100  # a label that the loss leaves out
@@ -119,8 +119,9 @@ def lesson(backbone: Backbone, task: Task, split: str, longest: int) -> Lesson:
 
 
 def answer_ids(backbone: Backbone, answer: str) -> list[int]:
-    """Token ids of an answer as the model would continue: after a template that ends in a word, with a space before
-    it.
+    """Token ids of an answer as the model would continue it.
+
+    A space comes first where the prompt's template ends in a word.
     """
     form, tokenizer = backbone.reader.form, backbone.tokenizer
     space = backbone.family == "causal" and not backbone.reader.chat and not form.template[-1].isspace()

@@ -1,10 +1,12 @@
-"""Optuna's samplers as weight searches: tree-structured Parzen estimators (Bergstra et al. 2011) and a Gaussian process
-with expected improvement (Optuna's GPSampler).
+"""Optuna's samplers as weight searches: tree-structured Parzen estimators and a Gaussian process.
 
-Optuna sees the M-1 coordinates of a cube that `sticks` maps onto the simplex with constant density, so its prior is
-uniform over blends and no coordinate is redundant. The corners are asked first; after that candidates come in batches,
-because many weight vectors are decoded for little more than one; TPE treats those still out as bad (its constant
-liar). Optuna's "best" is the best value told, as for the other searches.
+The estimators (TPE) are those of Bergstra et al. 2011. The Gaussian process is Optuna's GPSampler, which takes the
+expected improvement.
+
+Optuna sees the M-1 coordinates of a cube that `sticks` maps onto the simplex with constant density. So its prior is
+uniform over blends, and no coordinate is redundant. The corners are asked first. After that candidates come in batches,
+because decoding many weight vectors costs little more than one. TPE treats candidates that are not evaluated yet as bad
+(its constant liar). As in the other searches, the best candidate is the one with the highest reported value.
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ class OptunaSearch(SuccessiveHalving):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: one of them is wrong, or optuna is not installed.
+        """
         super().__post_init__()
         if self.sampler not in SAMPLERS:
             raise UserError(f"method.search.sampler={self.sampler}: unknown{did_you_mean(self.sampler, SAMPLERS)}")
@@ -48,22 +55,25 @@ class OptunaSearch(SuccessiveHalving):
             raise UserError(f"method.search.sampler={self.sampler} needs the extra: {INSTALL}")
 
     def start(self, experts: int) -> OptunaStudy:
+        """See `SearchStrategy.start`."""
         return OptunaStudy(self, experts)
 
 
 class OptunaStudy:
-    """One search; see `core.protocols.WeightSearch`."""
+    """One search (`core.protocols.WeightSearch`)."""
 
     def __init__(self, settings: OptunaSearch, experts: int) -> None:
+        """The corners are queued as the first candidates."""
         self.experts, self.batch, self.history = experts, settings.batch, History()
         self.evaluations = within_budget(settings.candidates(settings.evaluations), experts)
         self.names = [f"break{i}" for i in range(experts - 1)]
         self.study = _study(settings)
         for cube_D in corners_of_cube(experts).tolist():
             self.study.enqueue_trial(dict(zip(self.names, cube_D, strict=True)))
-        self.trials: list[Any] = []  # asked about and not told of
+        self.trials: list[Any] = []  # asked about, and not reported yet
 
     def ask(self) -> Tensor:
+        """The next batch; the corners first."""
         from optuna.distributions import FloatDistribution
 
         first = self.experts if not self.history else self.batch
@@ -76,16 +86,18 @@ class OptunaStudy:
         return torch.from_numpy(to_simplex(cube_WD.reshape(count, self.experts - 1)))
 
     def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None:
+        """Report the utilities to Optuna."""
         for trial, utility in zip(self.trials, utility_W.tolist(), strict=True):
             self.study.tell(trial, utility)
         self.history.add(weights_WM, utility_W)
 
     def best(self) -> Tensor:
+        """The weights with the highest utility."""
         return self.history.best()
 
 
 def _study(settings: OptunaSearch) -> Any:
-    """A study in memory whose sampler draws from its own stream; notices about experimental parts are left out."""
+    """A study in memory, whose sampler draws from its own stream. Warnings about experimental features are hidden."""
     import optuna
 
     logging.getLogger("optuna").setLevel(logging.WARNING)

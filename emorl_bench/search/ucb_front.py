@@ -1,14 +1,16 @@
 """The front by hypervolume upper confidence bounds (UCB-driven utility function search, 2405.00410).
 
-A surrogate predicts every objective over the weights; the next candidate is the one whose predicted upper bound,
-``mean + confidence * deviation``, would add most hypervolume to the front of what is known. Against the paper: weights
-blend experts that are trained already, where it picks preferences to train policies on; the surrogate is a Gaussian
-process, where its release takes the spread of bagged regressors; a batch is filled one by one, each upper bound joining
-the front, where it takes the N best, which may be near-copies; half of the candidates lie near the front.
+A surrogate model predicts every objective over the weights. The next candidate is the one whose predicted upper bound,
+``mean + confidence * deviation``, would add most hypervolume to the known front.
 
-Noise: the front that is to be improved is the posterior mean at the candidates told, and a preference is answered with
-the blend of the best posterior mean: a lucky value does not win. Scores are divided by their range, and the reference
-point lies a tenth of it below the least, so objectives of different scales count alike. One search answers every
+Against the paper: weights blend experts that are trained already, where the paper picks preferences to train policies
+on. The surrogate is a Gaussian process, where the paper's release takes the spread of bagged regressors. A batch is
+filled one by one, and each upper bound joins the front, where the paper takes the N best, which may be near-copies.
+Half of the candidates lie near the front.
+
+Noise: the front to be improved is the posterior mean at the evaluated candidates. A preference is answered with the
+blend of the best posterior mean, so a lucky value does not win. Scores are divided by their range, and the reference
+point lies a tenth of it below the lowest score. So objectives of different scales count alike. One search answers every
 preference.
 """
 
@@ -39,8 +41,10 @@ POLISH = (0.3, 0.1, 0.03)  # steps
 
 @dataclass(frozen=True)
 class UcbFront(SuccessiveHalving):
-    """Settings. ``startup``: Sobol points after the corners and before the first prediction; ``pool``: candidates that
-    each choice is made from; ``untried``: whether a preference may be answered with a blend that was never decoded.
+    """Settings.
+
+    ``startup``: Sobol points after the corners and before the first prediction. ``pool``: candidates that each choice
+    is made from. ``untried``: whether a preference may be answered with a blend that was never decoded.
     """
 
     evaluations: int = 32
@@ -52,6 +56,11 @@ class UcbFront(SuccessiveHalving):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: one of them is wrong.
+        """
         super().__post_init__()
         check_positive(evaluations=self.evaluations, batch=self.batch, startup=self.startup, pool=self.pool)
         if self.confidence < 0:
@@ -59,22 +68,25 @@ class UcbFront(SuccessiveHalving):
         self.candidates(self.evaluations, untried=int(self.untried))  # that it can be paid
 
     def start_front(self, experts: int) -> UcbFrontSearch:
+        """See `FrontStrategy.start_front`."""
         return UcbFrontSearch(self, experts)
 
 
 class UcbFrontSearch:
-    """One search; see `core.protocols.FrontSearch`."""
+    """One search (`core.protocols.FrontSearch`)."""
 
     def __init__(self, settings: UcbFront, experts: int) -> None:
+        """Nothing is evaluated yet."""
         self.settings, self.experts = settings, experts
         candidates = settings.candidates(settings.evaluations, untried=int(settings.untried))
         self.evaluations = within_budget(candidates, experts)
         self.rng = np.random.default_rng(settings.seed)
         self.evaluated_NM = np.empty((0, experts))
         self.scores_NK: Floats | None = None
-        self.fitted: dict[int, GaussianProcess] = {}  # to all that was told
+        self.fitted: dict[int, GaussianProcess] = {}  # to all evaluated candidates
 
     def ask(self) -> Tensor:
+        """The corners and the first Sobol points; after these, the most promising candidates."""
         left = self.evaluations - len(self.evaluated_NM)
         if left <= 0:
             return nothing(self.experts)
@@ -84,13 +96,14 @@ class UcbFrontSearch:
         return torch.from_numpy(self._promising(min(self.settings.batch, left)))
 
     def tell(self, weights_WM: Tensor, scores_WK: Tensor) -> None:
+        """Note the scores; predictions are made anew."""
         self.fitted = {}
         reported_WK = scores_WK.double().numpy()
         self.evaluated_NM = np.vstack([self.evaluated_NM, weights_WM.numpy()])
         self.scores_NK = reported_WK if self.scores_NK is None else np.vstack([self.scores_NK, reported_WK])
 
     def best(self, preference_K: Tensor) -> Tensor:
-        """The blend whose predicted scores are worth most: the best one told, or where ``untried`` a better one."""
+        """The blend with the highest predicted utility: an evaluated one, or with ``untried`` possibly another one."""
         points_XM = self.evaluated_NM
         if self.settings.untried and self.experts > 1:
             rng = np.random.default_rng(self.settings.seed)
@@ -111,7 +124,7 @@ class UcbFrontSearch:
         return np.asarray(utility_X.numpy())
 
     def _surrogates(self) -> dict[int, GaussianProcess]:
-        """By objective; one that applied to no prompt of any candidate has nothing to learn from and is left out."""
+        """Objective -> its surrogate. An objective that applied to no prompt of any candidate is left out."""
         assert self.scores_NK is not None
         if not self.fitted:
             spectra: dict[bytes, list[Spectrum]] = {}  # by the candidates that an objective applies to: mostly all
@@ -143,7 +156,7 @@ class UcbFrontSearch:
         return pool_CM[chosen]
 
     def _pool(self, front_NK: Floats) -> Floats:
-        """(C, M): half anywhere on the simplex, half near candidates that no other is better than in all respects."""
+        """(C, M) candidates: half anywhere on the simplex, half near the candidates that are not dominated."""
         anywhere_CM = self.rng.dirichlet(np.ones(self.experts), max(self.settings.pool, self.settings.batch))
         beaten_N = np.any(np.all(front_NK[:, None] < front_NK[None], axis=-1), axis=1)
         near = len(anywhere_CM) // 2
