@@ -73,7 +73,7 @@ def build(arguments: argparse.Namespace) -> None:
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Measure the embedded tasks against their requirements, and write the record; 1 where a requirement is not met."""
-    from emorl_bench.audit import policies, record, reflections_bases, sums_bases, sweeps
+    from emorl_bench.audit import bases, policies, record, sweeps
     from emorl_bench.runner.provenance import provenance
 
     if arguments.quick:
@@ -81,7 +81,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     else:
         sweeps.run(arguments.runs, sweeps.FULL)
     found = policies.read_summaries(arguments.runs)
-    rows = [*reflections_bases.requirements(), *sums_bases.requirements(), *policies.requirements(found)]
+    rows = [*bases.requirements(), *policies.requirements(found)]
     if arguments.quick:  # one seed of two methods says nothing of fronts and pairs
         rows = [row for row in rows if not math.isnan(row.value)]
     if arguments.out:

@@ -20,7 +20,6 @@ from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.frontier import frontier_table, measured_on
 from emorl_bench.report.gold import ceiling, has_gold, is_reward
 from emorl_bench.report.ladder import ladder_table, title
-from emorl_bench.report.members import members_table
 from emorl_bench.report.read import Run
 from emorl_bench.report.reading import number
 from emorl_bench.report.tables import (
@@ -30,6 +29,7 @@ from emorl_bench.report.tables import (
     fronts_table,
     is_single_point,
     label,
+    members_table,
     ranked,
     results_table,
 )

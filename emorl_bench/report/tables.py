@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from emorl_bench.report.columns import (
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import ceiling_row, has_gold
 from emorl_bench.report.read import Floats, Run
+from emorl_bench.report.reading import number
 
 SINGLE_POINT = "†"  # marks methods whose one policy answers every preference
 CHOOSES = "‡"  # marks methods that choose among answers with the scorers
@@ -106,6 +108,25 @@ def fronts_table(comparison: Comparison, decoding: str) -> Table | None:
     return Table(("method", "seeds", *(column.title for column in columns)), tuple(rows))
 
 
+def members_table(comparison: Comparison, decoding: str) -> Table | None:
+    """Policies of one method that were graded one by one, such as CORY's two agents.
+
+    One row for each method and member, with means over seeds; None where no method has members.
+    """
+    found: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in comparison.runs:
+        if decoding in run.decoding:
+            for name in run.members:
+                found[run.method, name].append(run)
+    gold, rows = has_gold(comparison), []
+    for (method, name), runs in sorted(found.items()):
+        deployed = sum(bool(run.members[name]["deployed"]) for run in runs)
+        values = (column.text(column.over_seeds(runs, decoding)) for column in _member_columns(name, gold))
+        rows.append((method, name, f"{deployed} of {len(runs)}", *values))
+    titles = (column.title for column in _member_columns("", gold))
+    return Table(("method", "policy", "deployed in", *titles), tuple(rows)) if rows else None
+
+
 def ranked(comparison: Comparison, decoding: str) -> list[tuple[str, list[Run]]]:
     """Methods by the headline, best first.
 
@@ -150,3 +171,16 @@ def _of_front(
         return indicator(preferences_NK, points_NK) if points_NK.size else None
 
     return read
+
+
+def _member_columns(member: str, gold: bool) -> list[Column]:
+    def graded(key: str) -> Callable[[Run, str], float | None]:
+        return lambda run, decoding: number(run.members[member]["decoding"][decoding], key)
+
+    return [
+        Column("select", "select (greedy)", lambda run, _: number(run.members[member]["select"], "mean_reward")),
+        Column("mean_reward", "mean reward", graded("mean_reward")),
+        Column("held_out_mean_reward", "held-out mean", graded("held_out_mean_reward")),
+        *([Column("gold_mean_reward", "gold mean", graded("gold_mean_reward"))] if gold else []),
+        Column("kl", "KL (nats/seq)", graded("kl"), 2),
+    ]

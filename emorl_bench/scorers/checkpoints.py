@@ -20,6 +20,7 @@ from transformers.utils import logging
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline import resolve
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
+from emorl_bench.scorers.rule import DeviceScorer
 
 DTYPES = ("float32", "bfloat16", "float16")
 KINDS: dict[str, Any] = {"causal": AutoModelForCausalLM, "classifier": AutoModelForSequenceClassification}
@@ -61,7 +62,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
+class Judge(DeviceScorer):
     """What scorers with a ready model have in common; adds up to a `core.protocols.Scorer` with ``name`` and ``score``.
 
     ``model`` is a directory, a hub id with its ``revision``, or ``offline:NAME``. ``held_out_model`` is the twin's;
@@ -76,15 +77,7 @@ class Judge:
     dtype: str = "float32"
     batch_tokens: int = 4096
     trust_remote_code: bool = False
-    device: str = "cpu"
     kind: ClassVar[str]  # of `KINDS`, or encoder
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 0.0, 1.0
-
-    def on(self, device: torch.device) -> Self:
-        return replace(self, device=str(device))
 
     def held_out(self) -> Self:
         if self.held_out_model is None:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-import torch
 from torch import Tensor
 
 from emorl_bench.assets.scoring import TWINS, grades
@@ -18,24 +17,20 @@ from emorl_bench.assets.shipped import content_key
 from emorl_bench.assets.world.grades import OBJECTIVES
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.types import Example
+from emorl_bench.scorers.rule import DeviceScorer
 
 
 @dataclass(frozen=True)
-class Embedded:
+class Embedded(DeviceScorer):
     """``name``: reflection, empathy or fluency."""
 
     name: str
     twin: str = "train"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for key, value, known in (("name", self.name, OBJECTIVES), ("twin", self.twin, TWINS)):
             if value not in known:
                 raise UserError(f"embedded scorer: {key}={value!r} is unknown{did_you_mean(value, known)}")
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 0.0, 1.0
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         """(B,) in [0, 1], on the CPU."""
@@ -44,9 +39,6 @@ class Embedded:
 
     def prepare(self) -> None:
         """The weights are shipped; there is nothing to make."""
-
-    def on(self, device: torch.device) -> Self:
-        return replace(self, device=str(device))
 
     def held_out(self) -> Self:
         return replace(self, twin="held_out")

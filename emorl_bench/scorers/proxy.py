@@ -7,8 +7,8 @@ nothing but by its labels: so a run's own columns are the proxy's and its held-o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,12 +21,13 @@ from emorl_bench.scorer_training.gold_preferences import GoldPairs
 from emorl_bench.scorer_training.preference_heads import STATISTICS, statistics
 from emorl_bench.scorer_training.proxies import Unit, card, ensure, rewards
 from emorl_bench.scorers.gold import Gold
+from emorl_bench.scorers.rule import DeviceScorer
 
 AT_LEAST = {"members": 1, "pairs": 8, "width": 2, "epochs": 1, "batch": 1, "seed": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proxy:
+class Proxy(DeviceScorer):
     """``members`` rewards, each of an encoder of its own or, with ``shared``, all of one; `Unit` says the rest."""
 
     members: int
@@ -42,11 +43,6 @@ class Proxy:
     rate: float
     seed: int
     name: str = "proxy"
-    device: str = "cpu"
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 0.0, 1.0
 
     @property
     def units(self) -> list[Unit]:
@@ -66,9 +62,6 @@ class Proxy:
         """Train what is not in the cache: about a second for each encoder."""
         for unit in self.units:
             ensure(unit)
-
-    def on(self, device: torch.device) -> Self:
-        return replace(self, device=str(device))
 
     def held_out(self) -> Gold:
         return Gold(self.name)

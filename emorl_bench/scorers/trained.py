@@ -23,13 +23,14 @@ from emorl_bench.scorer_training.loop import read
 from emorl_bench.scorer_training.nets import ScorerNet, scores
 from emorl_bench.scorer_training.settings import Settings
 from emorl_bench.scorer_training.study import Study
+from emorl_bench.scorers.rule import DeviceScorer
 
 PARTS = {"train": "scorer", "held_out": "held_out"}  # twin -> part of a corpus that it learns from
 JUDGED_ON = ("select", "report")  # parts that neither twin learns from
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Settings, ABC):
+class Trained(DeviceScorer, Settings, ABC):
     """A scorer whose fields are the settings of its training.
 
     ``twin`` is ``train``, or ``held_out``: another part of the corpus, another seed and, where ``held_out_encoder`` is
@@ -40,7 +41,6 @@ class Trained(Settings, ABC):
     data_dir: str | None
     held_out_encoder: str | None = None
     twin: str = "train"
-    device: str = "cpu"
 
     @property
     @abstractmethod
@@ -54,13 +54,6 @@ class Trained(Settings, ABC):
         super().check(owner)
         if self.twin not in PARTS:
             raise UserError(f"scorer {owner}: twin={self.twin}: unknown{did_you_mean(self.twin, PARTS)}")
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 0.0, 1.0
-
-    def on(self, device: torch.device) -> Self:
-        return replace(self, device=str(device))
 
     def held_out(self) -> Self:
         return replace(self, twin="held_out")
