@@ -1,4 +1,4 @@
-"""The model card of a trained scorer: what it learned from, how good it is, and what that says little about."""
+"""The model card of a trained scorer: what it learned from, how good it is, and what the measures say little about."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ CARD_VERSION = 1
 
 
 class Net(Protocol):
-    """A trained net, as far as its card is concerned."""
+    """A trained network, as far as its card needs it."""
 
     @property
-    def encoder(self) -> Any: ...
-    def learned(self) -> Mapping[str, torch.Tensor]: ...
-    def parameters(self) -> Iterable[torch.Tensor]: ...
+    def encoder(self) -> Any:
+        """The encoder."""
+
+    def learned(self) -> Mapping[str, torch.Tensor]:
+        """Name -> what training has changed."""
+
+    def parameters(self) -> Iterable[torch.Tensor]:
+        """All parameters."""
 
 
 def card(
@@ -37,7 +42,7 @@ def card(
     circumstances: Mapping[str, Any],
     tokenizer: Any,
 ) -> dict[str, Any]:
-    """Everything there is to know, ready for JSON."""
+    """Everything that is known of a trained scorer, ready for JSON."""
     encoder: Any = net.encoder
     config, learned = encoder.config, net.learned()
     texts = study.subject.report_texts()
@@ -77,6 +82,7 @@ def truncated(tokenizer: Any, texts: list[Text] | Any, settings: Settings) -> fl
 
 
 def machine(device: str) -> dict[str, Any]:
+    """The machine and the versions of this process."""
     processor = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor()
     return {
         "system": platform.platform(),
@@ -92,7 +98,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """The card as people read it."""
+    """The card as text for readers."""
     data, encoder, training = record["data"], record["encoder"], record["training"]
     calibration, machine_ = record["calibration"], record["machine"]
     lines = [

@@ -1,9 +1,9 @@
-"""Adversarial rounds: policies are trained against the scorers, and the scorers learn what the policies said.
+"""Adversarial rounds: policies are trained against the scorers, and the scorers learn from the policies' answers.
 
-A scorer is wrong most of all on texts that were made to please it, and only a policy makes these. In each round,
-policies of several rules and preferences are trained on the training situations against the scorers as they are. The
-judge labels what they said. Both sets of scorers learn from it and from damaged forms of it, each from its own half of
-the situations. This is done once, when the assets are built (`emorl-assets build --from-code`).
+A scorer makes most errors on texts that were written to maximise it, and only a policy writes these. In each round,
+policies of several rules and preferences are trained on the training situations against the current scorers. The judge
+labels their answers. Both sets of scorers learn from these and from damaged forms of them, each from its own half of
+the situations. This is done once, when the assets are built (``emorl-assets build --from-code``).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ UNIFORM = (1 / 3, 1 / 3, 1 / 3)
 
 @dataclass(frozen=True)
 class Attack:
-    """One policy of a round: its update rule and what it is rewarded for."""
+    """One policy of a round: its update rule and the weights of its reward."""
 
     rule: UpdateRule
     weights: tuple[float, ...]
@@ -72,7 +72,7 @@ ATTACKS = (
 
 @dataclass
 class Scorers:
-    """Both sets as they are after some rounds, and what policies have said so far."""
+    """Both sets of scorers after some rounds, and all answers of policies so far."""
 
     tokenizer: PreTrainedTokenizerFast
     reader: Reader
@@ -81,6 +81,7 @@ class Scorers:
 
     @classmethod
     def new(cls) -> Scorers:
+        """Untrained scorers."""
         torch.manual_seed(SEED)
         tokenizer = build_tokenizer()
         return cls(tokenizer, Reader(len(tokenizer), WIDTH), NGrams())
@@ -94,6 +95,7 @@ class Scorers:
             return torch.sigmoid(self.reader(prompt_BS, response_BT)).masked_fill(silent_B1, 0.0)
 
     def said_in(self, half: int) -> list[Text]:
+        """Answers of policies to statements of one half of the situations."""
         return [text for text in self.said if half_of(statement_of(text[0]).situation) == half]
 
 
@@ -118,7 +120,7 @@ def build_scorers(bases: Mapping[str, Path], progress: ProgressCallback) -> Scor
 
 
 def learn(scorers: Scorers, number: int, progress: ProgressCallback) -> None:
-    """Both sets learn from fresh texts of the world and from all that policies have said."""
+    """Train both sets on new texts of the world and on all answers of policies."""
     first = number == 0
     texts = {twin: _texts(scorers, half, number) for twin, half in HALVES.items()}
     fit_reader(
@@ -144,12 +146,16 @@ def _texts(scorers: Scorers, half: int, number: int) -> list[Text]:
 
 
 def _divided(texts: Sequence[Text]) -> tuple[list[Text], list[Text]]:
-    """Nine tenths to learn from, and every tenth to calibrate on."""
+    """Nine tenths of the texts to learn from, and one tenth to calibrate on."""
     return [t for i, t in enumerate(texts) if i % 10], list(texts[::10])
 
 
 def attacked(scorers: Scorers, name: str, directory: Path, attack: Attack, seed: int) -> tuple[list[Text], float]:
-    """What a policy said while it was trained against the scorers, and the mean reward of its last step."""
+    """Train one policy against the scorers.
+
+    Returns:
+        All answers that it sampled in training, and the mean reward of its last step.
+    """
     torch.set_num_threads(1)
     said: list[Text] = []
     rewards: list[float] = []

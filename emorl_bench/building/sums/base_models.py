@@ -27,6 +27,7 @@ SHOWN_EVERY = 10  # batches; one shows another answer between the prompt said tw
 
 
 def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
+    """A new encoder-decoder."""
     return T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer),
@@ -48,6 +49,7 @@ def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
 
 
 def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+    """A new decoder-only model."""
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
@@ -70,7 +72,7 @@ MODELS = {"tiny_t5": (new_t5, seq2seq_batch), "tiny_gpt2": (new_gpt2, causal_bat
 
 
 def build(name: str, directory: Path, progress: ProgressCallback) -> None:
-    """Train ``tiny_t5`` or ``tiny_gpt2`` and write it with its tokenizer as a transformers directory."""
+    """Train ``tiny_t5`` or ``tiny_gpt2``, and write it with its tokenizer in the form of transformers."""
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer()
     new_model, collate = MODELS[name]
@@ -82,7 +84,7 @@ def build(name: str, directory: Path, progress: ProgressCallback) -> None:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[Rows]:
-    """Fresh dialogues for each step."""
+    """New dialogues for each step."""
     rng = random.Random(f"sums/{SEED}")
     for step in range(steps):
         shown = step % SHOWN_EVERY == SHOWN_EVERY - 1
