@@ -28,7 +28,8 @@ class TaskDefaults:
         return None
 
     def longest_answer(self) -> str | None:
-        """An answer that must fit `sampling.max_new_tokens` and whose words the model must know; None: no such
-        answer.
+        """An answer that must fit `sampling.max_new_tokens`, and whose words the model must know.
+
+        None where there is no such answer.
         """
         return None
