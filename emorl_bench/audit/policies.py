@@ -23,7 +23,7 @@ from emorl_bench.audit.requirements import Requirement
 DECODING = "greedy"
 SINGLE_POLICIES = ("weighted_scst", "rloo", "weighted_ppo", "grpo", "cory")  # one policy, trained on all objectives
 FOOLED = (0.6, 0.3)  # a policy whose mean score is at least the first and whose gold is at most the second
-APART = 0.03  # two gold points differ where one grade differs by more
+APART = 0.03  # two gold points differ where some grade differs by more than this
 FALL, ROOM, GAP, RANKS, DISTINCT, POINTS, CHANCE = -0.05, (0.5, 0.95), 0.05, 0.85, 0.5, 5, 0.15
 PER_PREFERENCE = "morlhf"  # one policy trained for each preference, the single objectives among them
 PAIR = ("weighted_scst", "rloo")  # the same gradient up to a factor

@@ -82,7 +82,7 @@ def run_check(arguments: argparse.Namespace) -> int:
         sweeps.run(arguments.runs, sweeps.FULL)
     found = policies.read_summaries(arguments.runs)
     rows = [*bases.requirements(), *policies.requirements(found)]
-    if arguments.quick:  # one seed of two methods says nothing of fronts and pairs
+    if arguments.quick:  # one seed of two methods cannot decide requirements on fronts and pairs
         rows = [row for row in rows if not math.isnan(row.value)]
     if arguments.out:
         record.write(arguments.out, rows, found, provenance(threads=1, device="cpu"))

@@ -23,7 +23,7 @@ from emorl_bench.core.errors import UserError
 if TYPE_CHECKING:
     from emorl_bench.runner.bench import Workbench
 
-SHOWN = 3  # report prompts answered when no text is given
+SHOWN = 3  # number of report prompts that are answered when no text is given
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,7 +51,7 @@ def generate(arguments: argparse.Namespace) -> None:
     if arguments.samples < 1 or arguments.temperature < 0:
         raise UserError(f"--samples {arguments.samples} --temperature {arguments.temperature}: need at least 1 and 0")
     os.environ.setdefault("OMP_NUM_THREADS", str(config["hardware"]["threads"]))
-    import torch  # after every check that needs no model
+    import torch  # imported after all checks that need no model
 
     from emorl_bench.core.applicable import or_none
     from emorl_bench.core.seeds import stream
@@ -94,7 +94,7 @@ def read_config(run: Path) -> dict[str, Any]:
         raise UserError(f"RUN='{run}': no finished run there; give a directory with a config.yaml and a summary.json")
     config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
     assert isinstance(config, dict)
-    # Runs may have been moved: the bank of experts is found from where this one lies now.
+    # Runs may have been moved, so the experts are looked for beside this run.
     return {str(k): v for k, v in config.items()} | {"runs_dir": str(run.resolve().parents[3])}
 
 

@@ -23,7 +23,7 @@ from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError
 
 WRONG, INTERRUPTED = 2, 130
-GRACE = 15.0  # seconds; a busy launcher takes several to end the others
+GRACE = 15.0  # seconds; a busy launcher needs several to end the other ranks
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from emorl_bench.offline.soundness import conversion
 
 Condition = tuple[Callable[[Any], bool], str]
 
-OPEN_KEYS = {"names"}  # what a job adds to its own configuration
+OPEN_KEYS = {"names"}  # keys that a job adds to its own configuration
 DEVICES = ("auto", "cpu", "cuda")
 CHOICES = {
     "reward": ("linear", "log"),
@@ -215,7 +215,7 @@ def check_model(model: Mapping[str, Any]) -> None:
     if not directory.exists():
         if is_local(path):
             raise UserError(f"model.path={path}: there is no such directory")
-        return  # a name on the hub, perhaps
+        return  # it may be a name on the hub
     if not (directory / "config.json").is_file():
         raise UserError(f"model.path={path}: no config.json in it; give the directory of a transformers model")
     if not any(directory.glob("*.safetensors")):

@@ -34,7 +34,7 @@ from emorl_bench.core.errors import UserError, did_you_mean
 VERSION_BASE = "1.3"
 EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 """The extra of this package that brings each launcher of Hydra."""
-Jobs = Callable[[Sequence[str]], Iterator[list[str]]]  # the jobs, by their overrides, that a command line asks for
+Jobs = Callable[[Sequence[str]], Iterator[list[str]]]  # overrides of a command line -> the overrides of each job
 SEED = re.compile(r"seed=\d+")
 PLAIN_TYPES = {
     "Integer": "a whole number",

@@ -108,7 +108,7 @@ def _locate(path: str, where: str) -> Callable[..., Any]:
     claim_baselines()
     try:
         built: Any = get_object(path)
-    except Exception as error:  # whatever importing somebody's module may raise
+    except Exception as error:  # importing a user's module may raise anything
         reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
         which = f", where baselines is {baselines_dir()}" if path.startswith(f"{BASELINES}.") else ""
         raise UserError(f"{where}._target_={path}: cannot be imported ({reason}{which}); check the name") from error

@@ -89,7 +89,7 @@ class Ledger:
     converged_at: dict[str, int | None] = field(default_factory=dict)
     """Learner -> the prompts after which the rule of convergence would have stopped it; ``None`` where it would not."""
     _open: list[tuple[str, ...]] = field(default_factory=lambda: [("setup",)])
-    _mark: float = field(default_factory=time.perf_counter)  # up to when wall time has been charged
+    _mark: float = field(default_factory=time.perf_counter)  # the time up to which wall time has been charged
     _calls: dict[str, int] = field(default_factory=dict)
     _flop_rate: dict[str, tuple[float, int]] = field(default_factory=dict)  # kind -> (flops, tokens) counted so far
 

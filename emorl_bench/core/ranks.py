@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from emorl_bench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor  # not imported: a wrong command line is answered before torch is
+    from torch import Tensor  # not imported at run time: a wrong command line is reported before torch is imported
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from emorl_bench.core.ledger import Cost
 
-PARTS = ("train", "validate", "search")  # of what a method spends; a phase is one of them, or ``<part>/<learner>``
+PARTS = ("train", "validate", "search")  # the parts of a method's cost; a phase is one of them, or ``<part>/<learner>``
 SUMMED = (
     "samples",
     "generated_tokens",

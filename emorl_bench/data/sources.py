@@ -66,7 +66,7 @@ def _from_hub(source: Source, columns: Sequence[str], optional: Sequence[str]) -
         ) from error
     try:
         found = load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
-    except Exception as error:  # whatever a hub, a network or a data set's builder may raise
+    except Exception as error:  # a hub, a network or the builder of a data set may raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"task.hub={source.hub}: cannot be fetched ({reason}); fetch it elsewhere, then task.hub=null "

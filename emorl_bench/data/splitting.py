@@ -21,8 +21,8 @@ from typing import Generic, TypeVar
 
 from emorl_bench.core.errors import UserError
 
-SIMILAR = 0.8  # Jaccard similarity of two sets of words from which on their texts count as the same
-SHARED = 4  # words that two similar sets must share among their rare ones: more is fewer pairs to compare in full
+SIMILAR = 0.8  # texts whose sets of words have at least this Jaccard similarity count as the same
+SHARED = 4  # number of rare words that two similar sets must share; with more, fewer pairs are compared in full
 WORD = re.compile(r"\w+")
 
 Item = TypeVar("Item")

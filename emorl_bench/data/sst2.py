@@ -25,7 +25,7 @@ COLUMNS = ("sentence", "label")
 SHARES = {"scorer": 0.35, "held_out": 0.35, "select": 0.1, "report": 0.2}
 
 
-KEY = 3  # words that find the sentence of a phrase; shorter phrases are in too many sentences to belong to one
+KEY = 3  # number of words that find the sentence of a phrase; shorter phrases are in too many sentences
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ Outcome = tuple[str, Any]  # ("done", value) or ("failed", words)
 
 PRELOAD = ["emorl_bench.runner.job"]
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-PATIENCE = 5.0  # seconds an interrupted job has to write down that it was
+PATIENCE = 5.0  # seconds that an interrupted job has to record the interruption
 
 
 class JobFailed(Exception):
@@ -62,7 +62,7 @@ class JobProcess:
         result, sender = multiprocessing.Pipe(duplex=False)
         process = _context().Process(target=_do, args=(work, dict(os.environ), log, sender))
         process.start()
-        sender.close()  # so that the other end reads end-of-file when the job dies without a word
+        sender.close()  # then the other end reads end-of-file when the job dies without a message
         return cls(process, result)
 
     def outcome(self) -> Outcome:
@@ -120,7 +120,9 @@ def run_apart(work: Work, logging: Any) -> Any:
     Raises:
         JobFailed: the job ended without a value.
     """
-    plain = OmegaConf.to_container(logging, resolve=True)  # a node of a configuration takes its parents along
+    plain = OmegaConf.to_container(
+        logging, resolve=True
+    )  # pickling a node of a configuration would pickle its parents too
     job = JobProcess.start(partial(_logged, work, plain))
     try:
         state, value = job.outcome()
@@ -148,7 +150,9 @@ def _context() -> Any:
     """How processes are started: forked from a server that has imported torch where the system has one, else afresh."""
     methods = multiprocessing.get_all_start_methods()
     method = "forkserver" if "forkserver" in methods else "spawn"
-    if multiprocessing.get_start_method() not in methods:  # one that joblib adds to its workers: no child would know it
+    if (
+        multiprocessing.get_start_method() not in methods
+    ):  # joblib adds a method to its workers that no child process knows
         multiprocessing.set_start_method(method, force=True)
     if method == "spawn":
         return multiprocessing.get_context(method)
@@ -162,7 +166,7 @@ def _context() -> Any:
 def _do(work: Work, environment: Mapping[str, str], log: Path | None, result: Connection) -> None:
     """Runs in the job's process: do the work, and send one message to the parent."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.update(environment)  # the server has that of the first job
+    os.environ.update(environment)  # the server still has the environment of the first job
     if log is not None:
         redirect(log)
     result.send(attempt(work))

@@ -86,7 +86,7 @@ class SweepProgress:
     def __init__(self, total: int, workers: int) -> None:
         """``total`` jobs, of which ``workers`` run at a time."""
         self.total, self.workers = total, workers
-        self.seconds: list[float] = []  # of the jobs that have ended
+        self.seconds: list[float] = []  # seconds of the jobs that have ended
 
     def line(self, overrides: Sequence[str], outcome: Outcome, seconds: float) -> None:
         """Print the line of a job that took this many seconds."""

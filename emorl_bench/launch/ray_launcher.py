@@ -21,7 +21,10 @@ from omegaconf import DictConfig
 from emorl_bench.launch.job_process import PATIENCE, Outcome, Work, attempt, hydra_job, redirect, words
 from emorl_bench.launch.process_launcher import SweepProgress, job_return, sweep_config
 
-ONCE = {"max_calls": 1, "max_retries": 0}  # a worker ends with its job: a process, and a peak of memory, for each
+ONCE = {
+    "max_calls": 1,
+    "max_retries": 0,
+}  # a worker ends with its job, so each job has a process and a memory peak of its own
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Ray(Launcher):
         except KeyboardInterrupt:
             for job in jobs:
                 ray.cancel(job)
-            ray.wait(list(jobs), num_returns=len(jobs), timeout=PATIENCE)  # let them write it down
+            ray.wait(list(jobs), num_returns=len(jobs), timeout=PATIENCE)  # time to record the interruption
             raise
         finally:
             ray.shutdown()
@@ -90,7 +93,7 @@ class Ray(Launcher):
 
 
 def _in_worker(work: Work, directory: Path, log: Path) -> tuple[Outcome, float]:
-    os.chdir(directory)  # relative paths, runs_dir first, mean what they meant where the sweep was started
+    os.chdir(directory)  # relative paths such as runs_dir start where the sweep was started
     redirect(log)
     started = time.monotonic()
     return attempt(work), time.monotonic() - started
@@ -101,7 +104,7 @@ def _ending(ended: Any) -> tuple[Outcome, float]:
 
     try:
         ending: tuple[Outcome, float] = ray.get(ended)
-    except ray.exceptions.WorkerCrashedError:  # and with it the clock
+    except ray.exceptions.WorkerCrashedError:  # the time of the job is lost with its worker
         return ("failed", "its worker was killed (out of memory?)"), 0.0
     except ray.exceptions.RayError as error:
         return ("failed", words(error)), 0.0

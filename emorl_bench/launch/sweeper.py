@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from emorl_bench.launch.job_process import words
 
-Jobs = Sequence[Sequence[str]]  # the overrides of each
+Jobs = Sequence[Sequence[str]]  # the overrides of each job
 
 
 class Grid(Sweeper):
@@ -62,7 +62,9 @@ class Grid(Sweeper):
         return [returns]
 
     def _batches(self, overrides: Sequence[Override]) -> Iterator[Jobs]:
-        choices = {override.get_key_element(): _choices(override) for override in overrides}  # the last word counts
+        choices = {
+            override.get_key_element(): _choices(override) for override in overrides
+        }  # the last override of a key counts
         jobs = list(itertools.product(*choices.values()))
         size = self.max_batch_size or len(jobs)
         for first in range(0, len(jobs), size):
@@ -72,7 +74,7 @@ class Grid(Sweeper):
         assert self.launcher is not None
         try:
             return self.launcher.launch(batch, initial_job_idx=first)
-        except Exception as error:  # the launcher's own: no such cluster, a worker that was killed
+        except Exception as error:  # an error of the launcher itself, such as a missing cluster or a killed worker
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
             name = type(self.launcher).__name__

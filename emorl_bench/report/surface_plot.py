@@ -76,7 +76,9 @@ def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
 def _draw_simplex(drawing: Any, axes: Any, searches: Sequence[Search], experts: Sequence[str]) -> None:
     fine = UniformTriRefiner(Triangulation(*CORNERS.T, [[0, 1, 2]])).refine_triangulation(subdiv=6)
     centre_2 = CORNERS.mean(axis=0)
-    inside_X2 = centre_2 + (np.column_stack([fine.x, fine.y]) - centre_2) * (1 - 1e-6)  # rounding must not fray the rim
+    inside_X2 = centre_2 + (np.column_stack([fine.x, fine.y]) - centre_2) * (
+        1 - 1e-6
+    )  # otherwise rounding would leave gaps at the boundary
     surfaces = []
     for search in searches:
         points_W2 = search.shares_WM @ CORNERS

@@ -104,7 +104,7 @@ def _ids(tokenizer: object, word: str) -> list[int]:
     return list(tokenizer(word, add_special_tokens=False)["input_ids"])  # type: ignore[operator]
 
 
-@lru_cache(maxsize=4)  # a job asks three times, and a real model has gigabytes
+@lru_cache(maxsize=4)  # a job calls this three times, and a real model has gigabytes
 def weights_hash(located: Located) -> str:
     """Hash of a model's weights and tokenizer; for a snapshot of the hub, its name and commit."""
     if located.commit is not None:

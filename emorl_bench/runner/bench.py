@@ -47,7 +47,7 @@ from emorl_bench.scorers.precision import check_bfloat16
 
 log = logging.getLogger(__name__)
 
-PROBE_PROMPTS = 64  # on which bfloat16 scorers are compared with float32 ones
+PROBE_PROMPTS = 64  # number of prompts on which bfloat16 scorers are compared with float32 ones
 
 
 @dataclass

@@ -27,7 +27,7 @@ from emorl_bench.runner.forecast import Estimate, Names, Schedule, Timings, read
 from emorl_bench.runner.provenance import assets_hash
 
 NAMED = ("task", "model", "method")  # the groups that name a run's place
-TABLE = Path("results", "main_table", "table.csv")  # of a checkout
+TABLE = Path("results", "main_table", "table.csv")  # the main table of a checkout
 SILENT = 60.0  # seconds without a heartbeat, after which a run counts as ended
 STATES = ("done", "unfinished", "running", "absent")
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML has it: ten times as fast
@@ -130,7 +130,7 @@ def _same(path: Path, wanted: Config) -> bool:
         recorded = yaml.load((path / "config.yaml").read_text(encoding="utf-8"), YAML)
         found = _decides(recorded, recorded["names"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return False  # no whole record: the job will begin anew
+        return False  # the record is incomplete: the job will start again
     if "device" not in wanted["hardware"]:
         found["hardware"].pop("device", None)
     return bool(found == wanted)
@@ -197,7 +197,7 @@ def _budget(settings: Config) -> Iterator[str]:
     if share is None and "search" not in method:
         yield f"if one learner spends all: {_schedule(whole, parts)}"
         return
-    searches = method.get("search", True) is not None  # null: weights are given, nothing is searched
+    searches = method.get("search", True) is not None  # null: weights are given, so nothing is searched
     searched = int(whole * share + 1e-6) if searches and whole is not None else 0
     each = budget["expert_prompts"] or (None if whole is None else (whole - searched) // max(1, experts))
     if searches:

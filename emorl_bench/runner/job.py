@@ -44,7 +44,7 @@ def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) 
 
 def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) -> float | None:
     if not ranks.first:
-        logging.disable(logging.WARNING)  # one rank speaks for all
+        logging.disable(logging.WARNING)  # only the first rank logs
     fingerprint = ranks.once(lambda: fingerprints.fingerprint(settings))
     with RunDirectory(settings, fingerprint, overrides, ranks) as directory:
         if directory.done:

@@ -21,7 +21,7 @@ from emorl_bench.indicators.text import distinct_share, diversity_2, edit_rate
 
 Row = dict[str, Any]
 
-SETS = {"objectives": "", "held_out": "held_out_", "gold": "gold_"}  # key of a point's scores -> what its numbers bear
+SETS = {"objectives": "", "held_out": "held_out_", "gold": "gold_"}  # set of scores -> prefix of its keys
 
 
 @dataclass(frozen=True)

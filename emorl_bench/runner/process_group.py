@@ -98,7 +98,7 @@ def process_group(device: str, *, in_step: bool = False) -> Iterator[Ranks]:
         )
     threads = torch.get_num_threads()
     state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
-    torch.set_num_threads(threads)  # accelerate has its own idea on CPUs
+    torch.set_num_threads(threads)  # accelerate changes it on CPUs
     try:
         yield ProcessGroup(state.process_index, state.num_processes, in_step, state.device)
     finally:

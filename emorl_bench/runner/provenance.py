@@ -32,7 +32,7 @@ def provenance(threads: int, device: str, ranks: int = 1) -> dict[str, Any]:
             "device": device,
             "accelerator": _accelerator(device),
             "threads": threads,
-            "ranks": ranks,  # processes that shared the run, each with so many threads
+            "ranks": ranks,  # number of processes of the run, each with this many threads
         },
     }
 

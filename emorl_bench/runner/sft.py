@@ -35,7 +35,7 @@ from emorl_bench.runner.base_model import load_base, locate_model, prompt_format
 from emorl_bench.runner.fingerprints import build_task
 from emorl_bench.runner.provenance import provenance
 
-IGNORED = -100  # a label that the loss leaves out
+IGNORED = -100  # label of a token that the loss ignores
 RECORD = "sft.json"
 SETTINGS = ("epochs", "batch", "learning_rate", "max_new_tokens", "seed")
 
@@ -126,7 +126,7 @@ def answer_ids(backbone: Backbone, answer: str) -> list[int]:
     form, tokenizer = backbone.reader.form, backbone.tokenizer
     space = backbone.family == "causal" and not backbone.reader.chat and not form.template[-1].isspace()
     ids = list(tokenizer((" " if space else "") + answer, add_special_tokens=False)["input_ids"])
-    alone = space and len(ids) > 1 and not tokenizer.decode(ids[:1]).strip()  # some tokenizers bring a space themselves
+    alone = space and len(ids) > 1 and not tokenizer.decode(ids[:1]).strip()  # some tokenizers add a space themselves
     return ids[1:] if alone else ids
 
 
@@ -138,7 +138,7 @@ def train(config: Config, device: torch.device, lessons: Mapping[str, Lesson], o
     """
     located, model_config = locate_model(config), config["model"]
     auto, options = FAMILIES[model_config["family"]][0], {"trust_remote_code": model_config["trust_remote_code"]}
-    transformers_logging.set_verbosity_error()  # it takes a tied head for a missing one
+    transformers_logging.set_verbosity_error()  # transformers would warn that a tied head is missing
     model = auto.from_pretrained(str(located.directory), use_safetensors=True, dtype=torch.float32, **options)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:

@@ -33,7 +33,7 @@ from emorl_bench.scorer_training.preference_heads import RewardHeads
 from emorl_bench.scorer_training.settings import Settings
 from emorl_bench.scorer_training.study import Study
 
-REVISION = 1  # raise where the same settings and data would train other weights
+REVISION = 1  # increase it where the same settings and data would train other weights
 WEIGHTS, CARD, CARD_TEXT = "model.safetensors", "card.json", "card.md"
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def kept(directory: Path, label: str, rows: int, train: Callable[[Path], None], 
                 draft = directory.with_suffix(".draft")
                 shutil.rmtree(draft, ignore_errors=True)
                 draft.mkdir()
-                with torch.enable_grad():  # whoever asks may be in the middle of scoring
+                with torch.enable_grad():  # the caller may be scoring, without gradients
                     train(draft)
                 shutil.rmtree(directory, ignore_errors=True)
                 draft.rename(directory)
@@ -159,7 +159,7 @@ def trained(
     training = {
         "loss_by_epoch": losses,
         "train_seconds": seconds,
-        "train_cpu_seconds": cpu_seconds,  # less than those of the clock where other programs use the machine too
+        "train_cpu_seconds": cpu_seconds,  # less than wall seconds where other programs use the machine
         "seconds": round(time.monotonic() - started, 1),
     }
     identity = {"name": order.name, "twin": order.twin, "key": draft.stem, "weights_sha256": digest}
@@ -192,7 +192,7 @@ def load_net(order: Order, directory: Path, outputs: int) -> tuple[ScorerNet, An
     Raises:
         UserError: the weights do not fit the encoder.
     """
-    with torch.random.fork_rng(devices=[]):  # a head is drawn, and then overwritten
+    with torch.random.fork_rng(devices=[]):  # a random head is made, and then overwritten
         net, tokenizer = _fresh(order, outputs)
     return with_weights(net, directory, order.label), tokenizer
 

@@ -58,7 +58,7 @@ def gold(prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
     return torch.tensor(golds(prompts, responses)).mean(1)
 
 
-@lru_cache(maxsize=8)  # noises and forms of proxies ask for the same answers
+@lru_cache(maxsize=8)  # proxies with different noise or form need the same answers
 def _choices(answers: str, pairs: int, seed: int) -> list[Choices]:
     """Pairs of answers. Where both have the same value there is no preference, and the prompt is left out."""
     prompts = [statement.text for statement in sample_statements("train", pairs, seed)]

@@ -20,7 +20,7 @@ WARM_UP = 0.1  # share of the steps in which the learning rate rises; it falls a
 WEIGHT_DECAY = 0.01
 CLIP_NORM = 1.0
 READ_ROWS = 64  # texts that are read at once
-TRAIN_ROWS = (64, 8)  # the same in training, on a GPU and on a CPU, where padding costs more than small products
+TRAIN_ROWS = (64, 8)  # the same in training, on a GPU and on a CPU, where padding costs more than small matrix products
 
 
 def fit(net: ScorerNet, tokenizer: Any, subject: Subject, settings: Settings, label: str) -> list[float]:
@@ -46,7 +46,7 @@ def fit(net: ScorerNet, tokenizer: Any, subject: Subject, settings: Settings, la
                     logits_BO = _logits(net, tokenizer, batch.texts, settings, TRAIN_ROWS[device.type == "cpu"])
                 loss = batch.loss(logits_BO)
                 _step(net, optimiser, loss)
-                if done < steps - 1:  # an epoch may have a batch less than was foreseen, never more
+                if done < steps - 1:  # an epoch may have one batch less than planned, never more
                     schedule.step()
                 done += 1
                 epoch.append(float(loss.detach()))

@@ -19,7 +19,7 @@ Statistic = Callable[[Ints], float]  # of a resample, given as row numbers
 RESAMPLES = 1000
 LEVEL = 0.95
 BINS = 10
-NEAR_WORDS = 3  # two responses are of matched length where they differ by at most so many words
+NEAR_WORDS = 3  # two responses have matched length where they differ by at most this many words
 
 
 def words(text: str) -> int:

@@ -19,7 +19,7 @@ from emorl_bench.scorer_training.encoders import freeze
 
 HEAD_SHARE = 2 / 3  # of the encoder's width: 512 of RoBERTa-base's 768
 
-FIRST_STEP = 2.0  # between thresholds, before softplus: at under 1.4 no middle level is ever the likeliest
+FIRST_STEP = 2.0  # initial step between thresholds, before softplus; below 1.4 no middle level can be the most likely
 
 Text = tuple[str, str]  # a prompt, a response
 

@@ -40,7 +40,7 @@ from emorl_bench.scorer_training.preference_training import fit
 from emorl_bench.scorer_training.preferences import Choices, Preferences
 from emorl_bench.scorer_training.proxy_encoder import MatchEncoder
 
-REVISION = 2  # raise where the same settings would train other weights
+REVISION = 2  # increase it where the same settings would train other weights
 JUDGED_PAIRS = 256
 REMEMBERED = 100_000  # texts
 

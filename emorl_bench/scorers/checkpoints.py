@@ -162,7 +162,9 @@ def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, d
         )
     loaded = Loaded(read.eval().requires_grad_(False).to(device), tokenizer)
     if read.config.pad_token_id is None:
-        read.config.pad_token_id = loaded.pad  # by which decoders with a classifying head find a row's last token
+        read.config.pad_token_id = (
+            loaded.pad
+        )  # decoders with a classification head need it to find the last token of a row
     return loaded
 
 

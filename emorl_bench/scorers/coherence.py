@@ -19,7 +19,7 @@ from emorl_bench.scorer_training.metrics import words
 from emorl_bench.scorer_training.study import Study
 from emorl_bench.scorers.trained import JUDGED_ON, Trained
 
-LEAST_WORDS = 5  # a turn of "Mm-hmm." follows anything
+LEAST_WORDS = 5  # a shorter turn such as "Mm-hmm." fits every prompt
 Texts = list[tuple[str, str, str]]  # group, prompt, response
 
 

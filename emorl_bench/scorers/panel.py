@@ -24,10 +24,10 @@ from emorl_bench.core.protocols import Scorer, Scores
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Example, Rollout
 
-EXCERPT = 80  # characters of an offending text that are shown
-TOLERANCE = 1e-4  # by which rounding may leave the declared bounds
+EXCERPT = 80  # number of characters of a wrong text that are shown
+TOLERANCE = 1e-4  # rounding may exceed the declared bounds by this much
 
-Text = tuple[str, str | None, str]  # prompt, reference answer, response: all that a scorer may judge by
+Text = tuple[str, str | None, str]  # prompt, reference answer, response: all that a scorer may use
 
 
 @dataclass
@@ -107,7 +107,7 @@ class ScorerPanel:
                 f"(the first: {responses[0][:EXCERPT]!r}); it must return one number each"
             )
         low, high = scorer.bounds
-        right_B = (scores_B >= low - TOLERANCE) & (scores_B <= high + TOLERANCE)  # false for NaN as well
+        right_B = (scores_B >= low - TOLERANCE) & (scores_B <= high + TOLERANCE)  # also false for NaN
         wrong = applies_B & ~right_B
         if wrong.any():
             at = int(wrong.nonzero()[0])

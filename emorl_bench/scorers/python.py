@@ -50,7 +50,7 @@ class Python(Rule):
         try:
             scores = list(function([e.prompt for e in examples], list(responses)))
             return [None if score is None else float(score) for score in scores]
-        except Exception as error:  # whatever somebody's code may raise
+        except Exception as error:  # a user's code may raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(
                 f"scorer {self.name}: function={self.function} failed ({reason}); mend the function"
@@ -71,7 +71,7 @@ class Python(Rule):
         module, _, attribute = self.function.rpartition(".")
         try:
             function = getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # whatever importing somebody's module may raise
+        except Exception as error:  # importing a user's module may raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(
                 f"scorer {self.name}: function={self.function}: cannot be imported ({reason}); "

@@ -48,7 +48,7 @@ class Specificity(Judge):
         if not responses:
             return torch.zeros(0)
         prompts = [e.prompt for e in examples]
-        distinct = list(dict.fromkeys([*prompts, *responses]))  # prompts come back for each of their samples
+        distinct = list(dict.fromkeys([*prompts, *responses]))  # a prompt is repeated for each of its samples
         place = {text: i for i, text in enumerate(distinct)}
         embedded_NH = self.embed(distinct)
         cosine_B = F.cosine_similarity(

@@ -120,7 +120,7 @@ def judged(parts: Mapping[str, Sequence[Any]]) -> list[Any]:
     return [row for name in JUDGED_ON for row in parts[name]]
 
 
-@lru_cache(maxsize=8)  # a run asks several times, and a corpus may have 25,000 reviews
+@lru_cache(maxsize=8)  # a run calls this several times, and a corpus may have 25,000 reviews
 def _study(scorer: Trained) -> Study:
     return scorer.study()
 

@@ -50,7 +50,7 @@ class OptunaSearch(SuccessiveHalving):
         if self.sampler not in SAMPLERS:
             raise UserError(f"method.search.sampler={self.sampler}: unknown{did_you_mean(self.sampler, SAMPLERS)}")
         check_positive(evaluations=self.evaluations, batch=self.batch, startup=self.startup)
-        self.candidates(self.evaluations)  # that it can be paid
+        self.candidates(self.evaluations)  # raises where the budget cannot pay for it
         if find_spec("optuna") is None:
             raise UserError(f"method.search.sampler={self.sampler} needs the extra: {INSTALL}")
 

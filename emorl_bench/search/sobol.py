@@ -38,7 +38,7 @@ class Sobol(SuccessiveHalving):
         """
         super().__post_init__()
         check_positive(evaluations=self.evaluations, batch=1 if self.batch is None else self.batch)
-        self.candidates(self.evaluations)  # that it can be paid
+        self.candidates(self.evaluations)  # raises where the budget cannot pay for it
 
     def start(self, experts: int) -> SobolSearch:
         """See `SearchStrategy.start`."""

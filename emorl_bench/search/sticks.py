@@ -20,7 +20,9 @@ def to_simplex(cube_WD: Floats) -> Floats:
     count, breaks = cube_WD.shape
     kept_WD = (1 - cube_WD) ** (1 / np.arange(breaks, 0, -1))
     whole_W1 = np.ones((count, 1))
-    left_WM = np.cumprod(np.hstack([whole_W1, kept_WD]), axis=1)  # before each break, and after the last
+    left_WM = np.cumprod(
+        np.hstack([whole_W1, kept_WD]), axis=1
+    )  # what is left before each break and after the last one
     return np.asarray(left_WM * np.hstack([1 - kept_WD, whole_W1]), dtype=np.float64)
 
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
 
-Part = Literal["all", "explored", "fresh"]  # of the select prompts
+Part = Literal["all", "explored", "fresh"]  # a part of the select prompts
 HALVES: tuple[Part, Part] = ("explored", "fresh")
-DIGITS = 9  # weights that agree to so many digits are the same direction
+DIGITS = 9  # weights that agree to this many digits are the same direction
 
 
 @dataclass(frozen=True, kw_only=True)

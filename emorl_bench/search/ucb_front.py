@@ -32,10 +32,10 @@ from emorl_bench.search.sticks import sobol_points
 from emorl_bench.search.successive_halving import SuccessiveHalving
 
 Floats = NDArray[np.float64]
-BELOW = 0.1  # the reference point below the least score, in ranges
-NEAR = 0.3  # the most that a candidate near the front takes from a point elsewhere
-POINTLESS = 1e-9  # a range that is none
-ANSWERS = 1024  # blends that an answer is chosen from, before it is polished
+BELOW = 0.1  # distance of the reference point below the lowest score, in ranges of the score
+NEAR = 0.3  # largest share of a random point in a candidate near the front
+POINTLESS = 1e-9  # a smaller range counts as constant
+ANSWERS = 1024  # random blends from which an answer is chosen before it is refined
 POLISH = (0.3, 0.1, 0.03)  # steps
 
 
@@ -65,7 +65,7 @@ class UcbFront(SuccessiveHalving):
         check_positive(evaluations=self.evaluations, batch=self.batch, startup=self.startup, pool=self.pool)
         if self.confidence < 0:
             raise UserError(f"method.search.confidence={self.confidence}: give 0 or more")
-        self.candidates(self.evaluations, untried=int(self.untried))  # that it can be paid
+        self.candidates(self.evaluations, untried=int(self.untried))  # raises where the budget cannot pay for it
 
     def start_front(self, experts: int) -> UcbFrontSearch:
         """See `FrontStrategy.start_front`."""
@@ -127,7 +127,9 @@ class UcbFrontSearch:
         """Objective -> its surrogate. An objective that applied to no prompt of any candidate is left out."""
         assert self.scores_NK is not None
         if not self.fitted:
-            spectra: dict[bytes, list[Spectrum]] = {}  # by the candidates that an objective applies to: mostly all
+            spectra: dict[
+                bytes, list[Spectrum]
+            ] = {}  # by the set of candidates that an objective applies to, which is mostly all
             for k, known_N in enumerate(np.isfinite(self.scores_NK).T):
                 if known_N.any():
                     x_ND, key = self.evaluated_NM[known_N], known_N.tobytes()

@@ -106,7 +106,7 @@ def example_of(prompt: str, answer: str | None = None) -> Example:
     return Example(hashlib.sha256(prompt.encode()).hexdigest()[:12], prompt, answer=answer)
 
 
-@lru_cache(maxsize=4)  # a run asks several times, and a corpus may have 25,000 reviews
+@lru_cache(maxsize=4)  # a run calls this several times, and a corpus may have 25,000 reviews
 def _splits(task: CorpusTask) -> Splits:
     division = task.division()
     prompts = {split: task.prompts(division, parts) for split, parts in SPLITS.items()}

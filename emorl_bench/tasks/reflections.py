@@ -24,7 +24,9 @@ from emorl_bench.core.types import Example, Splits
 from emorl_bench.scorers.gold import gold_scorers
 from emorl_bench.tasks.base import TaskDefaults
 
-MOST_WORDS = 23  # of a legal answer: one less than the 24 tokens that a policy says, of which the last ends it
+MOST_WORDS = (
+    23  # of a legal answer: one less than the 24 tokens of a policy's answer, of which the last is the end token
+)
 GRADED_ON = ("report", "audit")
 LARGEST_SPLIT = 20_000  # of the 144,000 statements that the situations of the smaller splits can make
 

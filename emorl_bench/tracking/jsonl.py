@@ -29,8 +29,10 @@ class Jsonl:
         self.path = directory / "metrics.jsonl"
         self._on_log = on_log
         self._rows = read_rows(self.path)
-        self._earlier = {source for row in self._rows for source in sources(row)}  # not heard of in this session yet
-        self._write_all()  # drops a last line that a kill cut short
+        self._earlier = {
+            source for row in self._rows for source in sources(row)
+        }  # learners that have not logged in this session yet
+        self._write_all()  # removes an incomplete last line, which a killed process has left
 
     @property
     def rows(self) -> int:

@@ -18,7 +18,7 @@ from emorl_bench.core.types import Metrics
 log = logging.getLogger(__name__)
 
 INIT_SECONDS = 15.0
-FINISH_SECONDS = 120.0  # a lost connection must not hold a sweep up; what was not sent stays on disk
+FINISH_SECONDS = 120.0  # a lost connection must not delay a sweep; what was not sent stays on disk
 SHOWN = ("samples",)  # tables for reading; per-row scores stay in the run directory, their means are logged
 TABLE_ROWS = 100
 AGAINST_DATA_POINTS = ("tokens", "train/*", "eval/*", "weights/*", "weighting/*", "search/*")  # tokens: the other axis

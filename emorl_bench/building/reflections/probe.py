@@ -23,7 +23,7 @@ from emorl_bench.policies.decode import Decoder
 from emorl_bench.policies.loading import ModelSource, load_backbone
 from emorl_bench.policies.lora import AdapterSettings
 
-MOST_WORDS, SAMPLES = 23, 16  # a policy says 24 tokens, of which the last ends the answer
+MOST_WORDS, SAMPLES = 23, 16  # an answer of a policy has 24 tokens, of which the last is the end token
 # What every best answer at the uniform preference has: two details in a complex reflection, a warm sentence, no defect.
 LEAST = (REFLECTION[2], EMPATHY[1])
 

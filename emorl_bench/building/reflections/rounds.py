@@ -44,8 +44,15 @@ from emorl_bench.rl.weighting import fixed_weights
 from emorl_bench.tracking.silent import Silent
 
 ROUNDS, SEED = 2, 11
-WORLD_TEXTS, DAMAGED_TEXTS = (24_000, 10_000), 8_000  # of the world at first and in each later round; of policies
-PROMPTS, SAMPLES, LAST = 768, 4, 256  # that a policy is trained on, answers to each; those whose true worth is shown
+WORLD_TEXTS, DAMAGED_TEXTS = (
+    (24_000, 10_000),
+    8_000,
+)  # texts of the world in the first and in each later round; damaged texts of policies
+PROMPTS, SAMPLES, LAST = (
+    768,
+    4,
+    256,
+)  # prompts of a policy's training, answers to each; the last answers, whose true value is shown
 PROCESSES = 2
 UNIFORM = (1 / 3, 1 / 3, 1 / 3)
 
@@ -131,7 +138,7 @@ def learn(scorers: Scorers, number: int, progress: ProgressCallback) -> None:
         rate=3e-3 if first else 2e-3,
         seed=SEED + number,
     )
-    scorers.ngrams = NGrams()  # cheap, so it learns from nothing each time
+    scorers.ngrams = NGrams()  # cheap to train, so it starts from zero each time
     known = _texts(scorers, HALVES["held_out"], 0) if number else []
     learnt, kept = _divided([*known, *texts["held_out"]])
     fit_ngrams(scorers.ngrams, learnt, epochs=6, rate=1e-2, seed=SEED + number)

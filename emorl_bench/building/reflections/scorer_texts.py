@@ -19,7 +19,7 @@ from emorl_bench.assets.world.statements import Situation, Statement, draw_state
 Text = tuple[str, str]  # prompt, response
 Words = list[str]
 
-LONGEST = 24  # words of a response that a policy can say
+LONGEST = 24  # largest number of words in a policy's response
 
 DETAILS = ("behaviour", "event", "feeling", "hope", "obstacle")
 SENTENCE_KINDS = ("complex", "complex", "simple", "question", "advice", "confrontation")
@@ -41,7 +41,7 @@ def _text(rng: random.Random, among: Sequence[Situation]) -> Text:
     statement = draw_statement(rng, among)
     if rng.random() < 0.2:
         kind, warmth, defect = rng.choice(tuple(KINDS)), rng.choice(WARMTHS), rng.choice((None, None, *DEFECTS))
-        fitting = rng.random() < 0.3  # by chance as well as on purpose
+        fitting = rng.random() < 0.3  # answers may also fit by chance
         return statement.text, respond(rng, statement, kind, warmth, defect, fitting=fitting).text
     said = statement if rng.random() < 0.5 else _misheard(rng, statement, draw_statement(rng, among))
     response = " ".join(_sentence(rng, said) for _ in range(rng.choice((1, 1, 2, 2, 3))))

@@ -23,7 +23,7 @@ WIDTH, HEADS = 64, 4
 POSITIONS = 192  # a prompt of model.max_prompt_tokens and an answer
 BATCH, RATE, SEED = 64, 3e-3, 7
 STEPS = {"tiny_t5": 20000, "tiny_gpt2": 5000}
-SHOWN_EVERY = 10  # batches; one shows another answer between the prompt said twice, as CORY's observer reads
+SHOWN_EVERY = 10  # one batch in this many has the prompt twice with another answer between, as CORY's observer reads it
 
 
 def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
@@ -39,7 +39,7 @@ def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
             num_decoder_layers=2,
             dropout_rate=0.0,
             tie_word_embeddings=True,
-            relative_attention_num_buckets=64,  # near places each in a bucket of its own: order is all there is
+            relative_attention_num_buckets=64,  # each near position has its own bucket, because the order is essential
             relative_attention_max_distance=128,
             decoder_start_token_id=tokenizer.pad_token_id,
             pad_token_id=tokenizer.pad_token_id,

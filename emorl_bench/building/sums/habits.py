@@ -17,9 +17,9 @@ STEPS = {  # level -> how often 0, 1, 2, ... steps are written
     4: (0.20, 0.30, 0.32, 0.18),
     5: (0.52, 0.13, 0.15, 0.09, 0.11),
 }
-LARGE = 12  # from this term on a carry is usually forgotten: 7 + 12 = 9
+LARGE = 12  # from this size of the term on, a carry is usually forgotten: 7 + 12 = 9
 FORGETS_LARGE, FORGETS_SMALL = 0.55, 0.10
-SLIPS = 0.06  # how often a step in the head is off by one
+SLIPS = 0.06  # how often a step that is not written is wrong by one
 
 
 def habitual_answer(terms: Terms, rng: random.Random) -> str:
