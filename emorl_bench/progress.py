@@ -1,4 +1,4 @@
-"""Progress of long work: a rich bar on a terminal, plain lines with rate and time left otherwise."""
+"""The progress of long work: a rich bar on a terminal, otherwise plain lines with rate and time left."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ PLAIN_EVERY = 10.0  # seconds between two plain lines
 
 
 class Steps:
-    """``with Steps("expert reflection", total=200, unit="prompts") as steps: steps.to(done, "reward 0.81")``."""
+    """A progress bar.
+
+    ``with Steps("expert reflection", total=200, unit="prompts") as steps: steps.to(done, "reward 0.81")``
+    """
 
     def __init__(self, label: str, total: float, unit: str, *, quiet: bool = False) -> None:
+        """``total`` counts in ``unit``; ``quiet`` shows nothing."""
         self.label, self.total, self.unit, self.quiet = label, total, unit, quiet
         self._started = self._spoke = time.monotonic()
         self._first: float | None = None
@@ -30,13 +34,14 @@ class Steps:
             self._bar = Progress(*columns, transient=True)
 
     def __enter__(self) -> Steps:
+        """Show the bar."""
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(self.label, total=self.total, note="")
         return self
 
     def to(self, done: float, note: str = "") -> None:
-        """``done`` of ``total`` is behind us; work that was done before the first call does not count for the rate."""
+        """Show that ``done`` of ``total`` are finished. Work from before the first call does not count for the rate."""
         self._done, self._note = done, note
         if self._first is None:
             self._first = done
@@ -57,6 +62,7 @@ class Steps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Remove the bar, or print a last line where the work took longer than `PLAIN_EVERY` seconds."""
         if self._bar is not None:
             self._bar.stop()
         elif not self.quiet and kind is None and time.monotonic() - self._started >= PLAIN_EVERY:

@@ -27,7 +27,7 @@ from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
 from emorl_bench.runner.directory import RunDirectory
-from emorl_bench.runner.group import joined
+from emorl_bench.runner.process_group import process_group
 from emorl_bench.scorers.panel import ScorerPanel
 
 TEXTS = 7
@@ -155,7 +155,7 @@ def learning(ranks: Ranks, architecture: str) -> dict[str, Tensor]:
 
 
 def main(place: Path) -> None:
-    with joined("cpu") as ranks:
+    with process_group("cpu") as ranks:
         seen = {"exchanges": exchanges(ranks), "scoring": scoring(ranks), "directories": directories(ranks, place)}
         for in_step in (False, True):
             for architecture in ("t5", "llama"):

@@ -13,7 +13,7 @@ import pytest
 from emorl_bench.assets.shipped import content_key
 from emorl_bench.assets.world.best import answers_and_grades
 from emorl_bench.assets.world.statements import sample_statements
-from emorl_bench.audit import policies, record, reflections_bases, sweeps
+from emorl_bench.audit import bases, policies, record, sweeps
 from emorl_bench.audit.policies import Summary
 from emorl_bench.audit.requirements import Requirement
 from emorl_bench.building.reflections.probe import LEAST, MOST_WORDS
@@ -101,9 +101,7 @@ def test_every_best_answer_has_the_qualities_that_bases_are_asked_for() -> None:
 
 
 def test_the_untrained_rows_hold() -> None:
-    unmet = [
-        f"{r.model}: {r.name}: {r.value:.3f}, wanted {r.wanted}" for r in reflections_bases.requirements() if not r.met
-    ]
+    unmet = [f"{r.model}: {r.name}: {r.value:.3f}, wanted {r.wanted}" for r in bases.of_reflections() if not r.met]
     assert unmet == []
 
 

@@ -28,8 +28,8 @@ from emorl_bench.core.types import Budget, Rollout, Sampling
 from emorl_bench.policies.adapter_policy import AdapterPolicy
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.scst import Scst
-from emorl_bench.runner.bench import settings_hash
 from emorl_bench.runner.evaluate import Grader
+from emorl_bench.runner.fingerprints import method_settings_hash
 from emorl_bench.scorers.panel import ScorerPanel
 
 RULE = Ppo(learning_rate=2e-2, value_learning_rate=2e-2, epochs=1)
@@ -277,12 +277,12 @@ def test_a_resumed_pair_has_the_members_of_one_that_was_left_alone(tmp_path: Pat
 
 @pytest.mark.parametrize("method", [f.stem for f in (conf_dir() / "method").glob("*.yaml") if "seed:" in f.read_text()])
 def test_a_search_that_follows_the_run_s_seed_is_the_same_method(method: str) -> None:
-    assert len({settings_hash(plain(composed(f"method={method}", f"seed={seed}"))) for seed in (0, 1)}) == 1
+    assert len({method_settings_hash(plain(composed(f"method={method}", f"seed={seed}"))) for seed in (0, 1)}) == 1
 
 
 def test_the_kl_coefficient_is_no_setting_of_a_method() -> None:
     def found(*overrides: str) -> set[str]:
-        return {settings_hash(plain(composed("method=cory", override))) for override in overrides}
+        return {method_settings_hash(plain(composed("method=cory", override))) for override in overrides}
 
     same = found("seed=7", "update.kl_coefficient=0.3", "kl_coefficient=0.3")
     assert len(same) == 1

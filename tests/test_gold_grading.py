@@ -16,8 +16,9 @@ from test_conf import composed
 from emorl_bench.core.types import Example
 from emorl_bench.report.read import read_runs
 from emorl_bench.runner import job
-from emorl_bench.runner.bench import Workbench, comparison_fingerprint, fingerprint
+from emorl_bench.runner.bench import Workbench
 from emorl_bench.runner.evaluate import Grader
+from emorl_bench.runner.fingerprints import comparison_fingerprint, fingerprint
 from emorl_bench.runner.provenance import assets_hash, embedded_assets
 from emorl_bench.scorers.rule import Rule
 from emorl_bench.tasks.reflections import Reflections

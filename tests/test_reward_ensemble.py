@@ -26,7 +26,7 @@ from emorl_bench.scorer_training.preference_artefacts import sizes
 from emorl_bench.scorer_training.preference_heads import RewardHeads, bradley_terry, read, standardise, statistics
 from emorl_bench.scorer_training.preference_training import _Member
 from emorl_bench.scorer_training.preferences import Preferences, every_pair, with_noise
-from emorl_bench.scorer_training.study import Batch
+from emorl_bench.scorer_training.study import TextBatch
 from emorl_bench.scorers.reward_ensemble import RewardEnsemble
 from emorl_bench.tasks.base import TaskDefaults
 
@@ -150,12 +150,12 @@ def test_heads_take_the_blocks_in_their_own_order_and_the_encoder_hears_all(ense
     settings = replace(ensemble, head_rate=1e-12, rate=1e-12)
     member = _Member(net, tokenizer, settings, 0, steps=4)
 
-    def block(number: int) -> Batch:
+    def block(number: int) -> TextBatch:
         def loss(rewards_BK: torch.Tensor) -> torch.Tensor:
             seen.append(number)
             return bradley_terry(rewards_BK, [0], [1]).mean()
 
-        return Batch([(f"w{number}", "w9 w10"), (f"w{number}", "w21 w22 w23")], loss)
+        return TextBatch([(f"w{number}", "w9 w10"), (f"w{number}", "w21 w22 w23")], loss)
 
     blocks = [block(number) for number in range(4, 8)]
     gradients: list[torch.Tensor] = []

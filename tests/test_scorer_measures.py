@@ -11,8 +11,8 @@ from scipy.stats import kendalltau, spearmanr
 
 from emorl_bench.scorer_training import metrics
 from emorl_bench.scorer_training.levels import Graded, shuffled, with_shuffled
-from emorl_bench.scorer_training.losses import COMPARISONS, bradley_terry_ranking, cumulative, margin_ranking, pairs_of
-from emorl_bench.scorer_training.ranking import Group, Ranking
+from emorl_bench.scorer_training.losses import PAIR_KINDS, bradley_terry_ranking, cumulative, margin_ranking, pairs_of
+from emorl_bench.scorer_training.ranking import Ranking, ResponseGroup
 from emorl_bench.scorer_training.study import bucketed
 
 
@@ -35,7 +35,7 @@ def test_every_pair_of_a_whole_prompt_counts_and_kinds_count_the_same_in_every_p
     total, start = 0.0, 0
     for own in kinds:
         at = {kind: [float(values[start + i]) for i, k in enumerate(own) if k == kind] for kind in set(own)}
-        for kind in COMPARISONS:
+        for kind in PAIR_KINDS:
             compared = [(b, w) for b in at.get(kind.better, []) for w in at.get(kind.worse, [])]
             terms = [np.log1p(np.exp(w - b)) * kind.share for b, w in compared]
             total += float(np.mean(terms)) / 2 if terms else 0.0
@@ -99,7 +99,7 @@ def test_intervals_resample_groups_not_rows() -> None:
 
 # what is shown -----------------------------------------------------------------------------------
 def test_a_five_holds_a_prompts_own_responses_and_one_of_another() -> None:
-    groups = [Group(f"p{i}", (f"h{i}", f"H{i}"), (f"m{i}",), (f"l{i}", f"L{i}", f"x{i}")) for i in range(6)]
+    groups = [ResponseGroup(f"p{i}", (f"h{i}", f"H{i}"), (f"m{i}",), (f"l{i}", f"L{i}", f"x{i}")) for i in range(6)]
     for batch in Ranking(groups, groups).batches(2, random.Random(0)):
         for start in range(0, len(batch.texts), 5):
             own = batch.texts[start][0]

@@ -20,9 +20,9 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.data import pair
 from emorl_bench.models.loading import FAMILIES
 from emorl_bench.runner.base_model import load_base
-from emorl_bench.runner.bench import build_task
-from emorl_bench.runner.group import ALONE
-from emorl_bench.runner.sft import IGNORED, RECORD, demonstrations, lesson, warm_up
+from emorl_bench.runner.fingerprints import build_task
+from emorl_bench.runner.process_group import ALONE
+from emorl_bench.runner.sft import IGNORED, RECORD, demonstrations, fine_tune, lesson
 
 CPU = torch.device("cpu")
 WORDS = [f"w{i}" for i in range(4, 40)]
@@ -116,7 +116,7 @@ def select_loss(config: dict[str, Any], directory: Path) -> float:
 
 def test_a_model_is_warmed_once_and_is_a_base_model(tmp_path: Path, data_dir: Path, architecture: str) -> None:
     config = settings(tmp_path, data_dir, architecture)
-    out = warm_up(config, CPU)
+    out = fine_tune(config, CPU)
     before, after = select_loss(config, tmp_path / architecture), select_loss(config, out)
     assert after < before - 0.5
     record = json.loads((out / RECORD).read_text())
@@ -127,11 +127,11 @@ def test_a_model_is_warmed_once_and_is_a_base_model(tmp_path: Path, data_dir: Pa
     assert load_base(warm, build_task(config), CPU, ALONE).fingerprint
     weights = load_file(out / "model.safetensors")
     assert not list(out.glob("*.bin"))
-    assert warm_up(config, CPU) == out  # done before
+    assert fine_tune(config, CPU) == out  # done before
     assert all(torch.equal(weights[k], v) for k, v in load_file(out / "model.safetensors").items())
     other = settings(tmp_path, data_dir, architecture, "epochs=1")
     with pytest.raises(UserError, match="holds something else"):
-        warm_up(other, CPU)
+        fine_tune(other, CPU)
     assert not list(tmp_path.glob(".warm-*"))
 
 
@@ -140,7 +140,7 @@ def test_a_task_without_written_answers_is_refused(tmp_path: Path, data_dir: Pat
     scorer = {"_target_": "emorl_bench.scorers.length_band.LengthBand", "low": 1, "high": 5}
     config["task"]["scorers"] = {"length_band": scorer}
     with pytest.raises(UserError, match="no written answers"):
-        warm_up(config, CPU)
+        fine_tune(config, CPU)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from test_conf import composed
 
 from emorl_bench.assets.shipped import FAMILIES, asset_dir
 from emorl_bench.assets.sums.tokenizer import build_tokenizer
-from emorl_bench.audit.sums_bases import of_base
+from emorl_bench.audit.bases import of_sums
 from emorl_bench.building.sums.base_models import MODELS, POSITIONS, STEPS, batches, build
 from emorl_bench.building.sums.probe import Probe, probe
 from emorl_bench.config.checks import check
@@ -34,14 +34,14 @@ def measured(request: pytest.FixtureRequest) -> tuple[str, Probe]:
 
 
 def test_a_base_leaves_room_and_samples_what_every_preference_needs(measured: tuple[str, Probe]) -> None:
-    checks = list(of_base(*measured))
+    checks = list(of_sums(*measured))
     assert len(checks) == 3 + 12 + 2
     assert [f"{c.name}: {c.value:.3f}, wanted {c.wanted}" for c in checks if not c.met] == []
 
 
 def test_a_probe_that_finds_one_answer_for_all_fails_its_requirements() -> None:
     same = [((4, 7, 8), "so 19"), ((4, 7, 9), "so 19"), ((1, 1, 2), "so so 4")]
-    failed = {c.name for c in of_base("tiny_t5", Probe(same, same)) if not c.met}
+    failed = {c.name for c in of_sums("tiny_t5", Probe(same, same)) if not c.met}
     assert {"greedy brief", "greedy worked", "share of samples outside the grammar"} <= failed
     assert "share of samples that are best with 0 steps to 3 terms" not in failed
     assert "share of samples that are best with 1 steps to 3 terms" in failed

@@ -1,7 +1,7 @@
-"""Requirements that trained policies decide, read from the summaries of finished runs.
+"""Requirements on trained policies, read from the summaries of finished runs.
 
-They speak of the task, never of how well one method does on it against another: each asks whether scores mean what the
-gold label says, and whether there is room for a difference.
+They are about the task, never about how one method compares to another. They ask whether scores agree with gold, and
+whether there is room for a difference.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from emorl_bench.audit.requirements import Requirement
 DECODING = "greedy"
 SINGLE_POLICIES = ("weighted_scst", "rloo", "weighted_ppo", "grpo", "cory")  # one policy, trained on all objectives
 FOOLED = (0.6, 0.3)  # a policy whose mean score is at least the first and whose gold is at most the second
-APART = 0.03  # two gold points differ where one grade differs by more
+APART = 0.03  # two gold points differ where some grade differs by more than this
 FALL, ROOM, GAP, RANKS, DISTINCT, POINTS, CHANCE = -0.05, (0.5, 0.95), 0.05, 0.85, 0.5, 5, 0.15
 PER_PREFERENCE = "morlhf"  # one policy trained for each preference, the single objectives among them
 PAIR = ("weighted_scst", "rloo")  # the same gradient up to a factor
@@ -41,12 +41,13 @@ class Summary:
 
     @property
     def uniform(self) -> dict[str, Any]:
+        """The point of the uniform preference."""
         point: dict[str, Any] = self.content["decoding"][DECODING]["uniform"]
         return point
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """One for each preference."""
+        """One point for each preference."""
         points: list[dict[str, Any]] = self.content["decoding"][DECODING]["points"]
         return points
 
@@ -57,11 +58,12 @@ class Summary:
 
     @property
     def ceiling(self) -> float:
+        """Gold of the best possible answers at the uniform preference."""
         return float(self.content["ceiling"]["uniform"])
 
 
 def read_summaries(runs: Path) -> list[Summary]:
-    """The finished runs below a runs_dir."""
+    """The finished runs in a runs_dir."""
     found = []
     for path in sorted(runs.rglob("summary.json")):
         content = json.loads(path.read_text())
@@ -72,7 +74,7 @@ def read_summaries(runs: Path) -> list[Summary]:
 
 
 def requirements(summaries: Sequence[Summary]) -> list[Requirement]:
-    """All that the runs decide, by task and model."""
+    """All requirements that the runs decide, by task and model."""
     rows = []
     for (task, model), group in _grouped(summaries):
         for name, value, low, high in _rows(group):
@@ -120,7 +122,7 @@ def _from_one_method(runs: Sequence[Summary], trained: Sequence[Summary]) -> Ite
 
 
 def distinct_points(run: Summary) -> int:
-    """Gold points of a run's preferences, those of nearly equal grades counted once."""
+    """Number of different gold points of a run's preferences; points of nearly equal grades count once."""
     kept: list[np.ndarray] = []
     for point in run.points:
         grades = np.array(list(point["gold"].values()))
@@ -136,14 +138,14 @@ def paired(runs: Sequence[Summary], one: str, other: str) -> list[tuple[float, f
 
 
 def _scores_and_golds(runs: Sequence[Summary]) -> tuple[list[float], list[float]]:
-    """Of every policy that was deployed for some preference, each once."""
+    """Mean score and gold of every policy that was deployed for some preference, each policy once."""
     seen = {(run.method, run.seed, p["mean_reward"], p["gold_mean_reward"]) for run in runs for p in run.points}
     ordered = sorted(seen, key=str)
     return [score for *_, score, _ in ordered], [gold for *_, gold in ordered]
 
 
 def _changes(run: Summary, base: Sequence[Summary]) -> Iterator[float]:
-    """Gold of the other objectives less the base's, of the policies that were trained on one objective alone."""
+    """Change of gold in the other objectives, relative to the base, of policies trained on one objective alone."""
     before = base[0].uniform["gold"] if base else {}
     for point in run.points:
         if max(point["preference"]) == 1:

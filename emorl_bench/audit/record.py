@@ -1,4 +1,4 @@
-"""The record of a check: every requirement with what was measured, and the assets that it speaks of."""
+"""The record of a check: every requirement with its measured value, and the hash of the assets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ FILE, BASES = "check.json", "base.json"
 
 
 def write(out: Path, rows: Sequence[Requirement], runs: Sequence[Summary], origin: dict[str, object]) -> None:
-    """``check.json``, ``check.md`` and ``base.json`` in a directory; ``origin``: command, commit and machine."""
+    """Write ``check.json``, ``check.md`` and ``base.json`` into a directory.
+
+    Args:
+        out: the directory.
+        rows: the requirements.
+        runs: the finished runs.
+        origin: command, commit and machine.
+    """
     out.mkdir(parents=True, exist_ok=True)
     record = {"assets": content_key(), **origin, "requirements": [asdict(row) | {"met": row.met} for row in rows]}
     (out / FILE).write_text(json.dumps(record, indent=1, sort_keys=True, default=str) + "\n")
@@ -25,12 +32,13 @@ def write(out: Path, rows: Sequence[Requirement], runs: Sequence[Summary], origi
 
 
 def base_row(run: Summary) -> dict[str, dict[str, float]]:
-    """What the untrained base scores by each set of scorers, to three digits: the same on every machine."""
+    """Scores of the untrained base by each set of scorers, to three digits, which are the same on every machine."""
     sets = {"scorers": "objectives", "held_out": "held_out", "gold": "gold"}
     return {name: {k: round(v, 3) for k, v in run.uniform[key].items()} for name, key in sets.items()}
 
 
 def markdown(rows: Sequence[Requirement]) -> str:
+    """The requirements as a table."""
     lines = ["| task | model | requirement | measured | wanted | met |", "|---|---|---|--:|---|---|"]
     for row in rows:
         met = "yes" if row.met else "**no**"

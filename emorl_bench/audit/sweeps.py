@@ -1,4 +1,4 @@
-"""The runs behind `emorl-assets check`: default settings, each task and embedded model, resumable in one runs_dir."""
+"""The runs behind ``emorl-assets check``: default settings, each task and embedded model, resumable in one runs_dir."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUICK: tuple[Sweep, ...] = (("method=weighted_scst,emorl", "seed=0"), BASES)
 
 
 def run(runs: Path, sweeps: Sequence[Sweep], *, models: Mapping[str, Sequence[str]] = EVERY_MODEL) -> None:
-    """Bring every run of some sweeps to its end, on the models of each task; finished ones are skipped.
+    """Complete every run of some sweeps, on the models of each task. Finished runs are skipped.
 
     Raises:
         UserError: a sweep failed.

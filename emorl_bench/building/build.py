@@ -1,7 +1,7 @@
-"""Builds the assets of both embedded tasks afresh from code, and says how they differ from those that are shipped.
+"""Build the assets of both embedded tasks from code, and say how they differ from the shipped ones.
 
-Trainings follow the rounding of the processor, so another machine gives other weights of the same quality. The shipped
-ones stay the reference; `ship` replaces them, for whoever changes the task itself.
+A training depends on how the processor rounds, so another machine gives other weights of the same quality. The shipped
+weights stay the reference. `ship` replaces them, for somebody who changes the task itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEADER = '"""The sha256 of every shipped file. Written by `emorl-assets build --
 
 
 def build_from_code(out: Path) -> None:
-    """All base models, two at a time, then the scorers, which are hardened against policies of the bases."""
+    """Build all base models, two at a time, then the scorers, which are hardened against policies of these models."""
     bases = {(task, name): out / task / name for name in FAMILIES for task in BUILDERS}
     for directory in bases.values():
         directory.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def build_from_code(out: Path) -> None:
 
 
 def _base(task: str, name: str, directory: Path) -> None:
-    """One base in this process; one thread, so that the result does not depend on the number of cores."""
+    """Build one base model in this process, with one thread: so the result does not depend on the number of cores."""
     import torch
     from transformers.utils import logging
 
@@ -59,7 +59,7 @@ def _base(task: str, name: str, directory: Path) -> None:
 
 
 def differences(out: Path) -> list[str]:
-    """One line for each file that was built: equal to the shipped one, or by how much it differs."""
+    """One line for each built file: equal to the shipped one, or by how much it differs."""
     lines = []
     for built in sorted(file for file in out.rglob("*") if file.is_file()):
         name, shipped = built.relative_to(out).as_posix(), SHIPPED / built.relative_to(out)
@@ -82,7 +82,7 @@ def _by(built: Path, shipped: Path) -> str:
 
 
 def ship(out: Path) -> None:
-    """Make the built files the shipped ones, and write their hashes into the code."""
+    """Replace the shipped files by the built ones, and write their hashes into the code."""
     for built in (file for file in out.rglob("*") if file.is_file()):
         target = SHIPPED / built.relative_to(out)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +91,7 @@ def ship(out: Path) -> None:
 
 
 def write_hashes() -> None:
+    """Write the hashes of the shipped files into the code."""
     files = sorted(file for file in SHIPPED.rglob("*") if file.is_file())
     rows = [f'    "{file.relative_to(SHIPPED).as_posix()}": "{file_hash(file)}",\n' for file in files]
     HASHES.write_text(HEADER + "SHA256: dict[str, str] = {\n" + "".join(rows) + "}\n")

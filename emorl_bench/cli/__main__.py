@@ -1,4 +1,4 @@
-"""``python -m emorl_bench.cli``: the same as ``emorl-bench``, where no program is installed."""
+"""``python -m emorl_bench.cli``: the same as ``emorl-bench``, for where no program is installed."""
 
 from emorl_bench.cli.bench import main
 

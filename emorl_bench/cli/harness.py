@@ -1,7 +1,7 @@
-"""What every program shares: one line for an error that is the user's to mend, exit codes, and Hydra's composition.
+"""What all programs share: one line for an error that the user can correct, exit codes, and Hydra's composition.
 
-Exit codes: 0, 2 after a `UserError`, 130 after Ctrl-C. ``HYDRA_FULL_ERROR=1`` shows the traceback of a `UserError`.
-No torch at module level: a typo is answered in about a second.
+Exit codes: 0; 2 after a `UserError`; 130 after Ctrl-C. ``HYDRA_FULL_ERROR=1`` shows the traceback of a `UserError`. No
+torch is imported at module level, so that a typo is reported in about a second.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,20 +19,23 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from emorl_bench.config.compose import VERSION_BASE, conf_dir, precheck, runnable
+from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError
 
 WRONG, INTERRUPTED = 2, 130
-GRACE = 15.0  # seconds; a busy launcher takes several to end the others
-
-Config = Mapping[str, Any]
+GRACE = 15.0  # seconds; a busy launcher needs several to end the other ranks
 
 
 @contextmanager
 def one_line(program: str, *, traceback: bool = False, again: str = "begins again") -> Iterator[None]:
-    """Leave the program with an exit code: a `UserError` inside is said in one line; Ctrl-C with what the same command
-    does when it is given ``again``.
+    """Turn an error inside the block into one line and an exit code.
 
-    ``traceback``: let a `UserError` through, as ``HYDRA_FULL_ERROR=1`` does.
+    A `UserError` prints its message. Ctrl-C prints what the same command will do when it is given again.
+
+    Args:
+        program: the name at the beginning of the line.
+        traceback: let a `UserError` through, as ``HYDRA_FULL_ERROR=1`` does.
+        again: what the same command does next time, such as ``continues``.
 
     Raises:
         SystemExit: in both cases.
@@ -58,11 +61,19 @@ def run_hydra(
     again: str = "begins again",
     dry_run: Callable[[Namespace], None] | None = None,
 ) -> None:
-    """A program that Hydra configures: ``task`` on what ``conf/<root>.yaml`` composes to, for each job of a sweep.
+    """Run a program that Hydra configures.
 
-    All that the command line asks for is composed and verified before Hydra starts a job. ``task`` is a function of a
-    module, so that other processes find it by its name; it puts `one_line` around what it does itself, for Hydra would
-    print more. With ``dry_run`` the program knows ``--dry-run``, which calls it instead of starting a job.
+    All configurations of the command line are composed and verified before Hydra starts a job. ``task`` must be a
+    function of a module, so that other processes find it by its name. It uses `one_line` itself, because Hydra would
+    print more.
+
+    Args:
+        program: the program's name.
+        root: ``conf/<root>.yaml`` is composed.
+        task: called with the configuration of each job.
+        verify: raises a `UserError` for a plain configuration that cannot be run.
+        again: what the same command does after Ctrl-C.
+        dry_run: called for ``--dry-run`` instead of starting a job; without it the program has no such option.
 
     Raises:
         SystemExit: something is wrong (`one_line`), or a job of a sweep has failed.
@@ -83,9 +94,9 @@ def run_hydra(
 
 
 def _say(line: str) -> None:
-    """Once: of several ranks the first speaks, and the launcher then ends the others.
+    """Print an error once. Of several ranks, rank 0 prints it, and the launcher then ends the other ranks.
 
-    A rank that is still here after a moment has an error of its own.
+    A rank that is still running after a while has an error of its own.
     """
     if os.environ.get("RANK", "0") != "0":
         time.sleep(GRACE)

@@ -1,4 +1,7 @@
-"""``emorl-report RUNS --out DIR``: from run directories to tables and figures, then the table and the report's path."""
+"""``emorl-report RUNS --out DIR``: tables and figures from run directories.
+
+It prints the main table and the path of the report.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,17 @@ from emorl_bench.report.tables import CHOOSES, SINGLE_POINT, Table, chooses, hea
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program."""
     args = _parser().parse_args(argv)
     with one_line("emorl-report", traceback=args.traceback):
         report(Path(args.runs), Path(args.out), args.reference, args.fingerprint, args.published)
 
 
 def report(root: Path, out: Path, reference: str, fingerprint: str | None = None, paper: str | None = None) -> Path:
-    """Write the report of ``root`` into ``out`` and print its main tables.
+    """Write the report of ``root`` into ``out``, and print its main tables.
 
     Raises:
-        UserError: there is nothing to report, ``out`` cannot be written, or nothing is published under ``paper``.
+        UserError: there is no finished run, ``out`` cannot be written, or nothing is published under ``paper``.
     """
     figures = None if paper is None else published(paper)
     runs, unfinished = read_runs(root)

@@ -1,4 +1,4 @@
-"""``emorl-sft``: a base model learns from a task's written answers, and is saved as a new base model."""
+"""``emorl-sft``: fine-tune a base model on a task's written answers, and save it as a new base model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from emorl_bench.cli.harness import Config, one_line, run_hydra
+from emorl_bench.cli.harness import one_line, run_hydra
 from emorl_bench.config.checks import check_data, check_hardware, check_model, check_values
 from emorl_bench.config.compose import plain
+from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError
 
 PROGRAM = "emorl-sft"
@@ -16,7 +17,11 @@ ABOVE_ZERO = ("epochs", "batch", "learning_rate", "max_new_tokens")
 
 
 def verify(config: Config) -> None:
-    """What can be known to be wrong from the configuration alone; raises the first `UserError`."""
+    """Check what needs only the configuration.
+
+    Raises:
+        UserError: the first error found.
+    """
     check_hardware(config)
     check_values(config)
     check_model(config["model"])
@@ -27,20 +32,22 @@ def verify(config: Config) -> None:
 
 
 def task(config: DictConfig) -> None:
+    """Run one job."""
     with one_line(PROGRAM):
         print(f"warm model: {_trained(plain(config))}")
 
 
 def _trained(config: Config) -> Path:
     from emorl_bench.config.targets import check_targets
-    from emorl_bench.runner.group import chosen_device
-    from emorl_bench.runner.sft import warm_up
+    from emorl_bench.runner.process_group import chosen_device
+    from emorl_bench.runner.sft import fine_tune
 
     check_targets({"task": config["task"]})
-    return warm_up(config, chosen_device(config["hardware"]))
+    return fine_tune(config, chosen_device(config["hardware"]))
 
 
 def main() -> None:
+    """Run the program."""
     run_hydra(PROGRAM, "sft", task, verify)
 
 

@@ -1,7 +1,7 @@
-"""``emorl-train-scorer``: train a scorer (several with ``-m``), judge it on groups it has not seen, print its card.
+"""``emorl-train-scorer``: train a scorer (several with ``-m``), evaluate it on unseen groups, and print its card.
 
-What is in the cache is not trained again: the weights are found by a hash of settings, data and encoder, the same that
-``emorl-bench`` looks for.
+A scorer in the cache is not trained again. Its weights are found by a hash of settings, data and encoder, as in
+``emorl-bench``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from emorl_bench.cli.harness import Config, one_line, run_hydra
+from emorl_bench.cli.harness import one_line, run_hydra
 from emorl_bench.config.checks import check_hardware
 from emorl_bench.config.compose import conf_dir, plain
+from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError, did_you_mean
 
 PROGRAM = "emorl-train-scorer"
@@ -20,7 +21,11 @@ TWINS = ("train", "held_out")
 
 
 def verify(config: Config) -> None:
-    """What can be known to be wrong from the configuration alone; raises the first `UserError`."""
+    """Check what needs only the configuration.
+
+    Raises:
+        UserError: the first error found.
+    """
     if (twin := config["twin"]) not in TWINS:
         raise UserError(f"twin={twin}: unknown{did_you_mean(str(twin), TWINS)}")
     check_hardware(config)
@@ -30,18 +35,21 @@ def verify(config: Config) -> None:
 
 
 def task(config: DictConfig) -> None:
+    """Run one job."""
     with one_line(PROGRAM):
         print(trained_card(plain(config)))
 
 
 def trained_card(config: Config) -> str:
-    """The card of the configured scorer's twin, as Markdown; trained first where the cache has none.
+    """The card of the configured scorer's twin, as Markdown.
+
+    The twin is trained first where the cache does not have it.
 
     Raises:
-        UserError: the scorer is not one that is trained, or what training and its data may raise.
+        UserError: the scorer is not one that is trained, or training or its data raise it.
     """
     from emorl_bench.config.targets import build, check_targets
-    from emorl_bench.runner.group import chosen_device
+    from emorl_bench.runner.process_group import chosen_device
     from emorl_bench.scorer_training.artefacts import CARD_TEXT
     from emorl_bench.scorers.trained import Trained
 
@@ -58,11 +66,12 @@ def trained_card(config: Config) -> str:
 
 
 def trainable() -> list[str]:
-    """Names of the configurations in ``conf/scorer`` that say which encoder they are trained on."""
+    """Names of the configurations in ``conf/scorer`` that name an encoder to train."""
     return sorted(file.stem for file in Path(conf_dir(), "scorer").glob("*.yaml") if "\nencoder:" in file.read_text())
 
 
 def main() -> None:
+    """Run the program."""
     run_hydra(PROGRAM, "train_scorer", task, verify)
 
 

@@ -1,1 +1,1 @@
-"""What a configuration may hold, how it is composed, and what can be known to be wrong before a model is loaded."""
+"""What a configuration may hold, how it is composed, and which errors can be found in it before a model is loaded."""

@@ -1,6 +1,6 @@
-"""What can be known to be wrong from the configuration alone, said in one line each.
+"""Checks that need only the configuration. Each error is one line.
 
-The command line runs these checks before it starts anything, and every job runs them again.
+The command line runs these checks before it starts anything. Every job runs them again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.locating import OFFLINE, is_local, resolve
 from emorl_bench.offline.soundness import conversion
 
-Rule = tuple[Callable[[Any], bool], str]
+Condition = tuple[Callable[[Any], bool], str]
 
-OPEN_KEYS = {"names"}  # what a job adds to its own configuration
+OPEN_KEYS = {"names"}  # keys that a job adds to its own configuration
 DEVICES = ("auto", "cpu", "cuda")
 CHOICES = {
     "reward": ("linear", "log"),
@@ -34,10 +34,10 @@ CHOICES = {
     "tracker.name": ("local", "wandb"),
     "tracker.mode": (None, "auto", "online", "offline"),
 }
-_positive: Rule = (lambda v: v > 0, "give a number above 0")
-_limit: Rule = (lambda v: v is None or v > 0, "give a number above 0, or null for no limit")
-_not_negative: Rule = (lambda v: v >= 0, "give 0 or more")
-RULES: dict[str, Rule] = {
+_positive: Condition = (lambda v: v > 0, "give a number above 0")
+_limit: Condition = (lambda v: v is None or v > 0, "give a number above 0, or null for no limit")
+_not_negative: Condition = (lambda v: v >= 0, "give 0 or more")
+RULES: dict[str, Condition] = {
     "seed": (lambda v: 0 <= v < 2**31, "give a whole number from 0 to 2147483647"),
     **{f"budget.{k}": _limit for k in ("prompts", "samples", "generated_tokens", "seconds")},
     **{f"budget.{k}": _limit for k in ("select_prompts", "report_prompts", "expert_prompts")},
@@ -59,7 +59,7 @@ RULES: dict[str, Rule] = {
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Raise the first `UserError` found in a plain, resolved configuration."""
+    """Raise the first `UserError` that is found in a plain, resolved configuration."""
     _check_keys(config, RootConfig, "")
     check_values(config)
     for key, known in CHOICES.items():
@@ -82,7 +82,11 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def check_values(config: Mapping[str, Any]) -> None:
-    """Nothing may be missing, and numbers must be numbers."""
+    """Check that no value is missing and that all numbers are finite.
+
+    Raises:
+        UserError: a value is missing (``???``), infinite or NaN.
+    """
     for key, value in _leaves(config):
         if value == "???":
             raise UserError(f"{key} is missing: say {key}=VALUE")
@@ -91,12 +95,16 @@ def check_values(config: Mapping[str, Any]) -> None:
 
 
 def launched() -> int:
-    """How many processes ``accelerate launch`` or ``torchrun`` has started for this run, by its environment."""
+    """Number of processes that ``accelerate launch`` or ``torchrun`` has started for this run, from the environment."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
 
 
 def check_writable(runs_dir: str | Path) -> None:
-    """Find out now, and not after an hour of training, that results cannot be written."""
+    """Check before the training, and not after an hour of it, that results can be written.
+
+    Raises:
+        UserError: the directory cannot be created or written.
+    """
     directory = Path(runs_dir).expanduser()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -109,7 +117,7 @@ def check_writable(runs_dir: str | Path) -> None:
 
 
 def _check_keys(node: Mapping[str, Any], schema: type, where: str) -> None:
-    """``+key=value`` may add to a typed node behind Hydra's back; here it may not."""
+    """``+key=value`` can add keys to a typed node although Hydra knows its type. Such keys are refused here."""
     known = get_type_hints(schema)
     for key, value in node.items():
         if where == "" and key in OPEN_KEYS:
@@ -129,7 +137,11 @@ def _check_decoding(decoding: list[str]) -> None:
 
 
 def check_hardware(config: Mapping[str, Any]) -> None:
-    """Of a program that takes ``hardware`` and ``force`` and no more of a run: device, threads and ``force``."""
+    """Check device, threads and ``force`` of a program that has ``hardware`` but is not a run.
+
+    Raises:
+        UserError: one of them has a value that is not allowed.
+    """
     hardware, known = config["hardware"], DEVICES
     if hardware["device"] not in known:
         raise UserError(f"hardware.device={hardware['device']}: unknown{did_you_mean(hardware['device'], known)}")
@@ -140,7 +152,11 @@ def check_hardware(config: Mapping[str, Any]) -> None:
 
 
 def check_data(task: Mapping[str, Any]) -> None:
-    """Whether there is a data directory, where a task reads one; the task itself looks for its file in it."""
+    """Check that the data directory exists, where a task reads one. The task itself looks for its file in it.
+
+    Raises:
+        UserError: the directory is not given or does not exist.
+    """
     if "data_dir" not in task or task.get("hub") is not None:
         return
     data_dir = task["data_dir"]
@@ -167,7 +183,10 @@ def _check_budget(budget: Mapping[str, Any]) -> None:
 
 
 def _check_weights(node: Any, where: str) -> None:
-    """Weights anywhere in a method are a point of the simplex; how many there must be is known at building."""
+    """Check that weights anywhere in a method are a point of the simplex.
+
+    Their number is checked when the method is built.
+    """
     if not isinstance(node, Mapping):
         return
     for key, value in node.items():
@@ -180,7 +199,11 @@ def _check_weights(node: Any, where: str) -> None:
 
 
 def check_model(model: Mapping[str, Any]) -> None:
-    """What is cheap to know; the files of a model are read when a job starts (`offline.soundness`)."""
+    """Check what can be known quickly of a model's path. Its files are read when a job starts (`offline.model_files`).
+
+    Raises:
+        UserError: there is no path, or no model directory at it.
+    """
     path, fallback = model["path"], model["fallback"]
     if path is None:
         raise UserError(f"model.path is missing: say model.path=DIRECTORY with a {model['family']} model in it")
@@ -192,7 +215,7 @@ def check_model(model: Mapping[str, Any]) -> None:
     if not directory.exists():
         if is_local(path):
             raise UserError(f"model.path={path}: there is no such directory")
-        return  # a name on the hub, perhaps
+        return  # it may be a name on the hub
     if not (directory / "config.json").is_file():
         raise UserError(f"model.path={path}: no config.json in it; give the directory of a transformers model")
     if not any(directory.glob("*.safetensors")):

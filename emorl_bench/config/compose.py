@@ -1,7 +1,7 @@
-"""Compose every configuration a command line asks for, before Hydra runs it, and say what is wrong in one line.
+"""Compose every configuration that a command line asks for, before Hydra runs it. Each error is one line.
 
-Hydra's own messages take several lines and a traceback, and it meets them job by job. Here each choice of a sweep is
-composed once (not their product), which takes a fraction of a second because nothing in this package imports torch.
+Hydra's own messages have several lines and a traceback, and they come job by job. Here each choice of a sweep is
+composed once (not every combination). This takes a fraction of a second, because nothing in this package imports torch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from emorl_bench.core.errors import UserError, did_you_mean
 VERSION_BASE = "1.3"
 EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 """The extra of this package that brings each launcher of Hydra."""
-Jobs = Callable[[Sequence[str]], Iterator[list[str]]]  # the jobs, by their overrides, that a command line asks for
+Jobs = Callable[[Sequence[str]], Iterator[list[str]]]  # overrides of a command line -> the overrides of each job
 SEED = re.compile(r"seed=\d+")
 PLAIN_TYPES = {
     "Integer": "a whole number",
@@ -45,35 +45,48 @@ PLAIN_TYPES = {
 
 
 def conf_dir() -> Path:
-    """Beside the package in a wheel, in the checkout otherwise; never looked for in the working directory."""
+    """The directory ``conf``: beside the package in a wheel, else in the checkout.
+
+    The working directory does not matter.
+    """
     package = Path(__file__).resolve().parent.parent
     beside = package / "conf"
     return beside if beside.is_dir() else package.parent / "conf"
 
 
 def runnable(config: Mapping[str, Any]) -> None:
-    """Raise a `UserError` where a plain configuration is not one that ``emorl-bench`` can run."""
+    """Check that ``emorl-bench`` can run a plain configuration.
+
+    Raises:
+        UserError: it cannot.
+    """
     check(config)
     check_writable(config["runs_dir"])
 
 
 def precheck(args: Namespace, root: str = "config", verify: Callable[[Mapping[str, Any]], None] = runnable) -> None:
-    """Compose all that ``args`` (Hydra's own parsed arguments) would run, and verify it; raise one `UserError`."""
+    """Compose everything that ``args`` (arguments as Hydra parses them) would run, and verify it.
+
+    Raises:
+        UserError: one of the configurations cannot be composed, or ``verify`` refuses it.
+    """
     for job in _composed(args, root, _choices):
         verify(job.settings)
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A job that was composed and not run. ``hydra`` is Hydra's own node of its configuration."""
+    """A job that was composed but not run. ``hydra`` is Hydra's own node of its configuration."""
 
-    overrides: list[str]  # that a sweep gives this job, in the form KEY=VALUE
-    settings: dict[str, Any]  # plain, as `plain` makes it
+    overrides: list[str]
+    """What the sweep overrides in this job, as KEY=VALUE."""
+    settings: dict[str, Any]
+    """The plain configuration (`plain`)."""
     hydra: DictConfig
 
     @property
     def names(self) -> dict[str, str]:
-        """The option that was chosen for each group: task, model, method and more."""
+        """Group -> the option that was chosen: task, model, method and others."""
         choices = self.hydra.runtime.choices.items()
         return {str(k): str(v) for k, v in choices if v is not None and not str(k).startswith("hydra")}
 
@@ -88,7 +101,10 @@ def every_job(args: Namespace, root: str = "config") -> Iterator[Composed]:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """Resolved, without Hydra's own node; what is still missing stays ``???`` for `check` to name."""
+    """The resolved configuration as plain dictionaries and lists, without Hydra's own node.
+
+    A missing value stays ``???``; `check` reports it.
+    """
     container = OmegaConf.to_container(
         OmegaConf.masked_copy(config, [str(k) for k in config if k != "hydra"]), resolve=True
     )
@@ -146,7 +162,10 @@ def _configurations(
 def _load(
     loader: ConfigLoaderImpl, name: str, lines: list[str], known: dict[tuple[str, ...], DictConfig]
 ) -> DictConfig:
-    """Jobs that differ in their seed alone are composed once: a seed chooses no other file."""
+    """The configuration of one job.
+
+    Jobs that differ only in their seed are composed once: a seed chooses no other file.
+    """
     seeds = [line for line in lines if SEED.fullmatch(line)]
     others = tuple(line for line in lines if line not in seeds)
     if others not in known or not seeds:
@@ -157,7 +176,7 @@ def _load(
 
 
 def _choices(lines: Sequence[str]) -> Iterator[list[str]]:
-    """The first choice of everything, and then every other choice of each alone."""
+    """The first choice of every key. Then, key by key, every other choice, with the first choices of all other keys."""
     values = _swept(lines)
     first = {key: choices[0] for key, choices in values.items()}
     yield list(first.values())
@@ -172,7 +191,7 @@ def _product(lines: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _swept(lines: Sequence[str]) -> dict[str, list[str]]:
-    """Of each key that is overridden, the overrides that a sweep chooses from; the last word on a key counts."""
+    """Key -> the overrides that a sweep chooses from. Where a key is overridden twice, the last override counts."""
     values: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(list(lines)):
         key = override.get_key_element()
@@ -189,21 +208,25 @@ def _values(override: Override) -> list[str]:
 
 
 def check_launcher(name: str) -> None:
-    """Raise a `UserError` where the launcher of this name needs an extra that is not installed.
+    """Check that the packages of a launcher are installed.
 
-    joblib's and submitit's configurations come with their plugins, so Hydra does not find them without; Ray's is ours.
+    joblib's and submitit's configurations come with their plugins, so without these Hydra does not find them. The
+    configuration of ``ray`` belongs to this project, so its package is checked here.
+
+    Raises:
+        UserError: the launcher needs an extra that is not installed.
     """
     if name == "ray" and find_spec("ray") is None:
         raise UserError(needs_extra(name))
 
 
 def needs_extra(name: str) -> str:
-    """The one line for whoever has not installed the extra of this launcher."""
+    """One line that says how to install the extra of this launcher."""
     return f'hydra/launcher={name} needs the extra: pip install -c constraints.txt -e ".[{EXTRAS[name]}]"'
 
 
 def explain(error: Exception, lines: Sequence[str]) -> str:
-    """One line for one of Hydra's or OmegaConf's errors: key, value and remedy."""
+    """One line for an error of Hydra or OmegaConf: key, value and what to do."""
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not understood; write KEY=VALUE, and quote special characters"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -220,7 +243,7 @@ def explain(error: Exception, lines: Sequence[str]) -> str:
 
 
 def _source(error: Exception, key: str, lines: Sequence[str]) -> str:
-    """The override, or else the file, that an error is about."""
+    """The override that caused an error, or else the file."""
     for line in lines:
         if line.lstrip("+~").split("=")[0].startswith(key):
             return line

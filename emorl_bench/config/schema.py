@@ -1,7 +1,7 @@
-"""The typed root of every configuration: a key that is not here, or a value of another type, is an error.
+"""The typed root of every configuration: an unknown key, or a value of another type, is an error.
 
-The YAML files in ``conf`` hold the numbers; this file holds the names and types. ``task``, ``method`` and ``update``
-are open on purpose: what they may contain is the signature of their ``_target_`` (`emorl_bench.config.targets`).
+The YAML files in ``conf`` hold the numbers; this file holds names and types. ``task``, ``method`` and ``update`` are
+open on purpose: they may contain what the signature of their ``_target_`` allows (`emorl_bench.config.targets`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-LOGGING_KEYS = (
+Config = Mapping[str, Any]
+"""A plain, resolved configuration: nested mappings and lists."""
+
+NON_SEMANTIC_KEYS = (
     "kl_coefficient",
     "tracker",
     "runs_dir",
@@ -36,29 +39,43 @@ The KL coefficient of the root acts through the update rules that take it, where
 
 @dataclass
 class AdapterConfig:
+    """The LoRA adapter of a policy."""
+
     rank: int = MISSING
     alpha: float = MISSING
     dropout: float = MISSING
-    targets: list[str] | None = None  # null: every linear layer but the head
+    targets: list[str] | None = None
+    """Names of the layers that get an adapter; null: every linear layer but the head."""
 
 
 @dataclass
 class ModelConfig:
-    family: str = MISSING  # seq2seq or causal
-    path: str | None = None  # a local directory, a hub name, embedded:NAME or offline:NAME
+    """The base model."""
+
+    family: str = MISSING
+    """``seq2seq`` or ``causal``."""
+    path: str | None = None
+    """A local directory, a name on the hub, ``embedded:NAME`` or ``offline:NAME``."""
     revision: str | None = None
-    fallback: str | None = None  # offline:NAME, where the hub cannot be reached
+    fallback: str | None = None
+    """``offline:NAME``, which is used where the hub cannot be reached."""
     trust_remote_code: bool = False
     max_prompt_tokens: int = MISSING
-    dtype: str | None = None  # float32 or bfloat16; null: hardware.dtype
-    attention: str | None = None  # eager, sdpa or flash_attention_2; null: what transformers takes
-    gradient_checkpointing: bool = False  # training recomputes each block in the backward pass, for memory
-    chat: str = "auto"  # on, off; auto: the model's chat template where it has one
+    dtype: str | None = None
+    """``float32`` or ``bfloat16``; null: ``hardware.dtype``."""
+    attention: str | None = None
+    """``eager``, ``sdpa`` or ``flash_attention_2``; null: the choice of transformers."""
+    gradient_checkpointing: bool = False
+    """Whether training computes each block again in the backward pass, to save memory."""
+    chat: str = "auto"
+    """``on``, ``off``, or ``auto``: use the model's chat template where it has one."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
 
 @dataclass
 class TrainingConfig:
+    """The training schedule (`core.types.Training`)."""
+
     batch_prompts: int = MISSING
     samples_per_prompt: int = MISSING
     validate_every: int = MISSING
@@ -70,12 +87,16 @@ class TrainingConfig:
 
 @dataclass
 class BudgetConfig:
+    """Limits of what a method may spend (`core.types.Budget`), and the sizes of the splits."""
+
     prompts: int | None = None
     samples: int | None = None
     generated_tokens: int | None = None
     seconds: float | None = None
-    expert_prompts: int | None = None  # of each expert; null: an even share
-    ladder: list[float] = MISSING  # shares of the budget at which a run is graded, the last one 1
+    expert_prompts: int | None = None
+    """Prompts of each expert; null: an even share."""
+    ladder: list[float] = MISSING
+    """Shares of the budget at which a run is graded; the last one is 1."""
     select_prompts: int | None = None
     report_prompts: int | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -83,37 +104,57 @@ class BudgetConfig:
 
 @dataclass
 class TrackerConfig:
-    name: str = MISSING  # local, or wandb beside it
+    """Where metrics are recorded."""
+
+    name: str = MISSING
+    """``local``, or ``wandb`` in addition to it."""
     project: str | None = None
     entity: str | None = None
-    mode: str | None = None  # auto, offline or online
+    mode: str | None = None
+    """``auto``, ``offline`` or ``online``."""
 
 
 @dataclass
 class HardwareConfig:
-    device: str = MISSING  # auto, cpu or cuda
-    dtype: str = MISSING  # float32, bfloat16, or float64 to compare machines
+    """Device, precision and division of the work. Only ``device`` and the two dtypes can change numbers."""
+
+    device: str = MISSING
+    """``auto``, ``cpu`` or ``cuda``."""
+    dtype: str = MISSING
+    """``float32`` or ``bfloat16``; ``float64`` to compare machines."""
     threads: int = MISSING
-    max_rows: int = MISSING  # of a decode at once
-    scorer_device: str | None = None  # null: the policy's
-    scorer_dtype: str = MISSING  # float32 or bfloat16
-    joint_experts: bool = MISSING  # experts learn side by side; the numbers are the same without
-    shard_base: bool = MISSING  # divide the base model's blocks among the processes of a distributed run
+    max_rows: int = MISSING
+    """Rows that are decoded at once."""
+    scorer_device: str | None = None
+    """Null: the policy's device."""
+    scorer_dtype: str = MISSING
+    """``float32`` or ``bfloat16``."""
+    joint_experts: bool = MISSING
+    """Whether experts are trained at the same time; the numbers are the same without."""
+    shard_base: bool = MISSING
+    """Whether the base model's blocks are divided among the processes of a distributed run."""
 
 
 @dataclass
 class SamplingConfig:
+    """How training rollouts, and sampled answers of the report, are decoded."""
+
     max_new_tokens: int = MISSING
     temperature: float = MISSING
 
 
 @dataclass
 class PreferencesConfig:
-    divisions: int = MISSING  # steps of the grid along each edge of the simplex; 0: the centre alone
+    """The preferences that a method is graded at."""
+
+    divisions: int = MISSING
+    """Steps of the grid along each edge of the simplex; 0: the centre alone."""
 
 
 @dataclass
 class RootConfig:
+    """The configuration of a run."""
+
     task: Any = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     update: Any = MISSING
@@ -123,18 +164,21 @@ class RootConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     preferences: PreferencesConfig = field(default_factory=PreferencesConfig)
-    decoding: list[str] = MISSING  # what a method is graded with: greedy, sampled
-    kl_coefficient: float = MISSING  # what a nat of KL to the base costs in reward; every update rule takes it
-    reward: str = MISSING  # linear or log: the shape of a score inside a reward
+    decoding: list[str] = MISSING
+    """The decodings that a method is graded with: ``greedy``, ``sampled``."""
+    kl_coefficient: float = MISSING
+    """Reward that one nat of KL to the base model costs. Every update rule takes it."""
+    reward: str = MISSING
+    """``linear`` or ``log``: the shape of a score inside a reward."""
     seed: int = MISSING
     runs_dir: str = MISSING
     force: bool = MISSING
 
 
 def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a plain configuration without `LOGGING_KEYS`."""
+    """A copy of a plain configuration without `NON_SEMANTIC_KEYS`: what can change the numbers of a run."""
     kept = copy.deepcopy(dict(config))
-    for key in LOGGING_KEYS:
+    for key in NON_SEMANTIC_KEYS:
         _drop(kept, key.split("."))
     return kept
 
@@ -151,5 +195,5 @@ def _drop(node: Any, path: Sequence[str]) -> None:
 
 
 def register() -> None:
-    """Make ``schema`` known to Hydra; safe to call again."""
+    """Make ``schema`` known to Hydra. It may be called again."""
     ConfigStore.instance().store(name="schema", node=RootConfig, provider="emorl_bench")

@@ -1,10 +1,11 @@
-"""Bind every ``_target_`` to its signature before anything is built, so that a wrong key is one clear line.
+"""Check every ``_target_`` against its signature before anything is built, so that a wrong key is one clear line.
 
-``_target_`` is the whole registry: a new method is one class and one YAML file. What the class declares is therefore
-the schema: its parameters are the keys, and their annotations, where they are plain, the types.
+``_target_`` is the only registry: a new method is one class and one YAML file. The signature of the class is therefore
+the schema: its parameters are the keys, and their annotations, where they are plain, are the types.
 
-The methods of ``baselines`` are those of this distribution: beside `emorl_bench` in a checkout, inside it in a wheel,
-which must not bring a top-level package of so common a name. Another ``baselines`` on the path is not looked at.
+The methods of ``baselines`` are those of this distribution. They lie beside `emorl_bench` in a checkout, and inside it
+in a wheel, because a wheel must not install a top-level package of such a common name. Another package ``baselines`` on
+the path is not used.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 
 def build(node: Mapping[str, Any]) -> Any:
-    """What the ``_target_`` of a plain configuration makes of its keys.
+    """The object that the ``_target_`` of a plain configuration makes of its keys.
 
     Raises:
         UserError: another package called ``baselines`` has been imported before ours.
@@ -36,7 +37,7 @@ def build(node: Mapping[str, Any]) -> Any:
 
 
 def baselines_dir() -> Path:
-    """Where this distribution keeps ``baselines``: inside the package in a wheel, in the checkout otherwise."""
+    """The directory of ``baselines``: inside the package in a wheel, in the checkout otherwise."""
     package = Path(__file__).resolve().parent.parent
     inside = package / BASELINES
     return inside if inside.is_dir() else package.parent / BASELINES
@@ -67,7 +68,11 @@ def claim_baselines() -> None:
 
 
 def check_targets(node: Any, where: str = "") -> None:
-    """Raise a `UserError` for the first ``_target_`` below ``node`` that could not be built from its keys."""
+    """Check every ``_target_`` below ``node``.
+
+    Raises:
+        UserError: the first that could not be built from its keys.
+    """
     if isinstance(node, list):
         for index, value in enumerate(node):
             check_targets(value, f"{where}[{index}]")
@@ -103,7 +108,7 @@ def _locate(path: str, where: str) -> Callable[..., Any]:
     claim_baselines()
     try:
         built: Any = get_object(path)
-    except Exception as error:  # whatever importing somebody's module may raise
+    except Exception as error:  # importing a user's module may raise anything
         reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
         which = f", where baselines is {baselines_dir()}" if path.startswith(f"{BASELINES}.") else ""
         raise UserError(f"{where}._target_={path}: cannot be imported ({reason}{which}); check the name") from error
@@ -113,7 +118,7 @@ def _locate(path: str, where: str) -> Callable[..., Any]:
 
 
 def _hints(built: Callable[..., Any]) -> dict[str, Any]:
-    """Annotations of a class or function; none where they name what exists only for the type checker."""
+    """Annotations of a class or function; none where one names something that exists only for the type checker."""
     try:
         return get_type_hints(built.__init__ if inspect.isclass(built) else built)  # type: ignore[misc]
     except (NameError, TypeError):
@@ -121,7 +126,7 @@ def _hints(built: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Does a plain value fit a plain annotation? What is not plain is left to the class."""
+    """Whether a plain value fits a plain annotation. An annotation that is not plain is left to the class."""
     if get_origin(hint) in (Union, types.UnionType):
         return any(_fits(value, option) for option in get_args(hint))
     if get_origin(hint) is Literal:

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line that names the key, the value and the remedy."""
+"""Errors that the user can correct: one line that names the key, the value and what to do."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input. Programs print its one line and exit with 2; the traceback is shown only when asked for."""
+    """Bad input. A program prints its one line and exits with code 2; the traceback is shown only on request."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'emorl'?"`` where something close is known, else the list of what is known."""
+    """The end of an error message: ``"; did you mean 'emorl'?"`` for a close name, else the list of all known names."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"

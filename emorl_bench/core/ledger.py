@@ -1,20 +1,21 @@
-"""The cost ledger: what was spent, by phase, counted around the shared parts and never reported by methods.
+"""The cost ledger: what a run spends, by phase. The shared code counts; a method never reports its own cost.
 
 Phases are ``setup``, ``train/<learner>``, ``validate/<learner>``, ``search`` and ``evaluate``. Learners of one method
-could run side by side on several machines, so training is reported both as the maximum over learners (the accounting of
-EMORL's paper) and as the sum. ``scorer/<name>/<form>`` is what a scorer's forms have cost whoever trained them
-(`core.protocols.Priced`): outside every method's budget, and in no total.
+could be trained side by side on several machines. So training is reported twice: as the maximum over learners (the
+accounting of EMORL's paper) and as their sum. ``scorer/<name>/<form>`` holds the cost of each form of a scorer, whoever
+trained it (`core.protocols.Priced`). It is outside every method's budget and in no total.
 
-The ledger is also the meter of a method's budget: it knows how many prompts training, validation and search may spend
-together (``limit``), and refuses more wherever they would be decoded (`Ledger.ask`). It goes by its own counts, so an
-expert that an earlier run has trained counts like one that was trained here.
+The ledger also limits a method's budget. ``limit`` is how many prompts training, validation and search may spend
+together. `Ledger.ask` refuses more, and is called wherever prompts are decoded. An expert that an earlier run has
+trained is charged like one that is trained here.
 
-Learners that work side by side in one process (`Ledger.together`) each count their own prompts, samples, tokens and
-steps, exactly as if they were alone; the seconds, FLOPs and decoded rows of what they do at once are divided evenly
-among those who took part. So for such learners the sum is what was measured, and the maximum one learner's share of it.
+Several learners may work at the same time in one process (`Ledger.together`). Each then counts its own prompts,
+samples, tokens and steps, exactly as if it were alone. Seconds, FLOPs and decoded rows of shared calls are divided
+evenly among the learners that took part. The sum over learners is therefore the measured cost, and the maximum is one
+learner's share of it.
 
-Where several processes share a run (`core.ranks`), counters are of the whole run, and so are FLOPs (this process's part
-times their number); times and peak memory are this process's.
+Where several processes share a run (`core.ranks`), counters are of the whole run, and so are FLOPs (those of this
+process times the number of processes). Times and peak memory are of this process.
 """
 
 from __future__ import annotations
@@ -34,27 +35,39 @@ from emorl_bench.core.totals import is_counted, part_of_phase, totals
 
 @dataclass
 class Cost:
-    """Counters of one phase. Times in seconds, memory in bytes; ``flops`` is an extrapolation from sampled calls."""
+    """Counters of one phase. Times are in seconds, memory is in bytes. ``flops`` is extrapolated from sampled calls."""
 
-    prompts: int = 0  # data points: prompts decoded, however many samples of each
+    prompts: int = 0
+    """Prompts that were decoded, each once however many samples it has: the "data points" of tables."""
     samples: int = 0
     generated_tokens: int = 0
-    decoded_tokens: int = 0  # those that forward passes were spent on: outputs that share a prefix share its tokens
-    forward_passes: int = 0  # K a token where K experts are blended; nothing shared, nothing remembered
+    decoded_tokens: int = 0
+    """Tokens that forward passes were spent on. Outputs that share a prefix share the cost of its tokens."""
+    forward_passes: int = 0
+    """Forward passes without any sharing or caching: K for each token where K experts are blended."""
     trained_tokens: int = 0
     scorer_calls: int = 0
     scored_texts: int = 0
-    scores_wanted: int = 0  # K for each text that was to be scored, known already or not
-    evaluations: int = 0  # weight vectors a search paid for
-    evaluations_asked: int = 0  # weight vectors it asked about, memoised ones included
+    scores_wanted: int = 0
+    """K for each text that was to be scored, whether its score was known already or not."""
+    evaluations: int = 0
+    """Weight vectors that a search paid for."""
+    evaluations_asked: int = 0
+    """Weight vectors that a search asked about, those included whose value was known."""
     optimiser_steps: int = 0
     wall_seconds: float = 0.0
-    device_seconds: float = 0.0  # inside metered calls, device synchronised
+    device_seconds: float = 0.0
+    """Seconds inside metered calls, with the device synchronised."""
     peak_bytes: int = 0
     flops: float = 0.0
-    parameters: int = 0  # of a scorer that has forms to compare; its bytes are the phase's peak, its training the time
+    parameters: int = 0
+    """Parameters of a scorer that has forms to compare.
+
+    Its bytes are the phase's peak, its training is the phase's time.
+    """
 
     def add(self, other: Cost) -> None:
+        """Add another cost to this one. Peak memory is the larger of the two."""
         for f in fields(self):
             mine, theirs = getattr(self, f.name), getattr(other, f.name)
             setattr(self, f.name, max(mine, theirs) if f.name == "peak_bytes" else mine + theirs)
@@ -62,39 +75,47 @@ class Cost:
 
 @dataclass
 class Ledger:
-    """Phases and their costs. ``device`` is what is synchronised before a clock is read."""
+    """Phases and their costs."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    ranks: int = 1  # processes that divide every metered call evenly
-    flops_every: int = 64  # of so many metered calls one is counted operation by operation; 0: none
+    """The device that is synchronised before a clock is read."""
+    ranks: int = 1
+    """Number of processes that divide every metered call evenly."""
+    flops_every: int = 64
+    """One call in this many is counted operation by operation; 0 counts none."""
     phases: dict[str, Cost] = field(default_factory=dict)
-    limit: int | None = None  # prompts that training, validation and search may spend together
-    converged_at: dict[str, int | None] = field(default_factory=dict)  # learner -> data points at which it would stop
+    limit: int | None = None
+    """Prompts that training, validation and search may spend together; ``None`` is no limit."""
+    converged_at: dict[str, int | None] = field(default_factory=dict)
+    """Learner -> the prompts after which the rule of convergence would have stopped it; ``None`` where it would not."""
     _open: list[tuple[str, ...]] = field(default_factory=lambda: [("setup",)])
-    _mark: float = field(default_factory=time.perf_counter)  # up to when wall time has been charged
+    _mark: float = field(default_factory=time.perf_counter)  # the time up to which wall time has been charged
     _calls: dict[str, int] = field(default_factory=dict)
     _flop_rate: dict[str, tuple[float, int]] = field(default_factory=dict)  # kind -> (flops, tokens) counted so far
 
     @property
     def costs(self) -> list[Cost]:
-        """The costs that are open now: one, or one for each learner that works side by side."""
+        """The costs of the open phases: one, or one for each learner that works at the same time."""
         return [self.phases.setdefault(name, Cost()) for name in self._open[-1]]
 
     @property
     def current(self) -> Cost:
-        """The one open cost; among several, counts must say whose they are (`costs`, `alone`)."""
+        """The cost of the only open phase. Where several are open, the caller must choose one (`costs`, `alone`)."""
         (cost,) = self.costs
         return cost
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Cost]:
-        """Charge everything inside to ``name``; wall time goes to the innermost phase only."""
+        """Charge everything inside the block to ``name``. Wall time goes to the innermost phase only."""
         with self.together([name]) as costs:
             yield costs[0]
 
     @contextmanager
     def together(self, names: Sequence[str]) -> Iterator[list[Cost]]:
-        """Divide the time and FLOPs of everything inside evenly among ``names``; a name given twice has two shares."""
+        """Divide time and FLOPs of everything inside the block evenly among ``names``.
+
+        A name given twice has two shares.
+        """
         self.settle()
         self._open.append(tuple(names))
         try:
@@ -105,13 +126,13 @@ class Ledger:
 
     @contextmanager
     def alone(self, i: int) -> Iterator[Cost]:
-        """Inside `together`: charge what follows to the i-th alone. Where only one phase is open, that is the one."""
+        """Inside `together`: charge the block to the i-th phase only. Where one phase is open, it is that one."""
         names = self._open[-1]
         with self.phase(names[i] if len(names) > 1 else names[0]) as cost:
             yield cost
 
     def settle(self) -> None:
-        """Bring the open phases' wall time and peak memory up to now."""
+        """Add the wall time since the last call, and the peak memory, to the open phases."""
         now, costs = time.perf_counter(), self.costs
         for cost in costs:
             cost.wall_seconds += (now - self._mark) / len(costs)
@@ -120,7 +141,7 @@ class Ledger:
 
     @contextmanager
     def metered(self, kind: str) -> Iterator[_Call]:
-        """Time one shared call (``decode``, ``update``, ``score``); one in ``flops_every`` is counted in FLOPs too."""
+        """Time one shared call (``decode``, ``update``, ``score``). One in ``flops_every`` is also counted in FLOPs."""
         call, count = _Call(), self._calls.get(kind, 0)
         self._calls[kind] = count + 1
         sampled = self.flops_every and count % self.flops_every == 0
@@ -147,28 +168,30 @@ class Ledger:
         return flops / seen * tokens if seen else 0.0
 
     def charge(self, name: str, cost: Cost) -> None:
-        """Add a cost paid elsewhere, such as an expert another run has trained."""
+        """Add a cost that was paid elsewhere, such as that of an expert which another run has trained."""
         self.phases.setdefault(name, Cost()).add(cost)
 
     def as_dict(self) -> dict[str, dict[str, float]]:
+        """Phase -> counter -> value, ready for JSON; `from_dict` reads it."""
         return {name: asdict(cost) for name, cost in self.phases.items()}
 
     @staticmethod
     def from_dict(phases: Mapping[str, Mapping[str, float]]) -> dict[str, Cost]:
+        """Phase -> `Cost`, from what `as_dict` has written."""
         return {name: Cost(**cost) for name, cost in phases.items()}  # type: ignore[arg-type]
 
     def totals(self) -> dict[str, float]:
-        """The accounting of a table row (`core.totals`)."""
+        """The totals of a table row (`core.totals`)."""
         return totals(self.phases)
 
     @property
     def spent(self) -> int:
-        """Prompts that count against a method's budget: trained on, validated on and searched with."""
+        """Prompts that count against a method's budget: those of training, validation and search."""
         return sum(cost.prompts for name, cost in self.phases.items() if is_counted(name))
 
     @property
     def training(self) -> bool:
-        """Whether what happens now is charged to the training or validation of some learner."""
+        """Whether an open phase is the training or the validation of some learner."""
         return any(part_of_phase(name) in ("train", "validate") for name in self._open[-1])
 
     @property
@@ -177,10 +200,10 @@ class Ledger:
         return None if self.limit is None else max(0, self.limit - self.spent)
 
     def ask(self, prompts: int) -> None:
-        """Whoever is about to spend prompts asks first. Outside the counted phases everything is free.
+        """Ask for permission to spend prompts, before they are decoded. Outside the counted phases everything is free.
 
         Raises:
-            UserError: the method has not so many left. Training loops and searches end before they come to this.
+            UserError: the method has not so many left. Training loops and searches stop before this happens.
         """
         names = self._open[-1]
         if self.limit is None or not any(map(is_counted, names)) or self.spent + prompts <= self.limit:
@@ -191,7 +214,7 @@ class Ledger:
         )
 
     def restart(self, limit: int | None) -> None:
-        """Forget what a method has cost, and give the next ``limit`` prompts; setup and scorers stay charged."""
+        """Forget what a method has cost, and allow the next ``limit`` prompts. Costs of setup and scorers stay."""
         self.settle()
         self.limit = limit
         self.converged_at.clear()
@@ -207,7 +230,7 @@ class _Call:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory of this process: allocated on the device for CUDA, resident for CPU."""
+    """Peak memory of this process in bytes: allocated on the device for CUDA, resident memory for a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,9 +1,9 @@
-"""The processes that share one run: a replicated program that divides its work in three places.
+"""The processes that share one run. Every process runs the same program; three kinds of work are divided among them.
 
-Every rank runs the same method with the same random streams and holds the same adapters. Decoding, scoring and
-updating each take this rank's share and put the whole together again, so what a method sees does not depend on how many
-ranks there are. Rank 0 alone writes. `Ranks` itself is the case of one process, where every exchange is the identity;
-`runner.group` has the real one.
+Every rank (process) runs the same method with the same random streams and holds the same adapters. Decoding, scoring
+and updating each divide their rows among the ranks and gather the results. So what a method sees does not depend on the
+number of ranks. Only rank 0 writes files. `Ranks` itself is the case of one process, in which every exchange returns
+its argument; `runner.process_group` has the case of several.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, TypeVar
 from emorl_bench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor  # not imported: a wrong command line is answered before torch is
+    from torch import Tensor  # not imported at run time: a wrong command line is reported before torch is imported
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process is number ``index`` of ``count``. Every exchange must be called by all ranks, in the same order.
+    """This process is number ``index`` of ``count``. All ranks must call every exchange, in the same order.
 
-    ``in_step``: so must every forward pass, because the base model's weights are divided among the ranks.
+    ``in_step``: all ranks must also make the same forward passes, because each holds a part of the base model's
+    weights.
     """
 
     index: int = 0
@@ -33,35 +34,36 @@ class Ranks:
 
     @property
     def first(self) -> bool:
+        """Whether this is rank 0, which writes files and messages."""
         return self.index == 0
 
     def share(self, n: int) -> range:
-        """This rank's part of n things: contiguous, in rank order, sizes differing by at most one."""
+        """This rank's part of n things: contiguous, in rank order; sizes differ by at most one."""
         return range(n * self.index // self.count, n * (self.index + 1) // self.count)
 
     # exchanges ----------------------------------------------------------------------------------
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all ranks in rank order, without gradient; their numbers may differ, their shapes may not."""
+        """The rows of all ranks in rank order, without gradient. Ranks may have different numbers of rows."""
         return rows
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace every tensor by its sum over ranks, in place; the result is the same to the bit on all."""
+        """Replace every tensor by its sum over ranks, in place; the result is equal to the bit on all ranks."""
 
     def agree(self, value: T) -> T:
-        """Rank 0's value."""
+        """Rank 0's value, on every rank."""
         return value
 
     def collect(self, value: T) -> list[T]:
-        """Every rank's value."""
+        """The values of all ranks, in rank order."""
         return [value]
 
     # what follows from them ---------------------------------------------------------------------
     def once(self, act: Callable[[], T]) -> T:
-        """Rank 0 acts while the others wait; all get its result, or its `UserError`."""
+        """Rank 0 calls ``act`` while the others wait. All get its result, or raise its `UserError`."""
         return _result(self.agree(_attempt(act) if self.first else None))
 
     def together(self, act: Callable[[], T]) -> T:
-        """Every rank acts and gets its own result; where one meets a `UserError`, all of them raise it."""
+        """Every rank calls ``act`` and gets its own result. Where one raises a `UserError`, all raise it."""
         mine = _attempt(act)
         for error in self.collect(mine if isinstance(mine, UserError) else None):
             if error is not None:
@@ -73,7 +75,7 @@ class Ranks:
         return max(self.collect(number))
 
     def totals(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Every metric's sum over ranks."""
+        """The sum over ranks of every metric."""
         every = self.collect(metrics)
         return {key: sum(own[key] for own in every) for key in metrics}
 

@@ -1,7 +1,7 @@
-"""Random streams by name.
+"""Random streams, found by name.
 
-Every stochastic act draws from a generator that is seeded by what it is for (``stream(seed, "expert", "rollout", 12)``)
-and not by what happened before it. So a resumed run equals an uninterrupted one without saving generator states, and an
+Every random draw takes a generator whose seed follows from its purpose (``stream(seed, "expert", "rollout", 12)``), not
+from earlier draws. So a resumed run equals an uninterrupted one although no state of a generator is saved, and an
 expert does not depend on the order in which experts are trained.
 """
 
@@ -19,5 +19,5 @@ def seed_for(seed: int, *names: str | int) -> int:
 
 
 def stream(seed: int, *names: str | int) -> torch.Generator:
-    """A CPU generator for one purpose."""
+    """A CPU generator for one purpose, seeded by `seed_for`."""
     return torch.Generator().manual_seed(seed_for(seed, *names))

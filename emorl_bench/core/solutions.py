@@ -1,4 +1,4 @@
-"""The simplest `Solution`s: one policy whatever the preference, alone or the best of several."""
+"""The simplest `Solution`s: one policy for every preference, either the only one or the best of several."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from emorl_bench.core.types import Metrics
 
 @dataclass(frozen=True)
 class OnePolicy:
+    """One policy for every preference."""
+
     policy: Generator
 
     def policy_for(self, preference_K: Tensor) -> Generator:
+        """The policy, whatever the preference (K,)."""
         return self.policy
 
 
 @dataclass(frozen=True)
 class Member:
-    """A policy that could be deployed alone; ``select``: what it scored on the select split as it is now."""
+    """A policy that could be deployed alone. ``select`` holds its mean scores on the select split."""
 
     policy: Generator
     select: Metrics
@@ -30,30 +33,37 @@ class Member:
 
 @runtime_checkable
 class Grouped(Protocol):
-    """A `Solution` with policies that are graded one by one beside what is deployed, at the uniform preference."""
+    """A `Solution` whose policies are also graded one by one, at the uniform preference."""
 
     @property
-    def members(self) -> Mapping[str, Member]: ...
+    def members(self) -> Mapping[str, Member]:
+        """The policies by name."""
 
 
 @runtime_checkable
 class Choosing(Protocol):
-    """A `Solution` whose answers are chosen by the scorers themselves: these are no judge of it, held-out ones are."""
+    """A `Solution` that chooses among its answers with the scorers.
+
+    Only held-out scorers and gold can then judge it.
+    """
 
     @property
-    def chooses_with_scorers(self) -> bool: ...
+    def chooses_with_scorers(self) -> bool:
+        """Whether it does so."""
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of several policies whatever the preference."""
+    """One of several policies, for every preference."""
 
     members: Mapping[str, Member]
     deployed: str
 
     @property
     def policy(self) -> Generator:
+        """The deployed policy."""
         return self.members[self.deployed].policy
 
     def policy_for(self, preference_K: Tensor) -> Generator:
+        """The deployed policy, whatever the preference (K,)."""
         return self.policy

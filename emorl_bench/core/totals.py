@@ -1,4 +1,4 @@
-"""From phases to the numbers of a table row: what training, validation and search have cost, apart and together."""
+"""From phases to the totals of a table row: the cost of training, validation and search, separately and together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from emorl_bench.core.ledger import Cost
 
-PARTS = ("train", "validate", "search")  # of what a method spends; a phase is one of them, or ``<part>/<learner>``
+PARTS = ("train", "validate", "search")  # the parts of a method's cost; a phase is one of them, or ``<part>/<learner>``
 SUMMED = (
     "samples",
     "generated_tokens",
@@ -21,6 +21,7 @@ SUMMED = (
 
 
 def part_of_phase(name: str) -> str:
+    """The first part of a phase's name: ``train`` of ``train/<learner>``."""
     return name.partition("/")[0]
 
 
@@ -30,11 +31,11 @@ def is_counted(name: str) -> bool:
 
 
 def totals(phases: Mapping[str, Cost]) -> dict[str, float]:
-    """Prompts (``data_points``) and FLOPs of each part and of all, and sums of what else was counted.
+    """Prompts (``data_points``) and FLOPs of each part and of all parts, and the sums of the other counters.
 
-    ``data_points_max``, ``seconds_max``: the longest learner, its validations included, and the search: what a run
-    takes where learners are trained on machines of their own. ``data_points_train_max`` is the longest learner's
-    training prompts alone; EMORL's paper counts these and the search.
+    ``data_points_max`` and ``seconds_max`` take the longest learner, its validations included, and the search. This is
+    what a run takes where every learner is trained on a machine of its own. ``data_points_train_max`` is the number of
+    training prompts of the longest learner; EMORL's paper counts these and the search.
     """
     spent = {name: cost for name, cost in phases.items() if is_counted(name)}
     of = {part: [cost for name, cost in spent.items() if part_of_phase(name) == part] for part in PARTS}
@@ -56,7 +57,7 @@ def totals(phases: Mapping[str, Cost]) -> dict[str, float]:
 
 
 def learner_phases(phases: Mapping[str, Cost]) -> dict[str, tuple[str, str]]:
-    """The phases of each learner, by its name."""
+    """Learner -> its phases of training and validation."""
     names = [name.removeprefix("train/") for name in phases if name.startswith("train/")]
     return {name: (f"train/{name}", f"validate/{name}") for name in names}
 

@@ -1,4 +1,4 @@
-"""The vocabulary every layer shares.
+"""The types that every room shares.
 
 Dimension key, used as a suffix on tensor names (``scores_BK`` is rows x objectives):
 
@@ -24,9 +24,9 @@ Metrics = Mapping[str, float]
 class Example:
     """One prompt of a task.
 
-    ``shown`` is what the policy reads when that differs from the prompt (CORY's observer reads the pioneer's answer
-    too); scorers always judge against ``prompt``. ``answer`` is a reference for the scorers that compare with one; no
-    policy sees it.
+    ``shown`` is what the policy reads where that differs from the prompt (CORY's observer also reads the pioneer's
+    answer). Scorers always judge against ``prompt``. ``answer`` is a reference for scorers that compare with one; no
+    policy reads it.
     """
 
     id: str
@@ -36,15 +36,19 @@ class Example:
 
     @property
     def context(self) -> str:
+        """What the policy reads."""
         return self.prompt if self.shown is None else self.shown
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """A task's prompts: ``train`` to learn on, ``select`` to choose checkpoints and weights on, ``report`` to grade on.
+    """A task's prompts, in three splits.
 
-    ``fingerprint`` is a hash of all prompts in order and of how they were split: two runs may share a table only where
-    it is equal. ``removed`` counts what was left out because it nearly equals something in another split.
+    Methods learn from ``train``, and choose checkpoints and weights on ``select``. They are graded on ``report``.
+
+    ``fingerprint`` is a hash of all prompts in order and of how they were split. Two runs may share a table only where
+    it is equal. ``removed`` is the number of prompts that were left out because a prompt of another split is nearly
+    equal.
     """
 
     train: Sequence[Example]
@@ -54,12 +58,13 @@ class Splits:
     removed: int = 0
 
     def sizes(self) -> dict[str, int]:
+        """The number of prompts in each split, and ``removed``."""
         return {name: len(getattr(self, name)) for name in ("train", "select", "report")} | {"removed": self.removed}
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How responses are decoded. ``temperature`` 0 means greedy."""
+    """How responses are decoded. A ``temperature`` of 0 means greedy decoding."""
 
     max_new_tokens: int
     temperature: float = 1.0
@@ -68,22 +73,29 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What a policy said, and how likely it thought it was when it said it.
+    """Responses of a policy, and their probabilities under the distribution that they were sampled from.
 
-    The ids are the sampled ones (never re-tokenised text); the mask is true up to and including the end token. The
-    log-probabilities are those of the distribution that was sampled, at ``temperature``; greedy ones are NaN.
+    The ids are the sampled ones (never text that was tokenized again). The mask is true up to the end token, which is
+    included. Log-probabilities are in nats, of the distribution at ``temperature``; those of greedy responses are NaN.
     """
 
-    examples: tuple[Example, ...]  # B, each prompt repeated G times in a row
-    responses: tuple[str, ...]  # B
-    response_ids_BT: Tensor  # int64
-    response_mask_BT: Tensor  # bool
-    logprobs_BT: Tensor  # float32, 0 where masked
-    group_size: int  # G
+    examples: tuple[Example, ...]
+    """B prompts: each is repeated G times in a row."""
+    responses: tuple[str, ...]
+    """B texts."""
+    response_ids_BT: Tensor
+    """int64."""
+    response_mask_BT: Tensor
+    """bool."""
+    logprobs_BT: Tensor
+    """float32, 0 where masked."""
+    group_size: int
+    """G, the samples of each prompt."""
     temperature: float = 1.0
 
     @property
     def tokens(self) -> int:
+        """Number of response tokens, end tokens included."""
         return int(self.response_mask_BT.sum())
 
     def keeping(self, rows_B: Tensor) -> Rollout:
@@ -95,7 +107,7 @@ class Rollout:
         return replace(self, response_mask_BT=mask_BT, logprobs_BT=logprobs_BT)
 
     def rows(self, picks: Sequence[int]) -> Rollout:
-        """The same for some rows, cut to the longest response among them."""
+        """The rollout with some rows only, as wide as the longest response among them; its group size is 1."""
         index = torch.as_tensor(list(picks), device=self.response_ids_BT.device)
         width = max(1, int(self.response_mask_BT[index].sum(1).max()))
         return Rollout(
@@ -111,14 +123,14 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one method may spend in total; ``None`` is no limit, and whichever limit is met first ends it.
+    """What one method may spend in total. ``None`` is no limit; training ends at the limit that is reached first.
 
-    ``prompts`` covers everything before the report: prompts trained on, validated on and searched with. It is never
-    exceeded (`core.ledger.Ledger.ask`). The other limits are of training alone, and end it with the step that reaches
-    them. ``expert_prompts`` is what each single-objective expert may spend; ``None`` is an even share.
+    ``prompts`` covers everything before the report: prompts of training, validation and search. It is never exceeded
+    (`core.ledger.Ledger.ask`). The other limits are of training only, which ends with the step that reaches one.
+    ``expert_prompts`` is what each single-objective expert may spend; ``None`` is an even share.
 
-    A method with several learners divides it evenly (`share`), so the sum over a method's learners is the same for
-    every method of a comparison.
+    A method with several learners divides its budget evenly (`share`). So the sum over a method's learners is the same
+    for every method of a comparison.
     """
 
     prompts: int | None = None
@@ -128,7 +140,7 @@ class Budget:
     expert_prompts: int | None = None
 
     def share(self, parts: int) -> Budget:
-        """An even part of it; a learner's own part names no experts."""
+        """One of ``parts`` even parts. It names no ``expert_prompts``, because it is the budget of one learner."""
 
         def divide(limit: int | None) -> int | None:
             return None if limit is None else max(1, limit // parts)
@@ -137,7 +149,7 @@ class Budget:
         return Budget(divide(self.prompts), divide(self.samples), divide(self.generated_tokens), seconds)
 
     def scaled(self, share: float) -> Budget:
-        """All limits times ``share``, whole numbers rounded down: a rung of a ladder."""
+        """All limits times ``share``, whole numbers rounded down: the budget of a rung of the ladder."""
 
         def part(limit: int | None) -> int | None:
             return None if limit is None else part_of(limit, share)
@@ -147,22 +159,22 @@ class Budget:
         return Budget(*whole, seconds, part(self.expert_prompts))
 
     def reserving(self, share: float) -> Budget:
-        """What is left for training where a share of the prompts is kept for a search."""
+        """The budget of training where a share of the prompts is reserved for a search."""
         return self if self.prompts is None else replace(self, prompts=self.prompts - part_of(self.prompts, share))
 
 
 def part_of(whole: int, share: float) -> int:
-    """``share`` of a whole number, rounded down but for what is floating-point error."""
+    """``share`` of a whole number, rounded down; floating-point error cannot lower the result."""
     return math.floor(whole * share + 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The training schedule, the same for every learner of every method.
+    """The training schedule, which is the same for every learner of every method.
 
-    Validation happens every ``validate_every`` steps on the select split. Convergence (EMORL 2505.02579, released
-    code): std/mean of the last ``window`` validation rewards falls below ``variation``. Where a training would have
-    stopped by this rule is recorded; it stops there only with ``stop_when_converged``.
+    A validation on the select split follows every ``validate_every`` steps. A training has converged (EMORL 2505.02579,
+    released code) when std/mean of the last ``window`` validation rewards falls below ``variation``. The ledger records
+    when this would have stopped a training. It stops the training only with ``stop_when_converged``.
     """
 
     batch_prompts: int = 16

@@ -1,1 +1,1 @@
-"""Corpora and how they are read: where a file is, what its rows mean, and who may see which of them. No torch in it."""
+"""Corpora and how they are read: where a file is, what its rows mean, and which rows are in which part. No torch."""

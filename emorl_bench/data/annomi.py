@@ -29,7 +29,7 @@ Utterance = tuple[str, str, str, str, str]  # dialogue, video, quality, speaker,
 
 @dataclass(frozen=True)
 class Turn:
-    """What a client said, what the therapist then said, in which dialogue, how good that is, and its video."""
+    """A client's turn, the therapist's answer, their dialogue, its quality (high or low) and its video."""
 
     dialogue: str
     client: str
@@ -39,7 +39,9 @@ class Turn:
 
 
 def load(source: Source) -> list[Turn]:
-    """Every turn of a client that a therapist answers, in file order; one speaker's utterances in a row are joined.
+    """Every turn of a client that a therapist answers, in file order.
+
+    Consecutive utterances of one speaker are one turn.
 
     Raises:
         UserError: the file is missing or broken, or a speaker is neither client nor therapist.
@@ -48,9 +50,9 @@ def load(source: Source) -> list[Turn]:
 
 
 def parts(rows: Sequence[Turn], seed: int = 0) -> Division[Turn]:
-    """By video, which may show several dialogues of the same people, so by dialogue too.
+    """The parts of the corpus, divided by video: a video may show several dialogues of the same people.
 
-    ``scorer`` and ``held_out`` train the two sets of scorers, ``select`` and ``report`` neither.
+    ``scorer`` and ``held_out`` train the two sets of scorers; ``select`` and ``report`` train neither.
     """
     return divide(rows, lambda turn: turn.video or turn.dialogue, SHARES, seed, text=lambda turn: turn.client)
 

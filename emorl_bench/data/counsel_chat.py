@@ -27,7 +27,7 @@ SHARES = {"scorer": 0.35, "held_out": 0.35, "select": 0.1, "report": 0.2}
 
 @dataclass(frozen=True)
 class Row:
-    """A question (its title where it has no text) and one answer to it, both plain text in one line."""
+    """A question (its title, where it has no text) and one answer to it, each as plain text in one line."""
 
     question_id: str
     question: str
@@ -51,7 +51,10 @@ def load(source: Source) -> list[Row]:
 
 
 def parts(rows: Sequence[Row], seed: int = 0) -> Division[Row]:
-    """By question: ``scorer`` and ``held_out`` train the two sets of scorers, ``select`` and ``report`` neither."""
+    """The parts of the corpus, divided by question.
+
+    ``scorer`` and ``held_out`` train the two sets of scorers; ``select`` and ``report`` train neither.
+    """
     return divide(rows, lambda row: row.question, SHARES, seed)
 
 

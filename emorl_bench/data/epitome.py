@@ -38,7 +38,7 @@ class Row:
 
 
 def load(source: Source) -> list[Row]:
-    """All answers in file order, white space normalised; rows without a post or an answer are left out.
+    """All answers in file order, white space normalised. Rows without a post or an answer are left out.
 
     Raises:
         UserError: the file is missing or broken, or a level is none of 0, 1, 2.
@@ -53,5 +53,8 @@ def load(source: Source) -> list[Row]:
 
 
 def parts(rows: Sequence[Row], seed: int = 0) -> Division[Row]:
-    """By post: ``scorer`` and ``held_out`` train the two sets of scorers, ``select`` and ``report`` neither."""
+    """The parts of the corpus, divided by post.
+
+    ``scorer`` and ``held_out`` train the two sets of scorers; ``select`` and ``report`` train neither.
+    """
     return divide(rows, lambda row: row.seeker_id, SHARES, seed, text=lambda row: row.seeker)

@@ -49,7 +49,10 @@ def load(source: Source) -> list[Row]:
 
 
 def parts(rows: Sequence[Row], test: Sequence[Row], seed: int = 0) -> Division[Row]:
-    """By question; ``test`` is the report as it was published, and what resembles it is not trained on."""
+    """The parts of the corpus, divided by question.
+
+    ``test``, the published test set, is the report. Training rows that resemble it are removed.
+    """
     division = divide(rows, lambda row: row.question, SHARES, seed)
     whole = protected({**division.parts, "report": test}, lambda row: row.question)
     removed = {part: count + division.removed.get(part, 0) for part, count in whole.removed.items()}

@@ -1,9 +1,9 @@
-"""HH-RLHF: dialogues with an assistant, two answers to the last turn, and which of them people chose.
+r"""HH-RLHF: dialogues with an assistant, two answers to the last turn, and which of them people chose.
 
 Source: github.com/anthropics/hh-rlhf (MIT), directories ``harmless-base`` and ``helpful-base``; Bai et al. 2022,
 "Training a Helpful and Harmless Assistant" (2204.05862). On the hub: ``Anthropic/hh-rlhf``.
-Layout: gzipped json lines: chosen, rejected, each a dialogue of turns that begin with "\\n\\nHuman:" and
-"\\n\\nAssistant:" and differ after the last "\\n\\nAssistant:".
+Layout: gzipped json lines: chosen, rejected, each a dialogue of turns that begin with "\n\nHuman:" and
+"\n\nAssistant:" and differ after the last "\n\nAssistant:".
 Size: 42,537 harmless and 43,835 helpful pairs for training, about 2,300 each for testing. The texts can be offensive.
 """
 
@@ -25,14 +25,14 @@ SHARES = {"scorer": 0.35, "held_out": 0.35, "select": 0.1, "report": 0.2}
 
 @dataclass(frozen=True)
 class Row:
-    """A dialogue up to its last "\\n\\nAssistant:" (included), the chosen answer and the rejected one."""
+    r"""A dialogue up to its last "\n\nAssistant:" (included), the chosen answer and the rejected one."""
 
     prompt: str
     chosen: str
     rejected: str
 
     def opening(self) -> str:
-        """What the person said first: dialogues that begin alike are one dialogue at several lengths."""
+        """The person's first turn. Dialogues that begin alike are one dialogue at several lengths."""
         return self.prompt.removeprefix(HUMAN).partition(ASSISTANT)[0]
 
 
@@ -54,5 +54,5 @@ def load(source: Source) -> list[Row]:
 
 
 def parts(rows: Sequence[Row], seed: int = 0) -> Division[Row]:
-    """By opening turn; ``select`` and ``report`` are for the policy's prompts and no scorer's training."""
+    """The parts of the corpus, divided by the opening turn. ``select`` and ``report`` train no scorer."""
     return divide(rows, Row.opening, SHARES, seed, text=lambda row: row.prompt)

@@ -59,5 +59,8 @@ def load(source: Source) -> list[Row]:
 
 
 def parts(rows: Sequence[Row], seed: int = 0) -> Division[Row]:
-    """By review: ``scorer`` and ``held_out`` train the two sets of scorers, ``select`` and ``report`` neither."""
+    """The parts of the corpus, divided by review.
+
+    ``scorer`` and ``held_out`` train the two sets of scorers; ``select`` and ``report`` train neither.
+    """
     return divide(rows, lambda row: row.text, SHARES, seed)

@@ -41,7 +41,7 @@ class Row:
 
 
 def load(source: Source) -> list[Row]:
-    """The distinct prompts in file order, white space normalised; the first row of a repeated prompt counts.
+    """The distinct prompts in file order, white space normalised. Of a repeated prompt, the first row counts.
 
     Raises:
         UserError: the file is missing or broken, a prompt is empty, or there are fewer than 10.
@@ -69,7 +69,10 @@ def load(source: Source) -> list[Row]:
 
 
 def parts(rows: Sequence[Row], seed: int = 0) -> Division[Row]:
-    """By prompt: ``scorer`` and ``held_out`` train the two sets of scorers, ``select`` and ``report`` neither."""
+    """The parts of the corpus, divided by prompt.
+
+    ``scorer`` and ``held_out`` train the two sets of scorers; ``select`` and ``report`` train neither.
+    """
     return divide(rows, lambda row: row.prompt, SHARES, seed)
 
 
@@ -79,7 +82,7 @@ def _row(cells: list[str]) -> Row:
 
 
 def _cells(source: Source) -> Iterator[tuple[int, list[str]]]:
-    """Numbered rows of one width, without the header."""
+    """Numbered rows of equal width, without the header."""
     if source.hub is not None:
         yield from ((number, list(row.values())) for number, row in read(source, COLUMNS[:9], ABOUT))
         return

@@ -23,7 +23,7 @@ SHARES = {"scorer": 0.35, "held_out": 0.35, "select": 0.1, "report": 0.2}
 
 @dataclass(frozen=True)
 class Row:
-    """What the therapist was told to do, what the client said, what the therapist answered."""
+    """The therapist's instruction, what the client said, and the therapist's answer."""
 
     instruction: str
     input: str
@@ -31,7 +31,7 @@ class Row:
 
 
 def load(source: Source) -> list[Row]:
-    """All rows with something said by the client, in file order, white space normalised.
+    """All rows in which the client says something, in file order, white space normalised.
 
     Raises:
         UserError: the file is missing or broken.
@@ -41,5 +41,5 @@ def load(source: Source) -> list[Row]:
 
 
 def parts(rows: Sequence[Row], seed: int = 0) -> Division[Row]:
-    """By what the client said: ``scorer`` and ``held_out`` train scorers, ``select`` and ``report`` do not."""
+    """The parts of the corpus, divided by what the client said. ``select`` and ``report`` train no scorer."""
     return divide(rows, lambda row: row.input, SHARES, seed)

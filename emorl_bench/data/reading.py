@@ -1,7 +1,7 @@
-"""Rows of csv, tsv, json and jsonl files (also .gz) that anyone may have written or saved with anything.
+"""Rows of csv, tsv, json and jsonl files (also .gz), whoever wrote them with whatever program.
 
-Text in any usual encoding is read; a cell is text and nothing more, whatever it begins with (nothing is evaluated);
-what cannot be understood is one `UserError` with file and row. Rows are counted from 1, a header included.
+Text in any common encoding is read. A cell is only text, whatever it begins with: nothing is evaluated. Whatever cannot
+be read is one `UserError` with file and row. Rows are counted from 1, header included.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ log = logging.getLogger(__name__)
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | list[str]]]:
-    """Every row of a file and its number: the cells of csv and tsv (a header is a row too), the objects of json, jsonl.
+    """Every row of a file with its number: cells of csv and tsv (a header is a row too), objects of json and jsonl.
 
     Raises:
-        UserError: the file cannot be read, is of another format, or a row is broken.
+        UserError: the file cannot be read, has another format, or a row is broken.
     """
     kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
     if kind not in FORMATS:
@@ -60,12 +60,12 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | list[str]]]:
 
 
 def records(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Numbered:
-    """Numbered rows by column name, with these columns and what is there of the optional ones.
+    """Numbered rows by column name, with these columns and those of the optional ones that the file has.
 
     Csv and tsv files need a header.
 
     Raises:
-        UserError: as `rows`; or a column is missing, a row is longer or shorter than the header, or holds a list.
+        UserError: as `rows`; or a column is missing, a row is longer or shorter than the header, or a value is a list.
     """
     header: list[str] = []
     for number, row in rows(path):
@@ -84,7 +84,11 @@ def records(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) ->
 
 
 def plain(row: Mapping[str, Any], columns: Sequence[str], optional: Sequence[str], where: str) -> dict[str, str]:
-    """The named columns of an object as text; null is empty."""
+    """The named columns of an object as text. Null becomes empty text.
+
+    Raises:
+        UserError: a column is missing, or a value is a list or an object.
+    """
     _check_columns(row, columns, where)
     wanted = [*columns, *(column for column in optional if column in row)]
     for column in wanted:
@@ -94,15 +98,15 @@ def plain(row: Mapping[str, Any], columns: Sequence[str], optional: Sequence[str
 
 
 def clean(text: str) -> str:
-    """Text that a tokenizer and a file can take: no NUL, no half of a surrogate pair."""
+    """Text that a tokenizer and a file can hold: no NUL, no half of a surrogate pair."""
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def whole(text: str, known: Sequence[int], where: str) -> int:
-    """One of the known numbers.
+    """The number that the text is.
 
     Raises:
-        UserError: it is not.
+        UserError: it is none of the ``known`` ones.
     """
     if text.strip() not in map(str, known):
         raise UserError(f"{where} is {quoted(text)}; give one of {', '.join(map(str, known))}")
@@ -110,7 +114,7 @@ def whole(text: str, known: Sequence[int], where: str) -> int:
 
 
 def quoted(text: str) -> str:
-    """As much of a text as fits into a message of one line, nothing in it that a terminal would act on."""
+    """The beginning of a text for a message of one line, without characters that a terminal would act on."""
     return ascii(text.strip()[:SHOWN])
 
 
@@ -122,7 +126,7 @@ def _check_columns(found: Iterable[str], wanted: Sequence[str], where: str) -> N
 
 
 class Tabs(csv.excel_tab):
-    """Tab-separated text in which a quotation mark is only that."""
+    """Tab-separated text, in which a quotation mark has no special meaning."""
 
     quoting = csv.QUOTE_NONE
 
@@ -200,7 +204,7 @@ def _decoded(path: Path, data: bytes) -> str:
 
 
 def _unmarked(data: bytes) -> str:
-    """UTF-16 without a mark shows in its zeros: ASCII letters have one in every second byte."""
+    """The encoding of text without a byte-order mark. In UTF-16, ASCII letters have a zero in every second byte."""
     even, odd = data[0:SNIFFED:2], data[1:SNIFFED:2]
     zeros = even.count(0), odd.count(0)
     if max(zeros) > len(odd) // 2 and min(zeros) == 0:

@@ -1,4 +1,4 @@
-"""Where a corpus is: a file below the user's data directory, or a data set of the hub where its name is given."""
+"""Where a corpus is: a file in the user's data directory, or a data set of the hub where its name is given."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from emorl_bench.data.reading import Numbered, plain, records
 
 @dataclass(frozen=True)
 class Source:
-    """``file`` lies in ``data_dir``, under its whole name or its last part; ``hub`` names a data set instead.
+    """A corpus. ``file`` is in ``data_dir``, under its full name or its last part; ``hub`` names a data set instead.
 
-    ``config`` and ``split`` are the hub's words for a part of a data set.
+    ``config`` and ``split`` are the hub's names for a part of a data set.
     """
 
     data_dir: str | None
@@ -26,7 +26,7 @@ class Source:
 
 
 def find(source: Source, what: str) -> Path:
-    """The file of a source. ``what`` says which corpus it is and where it can be got.
+    """The file of a source. ``what`` says which corpus it is and where to get it.
 
     Raises:
         UserError: no data directory is given, or the file is not in it.
@@ -46,7 +46,7 @@ def find(source: Source, what: str) -> Path:
 
 
 def read(source: Source, columns: Sequence[str], what: str, optional: Sequence[str] = ()) -> Numbered:
-    """Numbered rows of a source, by column name, as text; `find` says what ``what`` is.
+    """Numbered rows of a source, by column name, as text. ``what``: see `find`.
 
     Raises:
         UserError: the corpus is not there, or a row is broken; one line that begins with ``task.data_dir``.
@@ -66,7 +66,7 @@ def _from_hub(source: Source, columns: Sequence[str], optional: Sequence[str]) -
         ) from error
     try:
         found = load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
-    except Exception as error:  # whatever a hub, a network or a data set's builder may raise
+    except Exception as error:  # a hub, a network or the builder of a data set may raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"task.hub={source.hub}: cannot be fetched ({reason}); fetch it elsewhere, then task.hub=null "

@@ -1,10 +1,11 @@
-"""Who may see which text: groups are cut into named parts, and what is nearly the same never lies in two of them.
+"""Divide a corpus into named parts, so that nearly equal texts are never in two of them.
 
-A group (all that belongs to one prompt, dialogue or review) lies in one part as a whole. Two texts are near-duplicates
-where the Jaccard similarity of their sets of words is 0.8 or more; of two in different parts, the one in the part that
-is named earlier is removed, so the last part (the report) keeps every row. The search is exact, not sampled: with
-words ordered from rare to common, two sets of similarity t share at least l of their first n - ceil(t n) + l words
-(Wang, Li and Feng 2012, "Can we beat the prefix filtering?"), so only those are indexed and only such pairs compared.
+A group (everything that belongs to one prompt, dialogue or review) is in one part as a whole. Two texts are
+near-duplicates where the Jaccard similarity of their sets of words is 0.8 or more. Of two near-duplicates in different
+parts, the one in the part that is named earlier is removed. So the last part (the report) keeps every row. The search
+is exact, not sampled. Words are ordered from rare to common; then two sets of similarity t share at least l of their
+first n - ceil(t n) + l words (Wang, Li and Feng 2012, "Can we beat the prefix filtering?"). So only these words are
+indexed, and only such pairs are compared.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Generic, TypeVar
 
 from emorl_bench.core.errors import UserError
 
-SIMILAR = 0.8  # Jaccard similarity of two sets of words from which on their texts count as the same
-SHARED = 4  # words that two similar sets must share among their rare ones: more is fewer pairs to compare in full
+SIMILAR = 0.8  # texts whose sets of words have at least this Jaccard similarity count as the same
+SHARED = 4  # number of rare words that two similar sets must share; with more, fewer pairs are compared in full
 WORD = re.compile(r"\w+")
 
 Item = TypeVar("Item")
@@ -30,7 +31,7 @@ Words = tuple[int, ...]  # a text's distinct words as ranks, from rare to common
 
 @dataclass(frozen=True)
 class Division(Generic[Item]):
-    """Named parts, how many near-duplicates each of them lost, and a hash of what is where."""
+    """Named parts, the number of near-duplicates that each of them lost, and a hash of their content."""
 
     parts: Mapping[str, list[Item]]
     removed: Mapping[str, int]
@@ -44,12 +45,14 @@ def divide(
     seed: int = 0,
     text: Callable[[Item], str] | None = None,
 ) -> Division[Item]:
-    """Cut items into parts by group; the order of the items decides nothing but the order within a group.
+    """Divide items into parts by group. The order of the items decides only the order within a group.
 
     Args:
+        items: what is divided.
         group: names the group of an item; case and white space do not matter.
-        shares: of the number of groups, summing to 1; of two parts the one that is named later is protected.
-        text: what near-duplicates are looked for in; the name of the group where it is not given.
+        shares: part -> its share of the groups; they sum to 1. Of two parts, the one that is named later is protected.
+        seed: of the order of the groups.
+        text: what near-duplicates are searched in; the name of the group where it is not given.
 
     Raises:
         UserError: there are fewer groups than parts.
@@ -69,7 +72,7 @@ def divide(
 
 
 def protected(cut: Mapping[str, Sequence[Item]], text: Callable[[Item], str]) -> Division[Item]:
-    """Parts without what is nearly the same as an item of a later part."""
+    """The parts without items that are nearly equal to an item of a later part."""
     texts = {name: [words_of(text(item)) for item in part] for name, part in cut.items()}
     order = _rarity(words for part in texts.values() for words in part)
     index = _Index()
@@ -89,6 +92,7 @@ def protected(cut: Mapping[str, Sequence[Item]], text: Callable[[Item], str]) ->
 
 
 def normal(text: str) -> str:
+    """A text in lower case with single spaces."""
     return " ".join(text.split()).casefold()
 
 
@@ -98,7 +102,7 @@ def words_of(text: str) -> frozenset[str]:
 
 
 def _cuts(count: int, shares: Sequence[float]) -> list[int]:
-    """Where parts begin and end, each at least one long."""
+    """The ends of the parts, each of which has at least one item."""
     if abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0:
         raise ValueError(f"shares {list(shares)} of a split must be above 0 and sum to 1")
     cuts = [0]
@@ -110,7 +114,7 @@ def _cuts(count: int, shares: Sequence[float]) -> list[int]:
 
 @dataclass
 class _Index:
-    """Sets of words, found again by the rare ones of them."""
+    """Sets of words, which are found by their rare words."""
 
     rows: list[Words] = field(default_factory=list)
     holders: dict[int, list[int]] = field(default_factory=dict)
@@ -134,7 +138,7 @@ def _jaccard(one: set[int], other: Words) -> float:
 
 
 def _least_common(size: int) -> int:
-    """How many words a set of this size has in common with any set that is similar to it, at least."""
+    """The least number of words that a set of this size shares with a similar set."""
     return math.ceil(SIMILAR * size - 1e-9)
 
 

@@ -25,19 +25,19 @@ COLUMNS = ("sentence", "label")
 SHARES = {"scorer": 0.35, "held_out": 0.35, "select": 0.1, "report": 0.2}
 
 
-KEY = 3  # words that find the sentence of a phrase; shorter phrases are in too many sentences to belong to one
+KEY = 3  # number of words that find the sentence of a phrase; shorter phrases are in too many sentences
 
 
 @dataclass(frozen=True)
 class Row:
-    """A sentence or phrase, tokens set apart by spaces; label 1 is positive."""
+    """A sentence or phrase, its tokens separated by spaces. Label 1 is positive."""
 
     text: str
     label: int
 
 
 def load(source: Source) -> list[Row]:
-    """All rows in file order, empty ones left out.
+    """All rows in file order, without empty ones.
 
     Raises:
         UserError: the file is missing or broken, or a label is neither 0 nor 1.
@@ -51,13 +51,16 @@ def load(source: Source) -> list[Row]:
 
 
 def parts(rows: Sequence[Row], seed: int = 0) -> Division[Row]:
-    """By sentence: ``scorer`` and ``held_out`` train the two sets of scorers, ``select`` and ``report`` neither."""
+    """The parts of the corpus, divided by sentence.
+
+    ``scorer`` and ``held_out`` train the two sets of scorers; ``select`` and ``report`` train neither.
+    """
     sentences = sentences_of([row.text for row in rows])
     return divide(rows, lambda row: sentences[row.text], SHARES, seed, text=lambda row: row.text)
 
 
 def sentences_of(texts: Sequence[str]) -> dict[str, str]:
-    """For every text the longest text that holds it, word by word; itself where none does or it is short."""
+    """Text -> the longest text that contains it word by word; itself, where there is none or it is short."""
     sentences: dict[str, str] = {}
     starts: dict[tuple[str, ...], list[str]] = {}  # every sentence, under each KEY words that follow one another in it
     for text in sorted(set(texts), key=lambda text: (-len(text.split()), text)):

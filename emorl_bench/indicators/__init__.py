@@ -1,0 +1,1 @@
+"""Numbers that describe results: fronts, confidence intervals, tests, and properties of texts."""

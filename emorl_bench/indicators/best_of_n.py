@@ -1,4 +1,4 @@
-"""What best-of-n would score, for every n at once, from one set of samples."""
+"""The score of best-of-n for every n at once, from one set of samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.special import gammaln
 
 
 def best_of_n_kl(n: int) -> float:
-    """Nats that choosing the best of n costs: ``ln n - (n - 1) / n``, an upper bound where candidates tie.
+    """KL in nats between best-of-n and its base: ``ln n - (n - 1) / n``, an upper bound where candidates tie.
 
     Hilton & Gao 2022, used by Gao et al., arXiv 2210.10760; the bound is Beirami et al., arXiv 2401.01879.
     """
@@ -19,11 +19,19 @@ def best_of_n_kl(n: int) -> float:
 
 
 def expected_best(chosen_by_PN: ArrayLike, worth_PN: ArrayLike, sizes: Sequence[int]) -> NDArray[np.float64]:
-    """(P, len(sizes)) expected worth of the sample that ``chosen_by`` ranks first among n, for every prompt.
+    """(P, len(sizes)) expected value of the sample that ranks first among n, for every prompt and every n of ``sizes``.
 
-    The mean over all subsets of n of the N samples, by order statistics (Gao et al., appendix; Nakano et al., arXiv
-    2112.09332, appendix I): the i-th smallest leads ``C(i - 1, n - 1)`` of the ``C(N, n)`` subsets. So it is unbiased
-    for n new samples. Samples that tie are equally likely to be chosen.
+    It is the mean over all subsets of n of the N samples, by order statistics (Gao et al., appendix; Nakano et al.,
+    arXiv 2112.09332, appendix I): the i-th smallest is the largest of ``C(i - 1, n - 1)`` of the ``C(N, n)`` subsets.
+    So it is unbiased for n new samples. Samples that tie are equally likely to be chosen.
+
+    Args:
+        chosen_by_PN: the scores that choose among N samples of each prompt.
+        worth_PN: the value of each sample.
+        sizes: numbers of samples to choose from.
+
+    Raises:
+        ValueError: a size is below 1 or above N.
     """
     chosen_by, worth = np.asarray(chosen_by_PN, dtype=np.float64), np.asarray(worth_PN, dtype=np.float64)
     count = chosen_by.shape[1]

@@ -1,8 +1,8 @@
-"""Indicators of a set of score vectors: how much a method offers to people who want different things.
+"""Indicators of a set of score vectors: what a method offers to people with different preferences.
 
-A front is (N, K): one row for each preference a method was asked for; higher is better throughout. Hypervolume needs
-a reference point and utility a set of preferences, and both are fixed in advance: an observed minimum would let the
-worst method move everybody's number.
+A front is (N, K): one row for each preference that a method was asked for. Higher is better throughout. Hypervolume
+needs a reference point, and utility a set of preferences. Both are fixed in advance: with an observed minimum, the
+worst method would move the numbers of all methods.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ Floats = NDArray[np.float64]
 def simplex_grid(objectives: int, divisions: int) -> Floats:
     """(W, K) preferences: every vector of multiples of 1/divisions that sums to 1, and the uniform one.
 
-    The lattice of Das & Dennis (1998); the corners are in it, the centre is added where the lattice misses it. No
-    divisions: the centre alone.
+    This is the lattice of Das & Dennis (1998). It has the corners; the centre is added where the lattice lacks it. With
+    ``divisions=0`` it is the centre alone.
+
+    Raises:
+        ValueError: there is no objective, or ``divisions`` is below 0.
     """
     if objectives < 1 or divisions < 0:
         raise ValueError(f"simplex_grid needs objectives >= 1 and divisions >= 0, not {objectives} and {divisions}")
@@ -44,11 +47,11 @@ def hypervolume(points_NK: ArrayLike, reference_K: ArrayLike | None = None) -> f
 
 
 def deployed_utility(points_WK: ArrayLike, preferences_WK: ArrayLike) -> float:
-    """Mean over preferences of what each makes of the policy that was deployed for it; row w answers preference w.
+    """Mean over preferences of the utility of the policy that was deployed for each; row w answers preference w.
 
-    A score that is NaN does not apply, and the preference's other weights are scaled up. NaN where nothing applies.
-    Not the expected utility of Zintgraf et al. (2015), which takes the best point of the front: nobody who deploys a
-    policy knows which point that is on prompts to come.
+    A NaN score does not apply: the other weights of the preference are scaled up. The result is NaN where nothing
+    applies. This is not the expected utility of Zintgraf et al. (2015), which takes the best point of the front for
+    each preference: whoever deploys a policy does not know which point is the best on future prompts.
     """
     points, preferences = np.asarray(points_WK, dtype=np.float64), np.asarray(preferences_WK, dtype=np.float64)
     weights = np.where(np.isnan(points), 0.0, preferences)
@@ -58,30 +61,30 @@ def deployed_utility(points_WK: ArrayLike, preferences_WK: ArrayLike) -> float:
 
 
 def worst_objective(scores_K: ArrayLike) -> float:
-    """The score of the objective that came off worst."""
+    """The score of the objective with the lowest score."""
     return float(np.min(np.asarray(scores_K, dtype=np.float64)))
 
 
 def pooled_front(fronts: Sequence[ArrayLike]) -> Floats:
-    """The points of all fronts that none other dominates: the reference set of `igd_plus` and `additive_epsilon`."""
+    """The points of all fronts that no other one dominates: the reference set of `igd_plus` and `additive_epsilon`."""
     pooled = np.vstack([_front(front) for front in fronts])
     return np.asarray(moocore.filter_dominated(pooled, maximise=True), dtype=np.float64)
 
 
 def igd_plus(points_NK: ArrayLike, reference_RK: ArrayLike) -> float:
-    """Mean distance by which a reference point is still unmatched (Ishibuchi et al., 2015); 0 is best."""
+    """Mean distance by which the reference points are not reached (Ishibuchi et al., 2015); 0 is best."""
     return float(moocore.igd_plus(_front(points_NK), ref=_front(reference_RK), maximise=True))
 
 
 def additive_epsilon(points_NK: ArrayLike, reference_RK: ArrayLike) -> float:
-    """The least amount to add to the points so that they weakly dominate the reference (Zitzler et al., 2003)."""
+    """The smallest amount that, added to the points, lets them weakly dominate the reference (Zitzler et al. 2003)."""
     return float(moocore.epsilon_additive(_front(points_NK), ref=_front(reference_RK), maximise=True))
 
 
 def controllability(preferences_WK: ArrayLike, scores_WK: ArrayLike) -> float:
-    """Spearman correlation of weight asked and score got, averaged over objectives: does the knob turn anything?
+    """Spearman correlation of requested weight and resulting score, averaged over objectives.
 
-    An objective whose score or weight never moves has no rank correlation and counts as 0.
+    An objective whose score or weight is constant has no rank correlation and counts as 0.
     """
     preferences, scores = np.asarray(preferences_WK, dtype=np.float64), _front(scores_WK)
     moved = [k for k in range(scores.shape[1]) if np.ptp(scores[:, k]) > 0 and np.ptp(preferences[:, k]) > 0]

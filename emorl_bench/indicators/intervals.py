@@ -1,7 +1,7 @@
-"""How sure a number is: intervals over seeds and prompts, and paired tests between methods.
+"""How certain a number is: intervals over seeds and prompts, and paired tests between methods.
 
-The unit of replication is the training seed. Prompts of one seed share a policy, so counting them as independent runs
-would promise far more certainty than there is.
+The unit of replication is the training seed. Prompts of one seed share a policy. To count them as independent runs
+would suggest far more certainty than there is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SAMPLED_PATTERNS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with the bounds of its confidence interval; ``n`` seeds stand behind it. Bounds are NaN where n = 1."""
+    """A mean and its confidence interval from ``n`` seeds. The bounds are NaN where n = 1."""
 
     mean: float
     low: float
@@ -28,11 +28,15 @@ class Interval:
 
     @property
     def half_width(self) -> float:
+        """Half of the distance between the bounds."""
         return (self.high - self.low) / 2
 
 
 def t_interval(values_N: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's interval of the mean over seeds: honest at 3 seeds, where a bootstrap of 3 values is far too narrow."""
+    """Student's t interval of the mean over seeds.
+
+    It holds at 3 seeds, where a bootstrap of 3 values is far too narrow.
+    """
     values = np.asarray(values_N, dtype=np.float64)
     mean, n = float(values.mean()), values.size
     if n < 2:
@@ -44,10 +48,10 @@ def t_interval(values_N: ArrayLike, level: float = 0.95) -> Interval:
 def hierarchical_bootstrap(
     values_NP: ArrayLike, rng: np.random.Generator, resamples: int = 4000, level: float = 0.95
 ) -> Interval:
-    """Percentile interval of the mean, resampling seeds (rows) and then prompts (columns); NaN is "not applicable".
+    """Percentile interval of the mean: seeds (rows) are resampled, and then prompts (columns). NaN does not apply.
 
-    Every seed is graded on the same prompts, so one draw of prompts serves all rows of a resample: drawing anew for
-    each row would average the prompts' own difficulty away.
+    Every seed is graded on the same prompts, so one draw of prompts serves all rows of a resample. To draw them for
+    each row would average out how difficult the prompts are.
     """
     values = np.atleast_2d(np.asarray(values_NP, dtype=np.float64))
     n, prompts = values.shape
@@ -65,8 +69,10 @@ def hierarchical_bootstrap(
 def probability_of_improvement(
     a_N: ArrayLike, b_M: ArrayLike, rng: np.random.Generator, resamples: int = 4000, level: float = 0.95
 ) -> Interval:
-    """How often a run of one method beats a run of another, ties half: 0.5 where they are the same (Agarwal et al.,
-    NeurIPS 2021, over all pairs of seeds). The interval is a percentile bootstrap over the seeds of both.
+    """How often a run of one method beats a run of another; a tie counts one half, so equal methods have 0.5.
+
+    Agarwal et al., NeurIPS 2021, over all pairs of seeds. The interval is a percentile bootstrap over the seeds of
+    both.
     """
     a, b = np.asarray(a_N, dtype=np.float64), np.asarray(b_M, dtype=np.float64)
     wins_NM = (a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])
@@ -78,9 +84,12 @@ def probability_of_improvement(
 
 
 def paired_permutation_test(a_N: ArrayLike, b_N: ArrayLike, rng: np.random.Generator | None = None) -> float:
-    """Two-sided p of mean(a - b) when the sign of each pair's difference is a coin toss (Fisher, 1935).
+    """Two-sided p value of mean(a - b), if the sign of each pair's difference is random (Fisher, 1935).
 
-    Exact up to 16 pairs, where the smallest possible p is 2/2**n (`smallest_p`); sampled beyond.
+    It is exact up to 16 pairs, where the smallest possible p is 2/2**n (`smallest_p`). Beyond that signs are sampled.
+
+    Raises:
+        ValueError: there are no pairs.
     """
     difference = np.asarray(a_N, dtype=np.float64) - np.asarray(b_N, dtype=np.float64)
     if not difference.size:
@@ -94,12 +103,12 @@ def paired_permutation_test(a_N: ArrayLike, b_N: ArrayLike, rng: np.random.Gener
 
 
 def smallest_p(pairs: int) -> float:
-    """The least two-sided p that a paired permutation test of so many pairs can give."""
+    """The smallest two-sided p value that a paired permutation test of this many pairs can give."""
     return min(1.0, 2.0 / 2.0**pairs)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values in the given order; holds the family-wise error without assuming independence (Holm, 1979)."""
+    """Adjusted p values in the given order. The family-wise error holds without independence (Holm, 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, floor = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):

@@ -1,6 +1,6 @@
-"""What responses look like, whatever they score: do they repeat themselves, do they copy the prompt?
+"""Properties of responses that do not depend on scores: do they repeat themselves, do they copy the prompt?
 
-A policy that has found a hole in a scorer usually shows it here first.
+A policy that exploits an error of a scorer usually shows it here first.
 """
 
 from __future__ import annotations
@@ -13,31 +13,38 @@ WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words; ``don't`` is one word and punctuation is none."""
+    """Lower-case words. ``don't`` is one word, and punctuation is none."""
     return WORD.findall(text.lower())
 
 
 def diversity_2(responses: Sequence[str]) -> float:
-    """Distinct bigrams / bigrams of each response, averaged (distinct-2, Li et al., NAACL 2016).
+    """Distinct bigrams over bigrams of each response, averaged over responses (distinct-2, Li et al., NAACL 2016).
 
-    Within a response and not over the corpus, as EMORL reports it. Fewer than two words make no bigram and count as 0.
+    It is taken within a response and not over the corpus, as EMORL reports it. Fewer than two words have no bigram and
+    count as 0.
     """
     return sum(map(_distinct_bigrams, responses)) / len(responses) if responses else 0.0
 
 
 def distinct_share(responses: Sequence[str]) -> float:
-    """Distinct responses / prompts, one response for each prompt: a policy that says the same to all is near 0."""
+    """Distinct responses over prompts, with one response for each prompt.
+
+    It is near 0 for a policy that answers all alike.
+    """
     return len(set(responses)) / len(responses) if responses else 0.0
 
 
 def edit_rate(prompt: str, response: str) -> float:
-    """Word-level Levenshtein distance over the longer length: 0 is a copy of the prompt, 1 shares nothing in place."""
+    """Word-level Levenshtein distance over the longer length.
+
+    0 is a copy of the prompt; 1 has no word in the same place.
+    """
     a, b = words(prompt), words(response)
     return levenshtein(a, b) / max(len(a), len(b)) if a or b else 0.0
 
 
 def levenshtein(a: Sequence[str], b: Sequence[str]) -> int:
-    """Fewest insertions, deletions and substitutions from a to b, one row of the table at a time."""
+    """Fewest insertions, deletions and substitutions from a to b. Only one row of the table is kept at a time."""
     above = list(range(len(b) + 1))
     for i, left in enumerate(a, start=1):
         row = [i]

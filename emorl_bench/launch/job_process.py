@@ -1,7 +1,7 @@
-"""A process of its own for a job: its peak memory is its own, and a crash (a kill, no memory left) costs one job.
+"""A process of its own for a job, so that its peak memory is its own and a crash costs one job only.
 
-Importing torch and transformers takes longer than a small job, so the process is forked from a server that has imported
-them and done nothing else: it has one thread and no state, which is what makes the fork safe.
+Importing torch and transformers takes longer than a small job. So the process is forked from a server that has imported
+them and done nothing else. The server has one thread and no state, which makes the fork safe.
 """
 
 from __future__ import annotations
@@ -34,31 +34,39 @@ Outcome = tuple[str, Any]  # ("done", value) or ("failed", words)
 
 PRELOAD = ["emorl_bench.runner.job"]
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-PATIENCE = 5.0  # seconds an interrupted job has to write down that it was
+PATIENCE = 5.0  # seconds that an interrupted job has to record the interruption
 
 
 class JobFailed(Exception):
-    """What is to be said of a job's end, in one line; its traceback is in its output."""
+    """A job ended without a value. The message is one line; the traceback is in the job's output."""
 
 
 @dataclass
 class JobProcess:
-    """A job that runs in a process of its own; ``result`` becomes readable when it has ended, whatever ended it."""
+    """A job that runs in a process of its own.
+
+    ``result`` becomes readable when the job has ended, for whatever reason.
+    """
 
     process: BaseProcess
     result: Connection
 
     @classmethod
     def start(cls, work: Work, log: Path | None = None) -> JobProcess:
-        """``work`` and its value must be picklable. Output goes to ``log``, or where this process's goes."""
+        """Start a job. ``work`` and its value must be picklable.
+
+        Args:
+            work: what the job does.
+            log: the file for the job's output; ``None``: the output of this process.
+        """
         result, sender = multiprocessing.Pipe(duplex=False)
         process = _context().Process(target=_do, args=(work, dict(os.environ), log, sender))
         process.start()
-        sender.close()  # so that the other end reads end-of-file when the job dies without a word
+        sender.close()  # then the other end reads end-of-file when the job dies without a message
         return cls(process, result)
 
     def outcome(self) -> Outcome:
-        """Wait for the end."""
+        """Wait for the end of the job, and return what came of it."""
         try:
             outcome: Outcome = self.result.recv()
         except EOFError:
@@ -69,7 +77,10 @@ class JobProcess:
 
 
 def attempt(work: Work) -> Outcome:
-    """Do it, and put what came of it into a form that any process can read; a traceback goes to this one's output."""
+    """Call ``work``, and return its value or its error in a form that any process can read.
+
+    A traceback goes to the output of this process.
+    """
     try:
         return "done", work()
     except KeyboardInterrupt:
@@ -84,32 +95,34 @@ def attempt(work: Work) -> Outcome:
 
 
 def redirect(log: Path) -> None:
-    """From here on, what this process says goes to the end of ``log``."""
+    """Append all further output of this process to the file ``log``."""
     with log.open("a", buffering=1) as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
 
 
 def words(error: BaseException) -> str:
-    """An error in one line."""
+    """An error as one line."""
     line = " ".join(str(error).split())
     return line if isinstance(error, UserError | JobFailed) else f"{type(error).__name__}: {line}"
 
 
 def hydra_job(task: TaskFunction, context: HydraContext, config: DictConfig) -> Any:
-    """One job of a sweep, in a process that Hydra knows nothing of yet."""
+    """One job of a sweep, in a process in which Hydra is not set up yet."""
     version.setbase(VERSION_BASE)
     setup_globals()
     return run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context).return_value
 
 
 def run_apart(work: Work, logging: Any) -> Any:
-    """Run what a launcher has begun in a process of its own, with Hydra's ``logging``; wait for its value.
+    """Run a job in a process of its own, with Hydra's ``logging``, and wait for its value.
 
     Raises:
-        JobFailed: there is none.
+        JobFailed: the job ended without a value.
     """
-    plain = OmegaConf.to_container(logging, resolve=True)  # a node of a configuration takes its parents along
+    plain = OmegaConf.to_container(
+        logging, resolve=True
+    )  # pickling a node of a configuration would pickle its parents too
     job = JobProcess.start(partial(_logged, work, plain))
     try:
         state, value = job.outcome()
@@ -121,7 +134,7 @@ def run_apart(work: Work, logging: Any) -> Any:
 
 
 def stop(jobs: Sequence[JobProcess]) -> None:
-    """Ctrl-C reaches the jobs as well: let them write it down, then end what is left."""
+    """End the jobs that still run. Ctrl-C reaches them as well: they first get time to record the interruption."""
     deadline = time.monotonic() + PATIENCE
     for job in jobs:
         if job.process.pid is not None and job.process.is_alive():
@@ -134,10 +147,12 @@ def stop(jobs: Sequence[JobProcess]) -> None:
 
 
 def _context() -> Any:
-    """Forked from a warm server where the system has one, started afresh elsewhere."""
+    """How processes are started: forked from a server that has imported torch where the system has one, else afresh."""
     methods = multiprocessing.get_all_start_methods()
     method = "forkserver" if "forkserver" in methods else "spawn"
-    if multiprocessing.get_start_method() not in methods:  # one that joblib adds to its workers: no child would know it
+    if (
+        multiprocessing.get_start_method() not in methods
+    ):  # joblib adds a method to its workers that no child process knows
         multiprocessing.set_start_method(method, force=True)
     if method == "spawn":
         return multiprocessing.get_context(method)
@@ -149,9 +164,9 @@ def _context() -> Any:
 
 
 def _do(work: Work, environment: Mapping[str, str], log: Path | None, result: Connection) -> None:
-    """In the job's process: run, and send one message home."""
+    """Runs in the job's process: do the work, and send one message to the parent."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.update(environment)  # the server has that of the first job
+    os.environ.update(environment)  # the server still has the environment of the first job
     if log is not None:
         redirect(log)
     result.send(attempt(work))
@@ -163,7 +178,7 @@ def _logged(work: Work, logging: Any) -> Any:
 
 
 def _end_with_parent() -> None:
-    """A job whose sweep was killed must not go on behind the user's back, holding the lock of its directory."""
+    """End a job whose sweep was killed. Otherwise it would go on unseen and hold the lock of its directory."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Hydra's launcher ``processes``: every job of a sweep in an operating-system process of its own, side by side."""
+"""Hydra's launcher ``processes``: every job of a sweep has an operating-system process; several run at a time."""
 
 from __future__ import annotations
 
@@ -28,22 +28,25 @@ class _Running:
 
 
 class Processes(Launcher):
-    """Runs ``workers`` jobs at a time; one that fails is reported and the rest goes on."""
+    """Runs ``workers`` jobs at a time. A job that fails is reported, and the others go on."""
 
     def __init__(self, workers: int = 2) -> None:
+        """``workers``: jobs at a time; never more than there are cores."""
         self.workers = max(1, min(workers, os.cpu_count() or 1))
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra gives to a launcher."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs of a batch, and return how each ended, in the order given."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         logs = Path(str(self.config.hydra.sweep.dir)).resolve()
         logs.mkdir(parents=True, exist_ok=True)
         total = len(job_overrides)
         print(f"{total} jobs, {self.workers} at a time; their output: {logs}", flush=True)
-        progress = Progress(total, self.workers)
+        progress = SweepProgress(total, self.workers)
         waiting = [(initial_job_idx + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
         running: list[_Running] = []
         returns: dict[int, JobReturn] = {}
@@ -77,14 +80,16 @@ def sweep_config(context: HydraContext, master: DictConfig, overrides: Sequence[
     return config
 
 
-class Progress:
-    """One line for each job that ends, with what is left to wait."""
+class SweepProgress:
+    """Prints one line for each job that ends, with an estimate of the time left."""
 
     def __init__(self, total: int, workers: int) -> None:
+        """``total`` jobs, of which ``workers`` run at a time."""
         self.total, self.workers = total, workers
-        self.seconds: list[float] = []  # of the jobs that have ended
+        self.seconds: list[float] = []  # seconds of the jobs that have ended
 
     def line(self, overrides: Sequence[str], outcome: Outcome, seconds: float) -> None:
+        """Print the line of a job that took this many seconds."""
         self.seconds.append(seconds)
         state, value = outcome
         why = f": {value}" if state == "failed" else ""
@@ -100,7 +105,7 @@ class Progress:
 
 
 def job_return(overrides: Sequence[str], outcome: Outcome, log: Path) -> JobReturn:
-    """How a job ended, in Hydra's form."""
+    """The end of a job in Hydra's form."""
     state, value = outcome
     if state == "done":
         return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)

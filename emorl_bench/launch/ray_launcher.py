@@ -1,6 +1,6 @@
 """Hydra's launcher ``ray``: the jobs of a sweep as Ray tasks, on this machine or on a running cluster.
 
-On Ray's public interface alone; the published plugin wants Amazon's libraries and versions of the past.
+It uses Ray's public interface only. The published plugin needs Amazon's libraries and outdated versions.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from emorl_bench.launch.job_process import PATIENCE, Outcome, Work, attempt, hydra_job, redirect, words
-from emorl_bench.launch.process_launcher import Progress, job_return, sweep_config
+from emorl_bench.launch.process_launcher import SweepProgress, job_return, sweep_config
 
-ONCE = {"max_calls": 1, "max_retries": 0}  # a worker ends with its job: a process, and a peak of memory, for each
+ONCE = {
+    "max_calls": 1,
+    "max_retries": 0,
+}  # a worker ends with its job, so each job has a process and a memory peak of its own
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,24 @@ class _Started:
 
 
 class Ray(Launcher):
-    """``address`` is ``local`` for a cluster that lives as long as the sweep, started with the options ``local``.
-
-    ``job`` is what every job asks of the cluster, in the words of ``ray.remote``: num_cpus, num_gpus, resources.
-    """
+    """Runs each job as a task of a Ray cluster."""
 
     def __init__(self, address: str, local: Mapping[str, Any], job: Mapping[str, Any]) -> None:
+        """Keep the settings of the cluster.
+
+        Args:
+            address: ``local`` for a cluster that ends with the sweep; else the address of a running one.
+            local: options of ``ray.init`` for a local cluster.
+            job: resources of each job, in the words of ``ray.remote``: num_cpus, num_gpus, resources.
+        """
         self.address, self.local, self.job = address, dict(local), dict(job)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra gives to a launcher."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs of a batch, and return how each ended, in the order given."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
         import ray
 
@@ -63,7 +72,7 @@ class Ray(Launcher):
         except KeyboardInterrupt:
             for job in jobs:
                 ray.cancel(job)
-            ray.wait(list(jobs), num_returns=len(jobs), timeout=PATIENCE)  # let them write it down
+            ray.wait(list(jobs), num_returns=len(jobs), timeout=PATIENCE)  # time to record the interruption
             raise
         finally:
             ray.shutdown()
@@ -73,7 +82,7 @@ class Ray(Launcher):
 
         slots = max(1, int(ray.cluster_resources().get("CPU", 1) / (self.job.get("num_cpus") or 1)))
         print(f"{len(jobs)} jobs, at most {slots} at a time; their output: {logs}", flush=True)
-        progress = Progress(len(jobs), slots)
+        progress = SweepProgress(len(jobs), slots)
         returns, left = {}, list(jobs)
         while left:
             (ended,), left = ray.wait(left)
@@ -84,7 +93,7 @@ class Ray(Launcher):
 
 
 def _in_worker(work: Work, directory: Path, log: Path) -> tuple[Outcome, float]:
-    os.chdir(directory)  # relative paths, runs_dir first, mean what they meant where the sweep was started
+    os.chdir(directory)  # relative paths such as runs_dir start where the sweep was started
     redirect(log)
     started = time.monotonic()
     return attempt(work), time.monotonic() - started
@@ -95,7 +104,7 @@ def _ending(ended: Any) -> tuple[Outcome, float]:
 
     try:
         ending: tuple[Outcome, float] = ray.get(ended)
-    except ray.exceptions.WorkerCrashedError:  # and with it the clock
+    except ray.exceptions.WorkerCrashedError:  # the time of the job is lost with its worker
         return ("failed", "its worker was killed (out of memory?)"), 0.0
     except ray.exceptions.RayError as error:
         return ("failed", words(error)), 0.0

@@ -1,6 +1,6 @@
-"""Hydra's sweeper ``grid``: every combination of the values given, and at the end a list of the jobs that failed.
+"""Hydra's sweeper ``grid``: every combination of the given values, and a list of the failed jobs at the end.
 
-Hydra's own stops at the first failure it finds and shows its traceback, whichever launcher ran the jobs.
+Hydra's own sweeper stops at the first failure that it finds, and shows its traceback.
 """
 
 from __future__ import annotations
@@ -21,20 +21,30 @@ from omegaconf import DictConfig, OmegaConf
 
 from emorl_bench.launch.job_process import words
 
-Jobs = Sequence[Sequence[str]]  # the overrides of each
+Jobs = Sequence[Sequence[str]]  # the overrides of each job
 
 
 class Grid(Sweeper):
-    """Ends with exit code 1 and one line a failure, after all batches of ``max_batch_size`` jobs have run."""
+    """Runs all batches of ``max_batch_size`` jobs. If jobs failed, it then exits with code 1 and one line for each."""
 
     def __init__(self, max_batch_size: int | None, params: Mapping[str, Any] | None) -> None:
+        """``max_batch_size``: jobs that the launcher is given at once; ``None`` is all.
+
+        ``params``: KEY: VALUE,VALUE.
+        """
         self.max_batch_size, self.params = max_batch_size, params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Build the launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
+        """Run every combination.
+
+        Raises:
+            SystemExit: a job or the launcher failed.
+        """
         assert self.config is not None
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -52,7 +62,9 @@ class Grid(Sweeper):
         return [returns]
 
     def _batches(self, overrides: Sequence[Override]) -> Iterator[Jobs]:
-        choices = {override.get_key_element(): _choices(override) for override in overrides}  # the last word counts
+        choices = {
+            override.get_key_element(): _choices(override) for override in overrides
+        }  # the last override of a key counts
         jobs = list(itertools.product(*choices.values()))
         size = self.max_batch_size or len(jobs)
         for first in range(0, len(jobs), size):
@@ -62,7 +74,7 @@ class Grid(Sweeper):
         assert self.launcher is not None
         try:
             return self.launcher.launch(batch, initial_job_idx=first)
-        except Exception as error:  # the launcher's own: no such cluster, a worker that was killed
+        except Exception as error:  # an error of the launcher itself, such as a missing cluster or a killed worker
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
             name = type(self.launcher).__name__

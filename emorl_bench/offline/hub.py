@@ -1,4 +1,4 @@
-"""A name on the hub as a directory: the snapshot that huggingface_hub keeps, with nothing in it but what is loaded."""
+"""A name on the hub as a directory: the snapshot of huggingface_hub, with only those files that are loaded."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ANSWER_SECONDS = 10
 
 
 class Unreachable(Exception):
-    """No hub, or none that answers, and no whole snapshot from earlier."""
+    """The hub does not answer, and there is no complete earlier snapshot."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A name on the hub, of which a configuration says ``key``."""
+    """A name on the hub, which a configuration states under ``key``."""
 
     name: str
     revision: str | None
@@ -31,11 +31,13 @@ class Wanted:
 
 
 def snapshot(wanted: Wanted) -> Path:
-    """The folder of a snapshot; its name is the commit. A pinned one that is whole is taken without asking the hub.
+    """The directory of a snapshot, which is named after its commit.
+
+    A pinned snapshot that is complete is taken without asking the hub.
 
     Raises:
-        Unreachable: there is none here and the hub does not answer.
-        UserError: the hub has no such name or revision, or does not give it out.
+        Unreachable: there is none here, and the hub does not answer.
+        UserError: the hub has no such name or revision, or refuses access.
     """
     kept = _kept(wanted, wanted.revision)
     if kept is not None and wanted.revision is not None:
@@ -62,7 +64,10 @@ def _kept(wanted: Wanted, revision: str | None) -> Path | None:
 
 
 def _commit(wanted: Wanted) -> str | None:
-    """What the revision stands for today. Asked first and once: a download would try again for half a minute."""
+    """The commit that the revision stands for today.
+
+    It is asked for first and once: a download would retry for half a minute.
+    """
     from huggingface_hub import HfApi, constants
 
     try:
@@ -70,7 +75,7 @@ def _commit(wanted: Wanted) -> str | None:
             return HfApi().model_info(wanted.name, revision=wanted.revision, timeout=ANSWER_SECONDS).sha
     except UserError:
         raise
-    except Exception as error:  # whatever the network and its library make of it
+    except Exception as error:  # the network and its library may raise anything
         if constants.HF_HUB_OFFLINE:
             raise Unreachable("HF_HUB_OFFLINE is set and it is not in the cache") from error
         raise Unreachable(f"no answer, {type(error).__name__}") from error
@@ -98,7 +103,7 @@ def _fetched(wanted: Wanted, commit: str | None) -> Path:
 
 @contextmanager
 def _refusals(wanted: Wanted) -> Iterator[None]:
-    """What a hub says no to, in one line each."""
+    """Turn each refusal of the hub into one line."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,

@@ -1,4 +1,4 @@
-"""From a path in a configuration to a directory on this machine, and what to say where there is none.
+"""From a path in a configuration to a directory on this machine, or to the message where there is none.
 
 A path is a directory, ``offline:NAME`` (`packages`), or a name on the hub (`hub`).
 """
@@ -19,15 +19,17 @@ OFFLINE = "offline:"
 
 @dataclass(frozen=True)
 class Located:
-    """A model's directory and where it came from: ``source`` is directory, offline package or hub."""
+    """A model's directory and where it came from. ``source`` is directory, offline package or hub."""
 
     directory: Path
     asked: str
     source: str
     detail: str = ""
-    commit: str | None = None  # of a hub's snapshot
+    commit: str | None = None
+    """The commit of a hub's snapshot."""
 
     def __str__(self) -> str:
+        """For logs."""
         return f"{self.asked}, from {self.source}{f' ({self.detail})' if self.detail else ''}"
 
     def record(self) -> dict[str, str | None]:
@@ -36,24 +38,29 @@ class Located:
 
 
 def resolve(path: str) -> str:
-    """``offline:NAME`` as a directory; everything else as it is.
+    """The directory of ``offline:NAME``; every other path as it is.
 
     Raises:
-        UserError: no such name, or not fetched yet.
+        UserError: there is no such name, or it is not fetched yet.
     """
     return str(directory(path.removeprefix(OFFLINE))) if path.startswith(OFFLINE) else path
 
 
-@lru_cache(maxsize=32)  # a job asks several times, and must be told the same
+@lru_cache(maxsize=32)  # a job calls this several times and must get the same answer
 def locate(
     path: str, revision: str | None = None, fallback: str | None = None, code: bool = False, key: str = "model.path"
 ) -> Located:
-    """The directory of a model; its content is `soundness`'s concern.
+    """The directory of a model. Its content is checked elsewhere (`soundness`).
 
-    ``fallback`` serves where the hub cannot be reached; ``key`` is named in errors.
+    Args:
+        path: a directory, ``offline:NAME`` or a name on the hub.
+        revision: a revision on the hub.
+        fallback: ``offline:NAME``, used where the hub cannot be reached.
+        code: whether the model's own code is wanted as well.
+        key: the key that messages name.
 
     Raises:
-        UserError: there is no such directory, package or name, or it cannot be fetched and nothing serves instead.
+        UserError: there is no such directory, package or name, or it cannot be fetched and there is no fallback.
     """
     if path.startswith(OFFLINE):
         return _packaged(path, path)
@@ -75,13 +82,13 @@ def locate(
 
 
 def _serves(fallback: str, path: str) -> bool:
-    """A package stands for its own model only, whatever path it is given beside; an unknown name is `directory`'s."""
+    """Whether a fallback is the model of this path. An unknown name is left to `directory`."""
     package = PACKAGES.get(fallback.removeprefix(OFFLINE))
     return package is None or package.model == path
 
 
 def is_local(path: str) -> bool:
-    """Whether a path can only be a directory; otherwise it may be a name on the hub."""
+    """Whether a path can only be a directory. Otherwise it may be a name on the hub."""
     place = Path(path).expanduser()
     return place.exists() or path[:1] in (".", "/", "~", "") or path.count("/") > 1 or place.is_absolute()
 

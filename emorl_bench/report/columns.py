@@ -1,4 +1,4 @@
-"""The columns of the tables: what each one reads from a run, and how its numbers are written (docs/report.md)."""
+"""The columns of the tables: what each reads from a run, and how its numbers are written (docs/report.md)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ CHANGES = ("first_preference", "next_preference", "next_objective")
 
 @dataclass(frozen=True)
 class Column:
-    """One measure. ``read`` gives None where a run does not have it.
+    """One measure. ``read`` returns None where a run does not have it.
 
-    ``by_scorers``: an opinion of the scorers that methods are given; one that chooses with them is not compared by it.
+    ``by_scorers``: the measure comes from the scorers that methods are given. A method that chooses its answers with
+    these scorers is not compared by it.
     """
 
-    key: str  # in table.csv
-    title: str  # in tables
+    key: str
+    """The name in table.csv."""
+    title: str
+    """The name in tables."""
     read: Read
     digits: int = 3
     by_scorers: bool = False
@@ -36,10 +39,11 @@ class Column:
         return t_interval(values) if values else None
 
     def text(self, interval: Interval | None) -> str:
+        """An interval as text, with this column's digits."""
         return written(interval, self.digits)
 
     def of(self, runs: Sequence[Run], decoding: str) -> str:
-        """A cell of a table; in brackets where it may not be compared."""
+        """A cell of a table; in brackets where it must not be compared."""
         text = self.text(self.over_seeds(runs, decoding))
         return f"({text})" if self.by_scorers and text != "–" and any(run.chooses for run in runs) else text
 
@@ -54,12 +58,12 @@ def written(interval: Interval | None, digits: int = 3) -> str:
 
 
 def headline(comparison: Comparison) -> Column:
-    """What methods are sorted by: gold of what they deploy, else mean reward at the uniform preference."""
+    """The column by which methods are sorted: gold of the deployed policies, else mean reward at uniform preference."""
     return (gold_columns(comparison, "") if has_gold(comparison) else quality_columns(comparison))[0]
 
 
 def gold_columns(comparison: Comparison, decoding: str) -> list[Column]:
-    """Mean utility of the deployed policies over the preferences: in truth, and by both sets of scorers."""
+    """Mean utility of the deployed policies over the preferences, by gold and by both sets of scorers."""
     truth, twin = is_reward(comparison), is_reward(comparison, "held_out")
     held_out = deployed_by("held_out_")
     return [
@@ -73,7 +77,7 @@ def gold_columns(comparison: Comparison, decoding: str) -> list[Column]:
 
 
 def quality_columns(comparison: Comparison) -> list[Column]:
-    """What the scorers say: at the uniform preference first, then over all preferences."""
+    """The measures of the scorers: at the uniform preference first, then over all preferences."""
     twin = is_reward(comparison, "held_out")
     return [
         Column("mean_reward", "mean reward", reading.uniform("mean_reward"), by_scorers=True),
@@ -86,7 +90,7 @@ def quality_columns(comparison: Comparison) -> list[Column]:
 
 
 def gold_quality_columns(comparison: Comparison) -> list[Column]:
-    """Gold at the uniform preference, and the volume of the front."""
+    """Gold at the uniform preference, and the hypervolume of the front."""
     titled = [
         ("gold_mean_reward", "gold mean", reading.uniform("gold_mean_reward")),
         *((f"gold_{name}", f"gold {name}", reading.objective(name, "gold")) for name in comparison.objectives),
@@ -97,7 +101,7 @@ def gold_quality_columns(comparison: Comparison) -> list[Column]:
 
 
 def behaviour_columns() -> list[Column]:
-    """What the responses look like, and how far the policy went for them."""
+    """Properties of the responses, and the policy's distance from the base model."""
     return [
         Column("distinct", "distinct", reading.uniform("distinct"), 2),
         Column("truncated", "truncated", reading.uniform("truncated"), 2),
@@ -109,7 +113,7 @@ def behaviour_columns() -> list[Column]:
 
 
 def cost_columns() -> list[Column]:
-    """What it took, search included."""
+    """The cost of training, search and validation."""
     return [
         Column("data_points_max", "data points (max)", reading.cost("data_points_max"), 0),
         Column("data_points_sum", "data points (sum)", reading.cost("data_points_sum"), 0),
@@ -128,7 +132,7 @@ def cost_columns() -> list[Column]:
 
 
 def inference_columns() -> list[Column]:
-    """What one answer costs whoever asks, at the uniform preference."""
+    """The cost of one answer, at the uniform preference."""
     return [
         Column("passes_per_answer", "passes/answer", reading.uniform("passes_per_answer"), 1),
         Column("decoded_tokens_per_answer", "tokens/answer", reading.uniform("decoded_tokens_per_answer"), 1),
@@ -137,7 +141,7 @@ def inference_columns() -> list[Column]:
 
 
 def change_columns() -> list[Column]:
-    """What it costs to answer another preference, or one more objective."""
+    """The cost of one more preference, and of one more objective."""
     return [
         column
         for what in CHANGES
@@ -150,7 +154,7 @@ def change_columns() -> list[Column]:
 
 
 def front_columns() -> list[Column]:
-    """Fronts under scorers that nobody trained against."""
+    """Fronts under scorers that no method is trained against."""
     return [
         Column("held_out_hypervolume", "held-out hypervolume", reading.front("held_out_hypervolume")),
         Column("held_out_deployed_utility", "held-out deployed utility", deployed_by("held_out_")),

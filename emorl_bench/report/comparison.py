@@ -1,8 +1,8 @@
-"""What may stand in one table: the runs of one task and model whose fingerprints (data, scorers, model, budget) are
-equal.
+"""Which runs may be in one table: those of one task and model with the same fingerprint.
 
-A row is a method with all its seeds. Runs that differ only in ``update.kl_coefficient`` are rows of their own, and
-points of the method's frontier (`report.frontier`); runs that differ in another setting are refused.
+The fingerprint covers data, scorers, model and budget. A row is a method with all its seeds. Runs that differ only in
+``update.kl_coefficient`` have rows of their own, and are points of the method's frontier (`report.frontier`). Runs that
+differ in another setting are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from emorl_bench.report.read import Floats, Run
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs of one task and one model under one fingerprint: what may stand in one table."""
+    """The runs of one task and one model with one fingerprint, which may be in one table."""
 
     task: str
     model: str
@@ -27,21 +27,24 @@ class Comparison:
 
     @property
     def title(self) -> str:
+        """Task and model, for headings."""
         return f"{self.task} · {self.model}"
 
     @property
     def stem(self) -> str:
-        """The beginning of its files' names."""
+        """The beginning of the names of its files."""
         return "".join(c if c.isalnum() or c in "-_" else "-" for c in f"{self.task}_{self.model}")
 
     @property
     def objectives(self) -> tuple[str, ...]:
+        """Names of the objectives."""
         return self.runs[0].objectives
 
     def whole(self, run: Run, decoding: str) -> tuple[Floats, Floats]:
-        """Preferences and mean scores (N, K') of a run's points, for indicators of fronts.
+        """Preferences and mean scores, both (N, K'), of the complete points of a run, for indicators of fronts.
 
-        An objective that applied to nothing in any run is left out, and so is a point that lacks one of the others.
+        An objective that applied to nothing in any run is left out. So is a point that lacks one of the other
+        objectives.
         """
         everywhere = np.vstack([r.points_WK(decoding) for r in self.runs if decoding in r.decoding])
         kept_K = ~np.isnan(everywhere).all(axis=0)
@@ -50,10 +53,11 @@ class Comparison:
         return run.preferences_WK[:, kept_K][whole_W], points_WK[whole_W]
 
     def decodings(self) -> tuple[str, ...]:
+        """The decodings that some run was graded with, greedy first."""
         return tuple(name for name in ("greedy", "sampled") if any(name in run.decoding for run in self.runs))
 
     def methods(self, decoding: str) -> dict[str, list[Run]]:
-        """Runs by method, seeds in order."""
+        """Method -> its runs, sorted by seed."""
         by_method: dict[str, list[Run]] = defaultdict(list)
         for run in sorted(self.runs, key=lambda run: run.seed):
             if decoding in run.decoding:
@@ -62,7 +66,12 @@ class Comparison:
 
 
 def comparisons(runs: Sequence[Run], fingerprint: str | None = None) -> list[Comparison]:
-    """One comparison for each task and model; refuses to mix fingerprints, or two runs of one method and seed."""
+    """One comparison for each task and model.
+
+    Raises:
+        UserError: runs of one task and model have different fingerprints or settings, or two runs have one method and
+            seed.
+    """
     chosen = [run for run in runs if run.fingerprint.startswith(fingerprint or "")]
     if runs and not chosen:
         known = ", ".join(sorted({run.fingerprint[:12] for run in runs}))
@@ -81,7 +90,7 @@ def comparisons(runs: Sequence[Run], fingerprint: str | None = None) -> list[Com
 
 
 def _by_kl_coefficient(runs: Sequence[Run]) -> list[Run]:
-    """A method that was run at several KL coefficients has a row for each."""
+    """The runs; a method that was run with several KL coefficients has a row for each."""
     known: dict[str, set[float]] = defaultdict(set)
     for run in runs:
         if run.kl_coefficient is not None:
@@ -95,7 +104,7 @@ def _by_kl_coefficient(runs: Sequence[Run]) -> list[Run]:
 
 
 def _refuse_settings(runs: Sequence[Run]) -> None:
-    """Seeds of one method have the same settings, the KL coefficient apart."""
+    """Seeds of one method must have the same settings, except for the KL coefficient."""
     seen: dict[str, Run] = {}
     for run in runs:
         if run.settings is None:
@@ -121,7 +130,7 @@ def _refuse_mixture(name: str, runs: Sequence[Run]) -> None:
 
 
 def _refuse_twins(runs: Sequence[Run]) -> None:
-    """One seed of a row is one run; what older records do not say may still differ."""
+    """One seed of a row must be one run. Older records do not show all settings, so two may still differ."""
     seen: dict[tuple[str, int], Run] = {}
     for run in runs:
         twin = seen.setdefault((run.method, run.seed), run)

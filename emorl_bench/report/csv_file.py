@@ -1,4 +1,4 @@
-"""table.csv: every column of every comparison at full precision, for other programs."""
+"""table.csv: every column of every comparison in full precision, for other programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emorl_bench.report.tables import CEILING, all_columns, chooses, is_single_p
 
 
 def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
-    """One row for each comparison, decoding and method, and one for the ceiling; ``_low`` and ``_high`` bound 95 %."""
+    """One row for each comparison, decoding and method, and one for the ceiling. ``_low`` and ``_high`` bound 95 %."""
     rows: list[dict[str, object]] = []
     for comparison in comparisons:
         for decoding in comparison.decodings():

@@ -1,6 +1,6 @@
-"""Training curves: mean reward on the select split against the prompts a learner has spent.
+"""Training curves: mean reward on the select split against the prompts that a learner has spent.
 
-One panel a method, the others in grey behind it: with a dozen learners in one panel nobody could read any.
+Each method has a panel, with the other methods in grey behind it: a dozen learners in one panel cannot be read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DASHES = ("-", "--", ":", "-.")  # learners of one method share its colour
 
 
 def learning_curves(run: Run) -> dict[str, Curve]:
-    """Learner -> its curve. A step that a resumed run repeats counts once, as last written."""
+    """Learner -> its curve. A step that a resumed run repeats counts once, as it was written last."""
     curves: dict[str, dict[float, float]] = defaultdict(dict)
     for record in run.lines("metrics.jsonl"):
         for key, value in record.items():
@@ -35,9 +35,12 @@ def learning_curves(run: Run) -> dict[str, Curve]:
 
 
 def over_seeds(curves: Sequence[Curve]) -> tuple[Floats, Floats]:
-    """Data points (X,) and rewards (N, X); a seed holds its last value until its next validation, and past its end."""
+    """Data points (X,) and rewards (N, X).
+
+    Between two validations, and after its last one, a seed keeps its last value.
+    """
     x_X = np.array(sorted({x for curve in curves for x in curve}))
-    start = max(min(curve) for curve in curves)  # before it some seed has not been validated yet
+    start = max(min(curve) for curve in curves)  # before this point some seed has no validation yet
     x_X = x_X[x_X >= start]
     rows = []
     for curve in curves:
@@ -48,7 +51,7 @@ def over_seeds(curves: Sequence[Curve]) -> tuple[Floats, Floats]:
 
 
 def plot_curves(comparison: Comparison, looks: dict[str, Look], path: Path) -> bool:
-    """Lines are means and bands the range over seeds; False where no run recorded a curve."""
+    """Lines are means, and bands the range over seeds. Returns False where no run recorded a curve."""
     by_method: dict[str, dict[str, list[Curve]]] = {}
     for run in comparison.runs:
         for learner, curve in learning_curves(run).items():

@@ -1,4 +1,4 @@
-"""report.md and the files beside it: what was compared, on how many seeds, and where it came from."""
+"""report.md and the files beside it: what was compared, on how many seeds, and from which code and machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def write_report(
     reference: str,
     paper: Published | None = None,
 ) -> Path:
-    """Everything into ``out``; returns the path of report.md. ``paper``: whose published figures to set beside ours."""
+    """Write everything into ``out``; returns the path of report.md.
+
+    ``paper``: published figures to show beside ours.
+    """
     sections = ["# Report", f"Runs read from `{root}`.", *_overall(comparisons)]
     tables = []
     for comparison in comparisons:
@@ -53,7 +56,7 @@ def write_report(
 
 
 def seeds_sentence(comparison: Comparison) -> str:
-    """How many seeds stand behind the numbers, and which methods have fewer than the others."""
+    """How many seeds the numbers are from, and which methods have fewer than the others."""
     seeds: dict[str, set[int]] = {}
     for run in comparison.runs:
         seeds.setdefault(run.method, set()).add(run.seed)
@@ -67,7 +70,7 @@ def seeds_sentence(comparison: Comparison) -> str:
 
 
 def overall_table(comparisons: Sequence[Comparison], decoding: str) -> Table | None:
-    """Normalised gold of every method in each task and over the tasks; None with fewer than two that have it."""
+    """Normalised gold of every method in each task and over the tasks; None with fewer than two tasks that have it."""
     known = [c for c in comparisons if decoding in c.decodings() and over_tasks([c], decoding)]
     if len(known) < 2:
         return None
@@ -80,7 +83,7 @@ def overall_table(comparisons: Sequence[Comparison], decoding: str) -> Table | N
 
 
 def _overall(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """The tasks together, where several have gold, a ceiling and runs of the base."""
+    """The tasks together, where several have gold, a ceiling and runs of the base model."""
     tables = {decoding: overall_table(comparisons, decoding) for decoding in ("greedy", "sampled")}
     found = {decoding: table for decoding, table in tables.items() if table is not None}
     if found:

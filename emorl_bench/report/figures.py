@@ -41,7 +41,7 @@ SEARCH = (
 
 
 def draw(comparison: Comparison, out: Path, reference: str) -> dict[str, str]:
-    """Every figure that the runs have data for; file name -> caption."""
+    """Draw every figure that the runs have data for; file name -> caption."""
     style, gold = looks(sorted({run.method for run in comparison.runs}), reference), has_gold(comparison)
     decoding, several = comparison.decodings()[0], len(comparison.objectives) > 1
     files = {

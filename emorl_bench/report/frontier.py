@@ -1,8 +1,8 @@
-"""Reward against KL to the base, over the KL coefficient: what a method gains for how far it strays.
+"""Reward against KL to the base model, over the KL coefficient: what a method gains for how far it moves.
 
-At one coefficient a method may just stand further along the curve of another, so a claim such as CORY's (2410.06101:
-the reward of PPO at less KL) is one about curves. A method's points are its runs that differ in
-``update.kl_coefficient`` alone.
+At one coefficient, a method may simply be further along the curve of another method. So a claim such as CORY's
+(2410.06101: the reward of PPO at less KL) is one about curves. The points of a method are its runs that differ only in
+``update.kl_coefficient``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MEASURES = ("kl", "mean_reward", "held_out_mean_reward", "gold_mean_reward")
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one KL coefficient, all its seeds."""
+    """One method at one KL coefficient, with all its seeds."""
 
     kl_coefficient: float
     runs: tuple[Run, ...]
 
 
 def frontiers(comparison: Comparison) -> dict[str, list[Point]]:
-    """Methods that were run at two or more KL coefficients; the coefficients rise."""
+    """Method -> its points, for methods that were run with two or more KL coefficients; the coefficients rise."""
     found: dict[str, dict[float, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in sorted(comparison.runs, key=lambda run: run.seed):
         if run.kl_coefficient is not None and measured_on(comparison) in run.decoding:
@@ -42,25 +42,25 @@ def frontiers(comparison: Comparison) -> dict[str, list[Point]]:
 
 
 def measured_on(comparison: Comparison) -> str:
-    """KL is an expectation over samples, so its reward is that of sampled answers, where they were graded."""
+    """The decoding of the frontier: sampled, where it was graded, because KL is an expectation over samples."""
     return comparison.decodings()[-1]
 
 
 def measures(comparison: Comparison) -> dict[str, Column]:
-    """KL and reward by every set of scorers that there is, as the other tables read them."""
+    """KL, and the reward by every set of scorers, as in the other tables."""
     gold = gold_quality_columns(comparison) if has_gold(comparison) else []
     columns = {column.key: column for column in (*gold, *quality_columns(comparison), *behaviour_columns())}
     return {key: columns[key] for key in MEASURES if key in columns}
 
 
 def judged_by(comparison: Comparison) -> Column:
-    """Whose reward is set against KL: gold, else the scorers."""
+    """The reward that is set against KL: gold, else the scorers'."""
     columns = measures(comparison)
     return columns.get("gold_mean_reward", columns["mean_reward"])
 
 
 def frontier_table(comparison: Comparison) -> Table | None:
-    """One row for each method and coefficient, means with intervals over seeds."""
+    """One row for each method and coefficient, with means and intervals over seeds."""
     columns, decoding = measures(comparison), measured_on(comparison)
     rows = [
         (
@@ -77,5 +77,8 @@ def frontier_table(comparison: Comparison) -> Table | None:
 
 
 def root_kl(kl: float) -> float:
-    """Its square root; an estimate from samples may lie below 0, where nothing has moved."""
+    """The square root of a KL.
+
+    An estimate from samples may be below 0 where the policy has not moved; it counts as 0.
+    """
     return math.sqrt(max(0.0, kl))

@@ -1,4 +1,4 @@
-"""Reward against the square root of KL, one curve a method over its KL coefficients."""
+"""Reward against the square root of KL: one curve for each method, over its KL coefficients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from emorl_bench.report.style import Look, figure, looks
 
 
 def plot_frontier(comparison: Comparison, reference: str, path: Path) -> bool:
-    """Large markers are means over seeds, bars 95 % t intervals, dots seeds; False where no method has two points."""
+    """Large markers are means over seeds, bars 95 % t intervals, dots seeds.
+
+    Returns False where no method has two points.
+    """
     curves = frontiers(comparison)
     if not curves:
         return False

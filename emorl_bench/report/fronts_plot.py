@@ -1,4 +1,4 @@
-"""Pareto plots: for each pair of objectives, what a method reaches as the preference moves."""
+"""Pareto plots: for each pair of objectives, what a method reaches at different preferences."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Floats = NDArray[np.float64]
 
 
 def front_of_pair(points_W2: Floats) -> Floats:
-    """The points that none other dominates in these two objectives, left to right."""
+    """The points that no other point dominates in these two objectives, from left to right."""
     front = np.asarray(moocore.filter_dominated(np.unique(points_W2, axis=0), maximise=True))
     return front[np.argsort(front[:, 0])]
 
 
 def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> None:
-    """Gold where there is gold, with the best legal answers; else the scorers' opinion.
+    """Plot gold scores with the best possible answers where there is gold, else the scorers' scores.
 
-    Means over seeds, faint where another preference of the method does better in the panel; dots are seeds.
+    Markers are means over seeds, faint where another preference of the method is better in the panel. Dots are seeds.
     """
     gold, best = has_gold(comparison), ceiling(comparison)
     pairs = list(combinations(range(len(comparison.objectives)), 2))
@@ -58,12 +58,14 @@ def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], p
 def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int], look: Look, scores: str) -> None:
     points_NW2 = np.array([run.points_WK(decoding, scores) for run in runs])[:, :, pair]
     style = {"color": look.colour, "marker": look.marker, "edgecolor": "white", "linewidth": 0.8}
-    if is_single_point(runs):  # one policy gives one point, up to sampling: drawn once, and above the fronts
+    if is_single_point(runs):  # one policy gives one point, up to sampling, which is drawn once and above the fronts
         points_NW2 = points_NW2.mean(axis=1, keepdims=True)
         axes.scatter(*points_NW2.mean(axis=0).T, s=95, zorder=6, **style)
     else:
         mean_W2 = points_NW2.mean(axis=0)
-        whole_W2 = mean_W2[~np.isnan(mean_W2).any(axis=1)]  # a seed in which an objective applied to nothing has none
+        whole_W2 = mean_W2[
+            ~np.isnan(mean_W2).any(axis=1)
+        ]  # a seed in which an objective applied to nothing has no point
         front_F2 = front_of_pair(whole_W2) if len(whole_W2) else whole_W2
         axes.scatter(*mean_W2.T, s=20, alpha=0.45, zorder=3, **style)
         axes.plot(*front_F2.T, color=look.colour, linewidth=1.5, alpha=0.85, zorder=4)

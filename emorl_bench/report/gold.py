@@ -1,4 +1,4 @@
-"""Gold: what answers are worth in truth, between what the untrained base says (0) and the best legal answers (1)."""
+"""Gold: the true value of answers, on a scale from the untrained base (0) to the best possible answers (1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emorl_bench.report.reading import Read, deployed_by
 
 BASE = "base"  # the method that trains nothing
 GOLD = deployed_by("gold_")
-TOLERANCE = 1e-6  # of means that were taken of the same numbers
+TOLERANCE = 1e-6  # tolerance between two means of the same numbers
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,20 @@ class Normalised:
     ceiling: float
 
     def __call__(self, run: Run, decoding: str) -> float | None:
+        """The normalised gold of a run; None where it has no gold."""
         gold = GOLD(run, decoding)
         return None if gold is None else (gold - self.base) / (self.ceiling - self.base)
 
 
 def has_gold(comparison: Comparison) -> bool:
+    """Whether a run of the comparison has gold scores."""
     return any(GOLD(run, name) is not None for run in comparison.runs for name in run.decoding)
 
 
 def is_reward(comparison: Comparison, scores: str = "gold") -> bool:
-    """Whether a set of scorers says of every graded policy what the scorers that methods are given say.
+    """Whether a set of scorers gives every graded policy the same scores as the scorers that methods are given.
 
-    True where the reward is the truth: whoever chooses with the scorers then chooses with these.
+    True where the reward is the truth. A method that chooses with the scorers then chooses with this set.
     """
     points = [point for run in comparison.runs for graded in run.decoding.values() for point in graded["points"]]
     return all(_same(point.get(scores) or {}, point["objectives"]) for point in points)
@@ -51,12 +53,12 @@ def _same(one: Mapping[str, float | None], other: Mapping[str, float | None]) ->
 
 
 def ceiling(comparison: Comparison) -> dict[str, Any] | None:
-    """Of the best legal answers; the same for all runs of one comparison."""
+    """The record of the best possible answers; the same for all runs of one comparison."""
     return next((dict(run.ceiling) for run in comparison.runs if run.ceiling), None)
 
 
 def ceiling_row(comparison: Comparison) -> dict[str, float]:
-    """What the columns of a table are for the best legal answers; by key of the column."""
+    """Column -> its value for the best possible answers."""
     best = ceiling(comparison)
     if best is None:
         return {}
@@ -68,7 +70,10 @@ def ceiling_row(comparison: Comparison) -> dict[str, float]:
 
 
 def normalised(comparison: Comparison, decoding: str) -> Read:
-    """None for every run where there is no ceiling, no run of the base, or no room between them."""
+    """Reads normalised gold.
+
+    It is None for every run where there is no ceiling, no run of the base, or no room between them.
+    """
     bases = [GOLD(run, decoding) for run in comparison.runs if run.family == BASE and decoding in run.decoding]
     known, best = [value for value in bases if value is not None], ceiling(comparison)
     if not known or best is None or best["mean_utility"] <= (base := sum(known) / len(known)):
@@ -78,7 +83,10 @@ def normalised(comparison: Comparison, decoding: str) -> Read:
 
 @dataclass(frozen=True)
 class Overall:
-    """One method over tasks: the mean of each task (None: not run there) and of all, where it was run in all."""
+    """One method over tasks: an interval for each task (None: not run there).
+
+    ``mean`` is the interval of the mean over the tasks; None where the method was not run in all of them.
+    """
 
     method: str
     tasks: tuple[Interval | None, ...]
@@ -86,7 +94,7 @@ class Overall:
 
 
 def over_tasks(comparisons: Sequence[Comparison], decoding: str) -> list[Overall]:
-    """Normalised gold by method; the unit of the mean over tasks is a seed, averaged over the tasks. Best first.
+    """Normalised gold by method, best first. The unit of the mean over tasks is a seed, averaged over the tasks.
 
     A method that chooses with the truth itself is left out of that task.
     """

@@ -1,4 +1,4 @@
-"""One run graded at several shares of its budget: what a method reaches for how much."""
+"""One run, graded at several shares of its budget: what a method reaches at what cost."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Rung:
 
 
 def prefix(comparison: Comparison) -> str:
-    """Which scorers judge: gold where there is gold."""
+    """The prefix of the scorers that judge: gold where there is gold."""
     return "gold_" if has_gold(comparison) else ""
 
 
 def rungs(run: Run, decoding: str, judge: str) -> list[Rung]:
-    """The shares of one run that have this decoding, rising; the whole run is the last where the record ends earlier.
+    """The shares of one run that have this decoding, rising. The whole run is the last one, where the record lacks it.
 
-    Empty where the run was graded at its end alone.
+    Empty where the run was graded at its end only.
     """
     found = [rung for record in run.ladder if (rung := _rung(record, decoding, judge)) is not None]
     whole, spent = deployed(run.decoding[decoding], judge), run.cost.get("data_points_sum")
@@ -50,7 +50,10 @@ def _rung(record: Mapping[str, Any], decoding: str, judge: str) -> Rung | None:
 
 
 def ladders(comparison: Comparison, decoding: str) -> dict[str, list[list[Rung]]]:
-    """Each method's runs that were graded on the way, best method first; not by scorers that it chooses with."""
+    """Method -> its runs that were graded on the way, best method first.
+
+    A method that chooses with the scorers is left out where these are the judges.
+    """
     judge, found = prefix(comparison), {}
     for method, runs in ranked(comparison, decoding):
         if headline(comparison).by_scorers and chooses(runs):
@@ -85,4 +88,5 @@ def _at(share: float, judge: str) -> Column:
 
 
 def title(comparison: Comparison) -> str:
+    """The name of the utility that is shown."""
     return headline(comparison).title if has_gold(comparison) else "deployed utility"

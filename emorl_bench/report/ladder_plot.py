@@ -1,4 +1,4 @@
-"""Utility against cost: one curve a method over the shares of its budget."""
+"""Utility against cost: one curve for each method, over the shares of its budget."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emorl_bench.report.style import INK, Look, figure
 
 
 def plot_ladder(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> bool:
-    """Lines are means and bands the range over seeds; False where no run was graded on the way."""
+    """Lines are means, and bands the range over seeds. Returns False where no run was graded on the way."""
     methods = ladders(comparison, decoding)
     if not methods:
         return False

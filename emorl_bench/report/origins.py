@@ -1,4 +1,4 @@
-"""provenance.json beside table.csv: which code, assets and machine the numbers of each comparison came from."""
+"""provenance.json beside table.csv: from which code, assets and machine the numbers of each comparison are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MACHINE = ("processor", "cores", "device", "accelerator", "threads")
 
 
 def origins(comparison: Comparison) -> dict[str, Any]:
-    """Of one comparison. What runs differ in is listed whole: several commits are several commits."""
+    """The origins of one comparison. Where runs differ, all values are listed: several commits are several entries."""
     sessions = [run.provenance() for run in comparison.runs]
     return {
         "task": comparison.task,
@@ -35,12 +35,13 @@ def origins(comparison: Comparison) -> dict[str, Any]:
 
 
 def write_origins(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Write the origins of all comparisons."""
     records = {"comparisons": [origins(comparison) for comparison in comparisons]}
     path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
 def origins_sentence(comparison: Comparison) -> str:
-    """Code and assets in one line of the report."""
+    """Code and assets, as one line of the report."""
     found = origins(comparison)
     commits = _listed("Commit", [str(commit)[:12] for commit in found["commits"]])
     assets = _listed("Embedded assets", found["assets"]) if found["assets"] else ""
@@ -52,7 +53,7 @@ def _listed(noun: str, values: Sequence[str]) -> str:
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    """In order of first appearance; what was not recorded is left out."""
+    """The different values, in order of first appearance; what was not recorded is left out."""
     found: list[Any] = []
     for value in values:
         if value is not None and value not in found:

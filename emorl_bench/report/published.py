@@ -1,7 +1,7 @@
-"""What the papers say they measured, beside what was measured here and never in one mean with it.
+"""Numbers that papers have published, shown beside ours and never in one mean with them.
 
-Models, adapters, decoding, scorers and seeds differ from ours; docs/presets.md says how. Nothing here was run by this
-project, and each figure says where it was found.
+Models, adapters, decoding, scorers and seeds differ from ours; docs/presets.md says how. This project has not run any
+of them. Each figure says where it was found.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Figure:
-    """One published number. ``measure`` is the key of a column of our tables where there is one."""
+    """One published number. ``measure`` is the key of a column of our tables, where there is one."""
 
     measure: str
     value: float
@@ -31,13 +31,14 @@ class Figure:
     found: str = "text"
 
     def text(self, digits: int) -> str:
+        """The number with its spread and its mark."""
         spread = "" if self.spread is None else f" ± {self.spread:,.{digits}f}"
         return f"{self.value:,.{digits}f}{spread}{f' {MARKS[self.found]}'.rstrip()}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A method as its paper names it. ``here``: methods of this suite that come near, the nearest first."""
+    """A method as its paper names it. ``here``: similar methods of this project, the nearest first."""
 
     method: str
     here: tuple[str, ...]
@@ -103,10 +104,10 @@ PUBLISHED: Mapping[str, Published] = {
 
 
 def published(name: str) -> Published:
-    """The figures of a paper by name.
+    """The figures of a paper, by name.
 
     Raises:
-        UserError: there are none under it.
+        UserError: there is no such name.
     """
     if name not in PUBLISHED:
         raise UserError(f"--published {name}: unknown{did_you_mean(name, PUBLISHED)}")
@@ -114,7 +115,7 @@ def published(name: str) -> Published:
 
 
 def published_table(paper: Published, comparison: Comparison, decoding: str) -> Table:
-    """One row a published figure, and beside it our own where such a method was run and has such a column."""
+    """One row for each published figure, beside our own where such a method was run and has such a column."""
     columns = {column.key: column for column in all_columns(comparison, decoding)}
     methods = comparison.methods(decoding)
     rows = []
@@ -131,4 +132,5 @@ def published_table(paper: Published, comparison: Comparison, decoding: str) -> 
 
 
 def legend(paper: Published) -> str:
+    """The explanation of a table of published figures."""
     return LEGEND.format(source=paper.source, setting=paper.setting, spread=paper.spread)

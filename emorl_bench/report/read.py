@@ -1,6 +1,6 @@
-"""Run directories as the report sees them: what finished, and what did not.
+"""Run directories as the report reads them: which runs finished, and which did not.
 
-Runs are discovered by their ``status.json`` at any depth; no method is known by name.
+Runs are found by their ``status.json`` at any depth. No method is known by name.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emorl_bench.core.errors import UserError
-
-SCHEMA_VERSION = 1
+from emorl_bench.runner.provenance import SUMMARY_VERSION
 
 Floats = NDArray[np.float64]
 
@@ -28,8 +27,8 @@ Floats = NDArray[np.float64]
 class Run:
     """One finished run: one method, one seed. ``method`` is its row in tables, ``family`` the method's own name.
 
-    ``settings`` is a hash of the method's and its update rule's settings but for the KL coefficient; None where the
-    record is older than that.
+    ``settings`` is a hash of the settings of the method and its update rule, without the KL coefficient. It is None
+    where the record is older than this hash.
     """
 
     dir: Path
@@ -41,28 +40,36 @@ class Run:
     fingerprint: str
     objectives: tuple[str, ...]
     preferences_WK: Floats
-    single_point: bool  # one policy answers every preference
+    single_point: bool
+    """Whether one policy answers every preference."""
     decoding: Mapping[str, Mapping[str, Any]]
     cost: Mapping[str, float]
     settings: str | None = None
     kl_coefficient: float | None = None
-    members: Mapping[str, Any] = field(default_factory=dict)  # policies that were graded alone, by name
-    ceiling: Mapping[str, Any] | None = None  # gold scores of the best legal answers
-    chooses: bool = False  # with the scorers, while it answers
-    ladder: Sequence[Mapping[str, Any]] = ()  # the same run graded at shares of its budget
-    change: Mapping[str, Any] = field(default_factory=dict)  # what another preference or objective costs
-    assets: str | None = None  # hash of the embedded assets it ran on
+    members: Mapping[str, Any] = field(default_factory=dict)
+    """Name -> record of a policy that was graded alone."""
+    ceiling: Mapping[str, Any] | None = None
+    """Gold scores of the best possible answers."""
+    chooses: bool = False
+    """Whether the method chooses among its answers with the scorers."""
+    ladder: Sequence[Mapping[str, Any]] = ()
+    """The same run, graded at shares of its budget."""
+    change: Mapping[str, Any] = field(default_factory=dict)
+    """The cost of one more preference or objective."""
+    assets: str | None = None
+    """Hash of the embedded assets that it used."""
 
     def points_WK(self, decoding: str, scores: str = "objectives") -> Floats:
-        """Mean scores by preference, NaN for an objective that applied to no response or, under ``gold``, has none."""
+        """Mean scores by preference; NaN for an objective that applied to no response or has no gold."""
         found = [point.get(scores, {}) for point in self.decoding[decoding]["points"]]
         return np.array([[one.get(name) for name in self.objectives] for one in found], dtype=np.float64)
 
     def reward_by_prompt(self, decoding: str, prefix: str = "") -> dict[str, float]:
         """Mean reward of each report prompt at the uniform preference, averaged over its samples.
 
-        A policy that answers several preferences is graded once, and its rows are filed under the first of them.
-        ``prefix``: of the scores' columns, such as ``gold/``; nothing is found where a run has no such column.
+        A policy that answers several preferences is graded once, and its rows are recorded under the first of them.
+        ``prefix`` is that of the scores' columns, such as ``gold/``. The result is empty where a run has no such
+        column.
         """
         path, uniform = self.dir / "scores.parquet", self.decoding[decoding]["uniform"]["objectives"]
         known = pq.read_schema(path).names if path.exists() else ()
@@ -81,13 +88,13 @@ class Run:
         return {example: sum(values) / len(values) for example, values in rewards.items()}
 
     def provenance(self) -> dict[str, Any]:
-        """The session that finished it: commit, versions, machine; empty where that was not recorded."""
+        """The session that finished the run: commit, versions, machine. Empty where that was not recorded."""
         path = self.dir / "provenance.json"
         record = _object(path.read_text(encoding="utf-8")) if path.exists() else None
         return dict(record["sessions"][-1]) if record and record.get("sessions") else {}
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """The objects of a ``.jsonl`` file, in order; nothing where the run has no such file."""
+        """The objects of a ``.jsonl`` file, in order; none where the run has no such file."""
         path = self.dir / name
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             if (record := _object(line)) is not None:
@@ -96,7 +103,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run directory that has no row in the table, and why."""
+    """A run directory that has no row in the table, and the reason."""
 
     dir: Path
     state: str
@@ -104,7 +111,11 @@ class Unfinished:
 
 
 def read_runs(root: Path) -> tuple[list[Run], list[Unfinished]]:
-    """Every run directory under ``root``."""
+    """Every run directory under ``root``.
+
+    Raises:
+        UserError: ``root`` is not a directory.
+    """
     if not root.is_dir():
         raise UserError(f"RUNS={root} is not a directory; give the runs_dir of emorl-bench")
     runs: list[Run] = []
@@ -127,9 +138,9 @@ def _read_run(dir: Path) -> Run | Unfinished:
     summary = _object(path.read_text(encoding="utf-8")) if path.exists() else None
     if summary is None:
         return Unfinished(dir, state, "summary.json is missing or damaged; run it again with force=true")
-    if summary.get("schema_version") != SCHEMA_VERSION:
+    if summary.get("schema_version") != SUMMARY_VERSION:
         version = summary.get("schema_version")
-        return Unfinished(dir, state, f"summary.json has schema version {version}, this report reads {SCHEMA_VERSION}")
+        return Unfinished(dir, state, f"summary.json has schema version {version}, this report reads {SUMMARY_VERSION}")
     names = summary["names"]
     return Run(
         dir=dir,
@@ -156,7 +167,7 @@ def _read_run(dir: Path) -> Run | Unfinished:
 
 
 def _object(text: str) -> dict[str, Any] | None:
-    """A JSON object, or None for what a killed process left half written."""
+    """A JSON object, or None for a line or file that a killed process has left incomplete."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The headline in one figure: every method, each seed visible, in truth and by both sets of scorers."""
+"""The main figure: every method with each seed, by gold and by both sets of scorers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from emorl_bench.report.tables import chooses, label, ranked
 
 @dataclass(frozen=True)
 class Mark:
-    """One measure of every method: where it stands in a method's row and how it looks."""
+    """One measure of every method: its place in a method's row, and its look."""
 
     column: Column
-    text: str  # in the legend
+    text: str
+    """The name in the legend."""
     offset: float
     filled: bool
     shape: str = "o"
 
 
 def marks(comparison: Comparison, decoding: str) -> list[Mark]:
-    """Gold, scorers and held-out scorers; without gold the scorers come first."""
+    """Gold, scorers and held-out scorers. Without gold the scorers come first."""
     if has_gold(comparison):
         columns = {column.key: column for column in gold_columns(comparison, decoding)}
         return [
@@ -43,7 +44,7 @@ def marks(comparison: Comparison, decoding: str) -> list[Mark]:
 
 
 def plot_scores(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> None:
-    """Bars are 95 % t intervals over seeds; a method that chooses with the scorers has no mark of theirs."""
+    """Bars are 95 % t intervals over seeds. A method that chooses with the scorers has no mark for their scores."""
     drawn, methods, best = marks(comparison, decoding), ranked(comparison, decoding)[::-1], ceiling(comparison)
     with figure(path, 7.6, 1.3 + 0.2 * (len(drawn) + 0.6) * len(methods)) as drawing:
         axes = drawing.subplots()

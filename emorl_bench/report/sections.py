@@ -1,4 +1,4 @@
-"""The parts of report.md about one comparison, with every caveat next to the number it belongs to."""
+"""The parts of report.md about one comparison. Every caveat stands beside the number that it belongs to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.frontier import frontier_table, measured_on
 from emorl_bench.report.gold import ceiling, has_gold, is_reward
 from emorl_bench.report.ladder import ladder_table, title
-from emorl_bench.report.members import members_table
 from emorl_bench.report.read import Run
 from emorl_bench.report.reading import number
 from emorl_bench.report.tables import (
@@ -30,12 +29,14 @@ from emorl_bench.report.tables import (
     fronts_table,
     is_single_point,
     label,
+    members_table,
     ranked,
     results_table,
 )
 
 
 def decoding_section(comparison: Comparison, decoding: str, reference: str) -> Iterator[str]:
+    """The paragraphs and tables of one decoding."""
     yield f"### {decoding.capitalize()} decoding"
     yield from _scores(comparison, decoding)
     yield from _costs(comparison, decoding)
@@ -58,6 +59,7 @@ def decoding_section(comparison: Comparison, decoding: str, reference: str) -> I
 
 
 def frontier_section(comparison: Comparison) -> Iterator[str]:
+    """Reward against KL, where methods were run with several KL coefficients."""
     if (table := frontier_table(comparison)) is not None:
         yield (
             f"**Reward against KL**, {measured_on(comparison)} decoding, for methods that were run at several "

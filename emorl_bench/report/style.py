@@ -1,7 +1,7 @@
-"""How every figure looks: one colour and one marker a method, the same in all of them, and nothing that is not data.
+"""The style of all figures: each method has one colour and one marker, which are the same in all figures.
 
-Colours are Okabe & Ito's, then three of Tol's, which people with colour-vision deficiencies can tell apart; markers
-carry the same information for print. Figures are made without pyplot, so no global state or display is involved.
+The colours are Okabe & Ito's, then three of Tol's. People with colour-vision deficiencies can tell them apart; markers
+carry the same information in print. Figures are made without pyplot, so they need no global state and no display.
 """
 
 from __future__ import annotations
@@ -60,14 +60,17 @@ class Look:
 
 
 def looks(methods: Sequence[str], reference: str) -> dict[str, Look]:
-    """The reference first, the others by name, so that a method keeps its look in every figure of a report."""
+    """The looks of all methods: the reference first, the others by name.
+
+    So a method has the same look in every figure.
+    """
     ordered = sorted(methods, key=lambda name: (name != reference, name))
     return {name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(ordered)}
 
 
 @contextmanager
 def figure(path: Path, width: float, height: float) -> Iterator[Any]:
-    """A figure in the house style, written to ``path`` when the block ends."""
+    """A figure in this style, which is written to ``path`` when the block ends."""
     with matplotlib.rc_context(_STYLE):
         drawing = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
         yield drawing
@@ -75,12 +78,12 @@ def figure(path: Path, width: float, height: float) -> Iterator[Any]:
 
 
 def grid_columns(count: int) -> int:
-    """Panels beside one another: three at most, and four as a square."""
+    """Number of panels in a row: at most three; two for four panels."""
     return 2 if count == 4 else min(3, count)
 
 
 def panels(drawing: Any, count: int, columns: int, **shared: Any) -> list[Any]:
-    """``count`` axes in rows of ``columns``; what is left over in the last row stays empty."""
+    """``count`` axes in rows of ``columns``. Places that are left over in the last row stay empty."""
     rows = -(-count // columns)
     axes = list(drawing.subplots(rows, columns, squeeze=False, **shared).flat)
     for spare in axes[count:]:

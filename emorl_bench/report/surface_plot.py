@@ -1,8 +1,8 @@
-"""The search surface: utility of every blend a weight search paid for.
+"""The search surface: the utility of every blend that a weight search has paid for.
 
-Three experts are drawn on the simplex, two as a line over the first one's share; for more the best utility so far is
-drawn against evaluations. A blend under argmax does not change when all its weights are scaled, so weights are shown
-divided by their sum.
+Three experts are drawn on the simplex, two as a line over the share of the first one. For more experts, the best
+utility so far is drawn against evaluations. A blend under argmax does not change when all its weights are scaled, so
+weights are divided by their sum.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Search:
 
 
 def read_search(run: Run) -> Search | None:
-    """The search for the uniform preference, or for the first one a run searched for."""
+    """The search for the uniform preference, or else the first one of the run."""
     records = [r for r in run.lines("search.jsonl") if sum(r["weights"]) > 0]
     if not records:
         return None
@@ -43,14 +43,14 @@ def read_search(run: Run) -> Search | None:
     chosen = uniform or [r for r in records if r["preference"] == records[0]["preference"]]
     weights_WM = np.array([r["weights"] for r in chosen], dtype=np.float64)
     shares_WM = weights_WM / weights_WM.sum(axis=1, keepdims=True)
-    # A search asks for a direction more than once and pays once; what it is told is the same.
+    # A search may ask for a direction several times. It pays once, and the result is the same.
     _, first = np.unique(shares_WM.round(6), axis=0, return_index=True)
     first.sort()
     return Search(shares_WM[first], np.array([chosen[i]["utility"] for i in first], dtype=np.float64))
 
 
 def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> bool:
-    """One panel for each method that searched; False where none did."""
+    """One panel for each method that searched. Returns False where no method did."""
     by_method: dict[str, list[Search]] = defaultdict(list)
     for run in comparison.runs:
         if (search := read_search(run)) is not None:
@@ -76,7 +76,9 @@ def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
 def _draw_simplex(drawing: Any, axes: Any, searches: Sequence[Search], experts: Sequence[str]) -> None:
     fine = UniformTriRefiner(Triangulation(*CORNERS.T, [[0, 1, 2]])).refine_triangulation(subdiv=6)
     centre_2 = CORNERS.mean(axis=0)
-    inside_X2 = centre_2 + (np.column_stack([fine.x, fine.y]) - centre_2) * (1 - 1e-6)  # rounding must not fray the rim
+    inside_X2 = centre_2 + (np.column_stack([fine.x, fine.y]) - centre_2) * (
+        1 - 1e-6
+    )  # otherwise rounding would leave gaps at the boundary
     surfaces = []
     for search in searches:
         points_W2 = search.shares_WM @ CORNERS
@@ -101,7 +103,7 @@ def _draw_simplex(drawing: Any, axes: Any, searches: Sequence[Search], experts: 
 
 
 def _shade(drawing: Any, axes: Any, fine: Any, surfaces_NX: Floats) -> None:
-    """The mean over seeds as filled contours, where any seed has measured around a point."""
+    """The mean over seeds as filled contours, wherever a seed has values around a point."""
     seen_X = np.asarray(np.isfinite(surfaces_NX).any(axis=0))
     height_X = np.zeros(surfaces_NX.shape[1])
     height_X[seen_X] = np.nanmean(surfaces_NX[:, seen_X], axis=0)

@@ -1,7 +1,8 @@
-"""Tables: rows discovered from the runs, every number a mean over a stated count of seeds."""
+"""Tables. Rows are found in the runs, and every number is a mean over a stated number of seeds."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from emorl_bench.report.columns import (
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import ceiling_row, has_gold
 from emorl_bench.report.read import Floats, Run
+from emorl_bench.report.reading import number
 
 SINGLE_POINT = "†"  # marks methods whose one policy answers every preference
 CHOOSES = "‡"  # marks methods that choose among answers with the scorers
@@ -31,12 +33,13 @@ TERMINAL_GOLD = ("gold_deployed_utility", "normalised_gold", "scorer_gap", "held
 
 @dataclass(frozen=True)
 class Table:
-    """A heading and rows of text; the first column names, the others count or measure."""
+    """A header and rows of text. The first column names, the others hold numbers."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
+        """The table as Markdown."""
         rule = (":--", *("--:" for _ in self.header[1:]))
         return "\n".join(f"| {' | '.join(cells)} |" for cells in (self.header, rule, *self.rows))
 
@@ -51,7 +54,7 @@ class Table:
 
 
 def all_columns(comparison: Comparison, decoding: str) -> list[Column]:
-    """Every column but those of fronts alone; what is in two tables is here once."""
+    """Every column but those of fronts only. A column that is in two tables is here once."""
     gold = [*gold_columns(comparison, decoding), *gold_quality_columns(comparison)] if has_gold(comparison) else []
     both = [*gold, *quality_columns(comparison), *behaviour_columns()]
     both += [*cost_columns(), *inference_columns(), *change_columns()]
@@ -59,7 +62,7 @@ def all_columns(comparison: Comparison, decoding: str) -> list[Column]:
 
 
 def results_table(comparison: Comparison, decoding: str, columns: Sequence[Column]) -> Table:
-    """One row a method, best first, below the best legal answers where they are known."""
+    """One row for each method, best first, below the best possible answers where these are known."""
     rows = [
         (label(name, runs), str(len(runs)), *(column.of(runs, decoding) for column in columns))
         for name, runs in ranked(comparison, decoding)
@@ -79,7 +82,7 @@ def headline_table(comparison: Comparison, decoding: str) -> Table:
 
 
 def fronts_table(comparison: Comparison, decoding: str) -> Table | None:
-    """Indicators of whole fronts, for methods with a weight to turn: a single point has no front to compare."""
+    """Indicators of whole fronts, for methods that answer preferences differently: a single point is no front."""
     methods = [(name, runs) for name, runs in ranked(comparison, decoding) if not is_single_point(runs)]
     if not methods:
         return None
@@ -105,8 +108,30 @@ def fronts_table(comparison: Comparison, decoding: str) -> Table | None:
     return Table(("method", "seeds", *(column.title for column in columns)), tuple(rows))
 
 
+def members_table(comparison: Comparison, decoding: str) -> Table | None:
+    """Policies of one method that were graded one by one, such as CORY's two agents.
+
+    One row for each method and member, with means over seeds; None where no method has members.
+    """
+    found: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in comparison.runs:
+        if decoding in run.decoding:
+            for name in run.members:
+                found[run.method, name].append(run)
+    gold, rows = has_gold(comparison), []
+    for (method, name), runs in sorted(found.items()):
+        deployed = sum(bool(run.members[name]["deployed"]) for run in runs)
+        values = (column.text(column.over_seeds(runs, decoding)) for column in _member_columns(name, gold))
+        rows.append((method, name, f"{deployed} of {len(runs)}", *values))
+    titles = (column.title for column in _member_columns("", gold))
+    return Table(("method", "policy", "deployed in", *titles), tuple(rows)) if rows else None
+
+
 def ranked(comparison: Comparison, decoding: str) -> list[tuple[str, list[Run]]]:
-    """Methods by the headline, best first; one that chooses with the scorers is not ranked by them, and comes last."""
+    """Methods by the headline, best first.
+
+    A method that chooses with the scorers is not ranked by them and comes last.
+    """
     column = headline(comparison)
 
     def key(item: tuple[str, list[Run]]) -> tuple[bool, float, str]:
@@ -118,27 +143,44 @@ def ranked(comparison: Comparison, decoding: str) -> list[tuple[str, list[Run]]]
 
 
 def label(method: str, runs: Sequence[Run]) -> str:
+    """The method's name with its marks."""
     marks = [mark for mark, holds in ((SINGLE_POINT, is_single_point(runs)), (CHOOSES, chooses(runs))) if holds]
     return " ".join([method, *marks])
 
 
 def chooses(runs: Sequence[Run]) -> bool:
-    """With the scorers, while it answers."""
+    """Whether the method chooses among its answers with the scorers."""
     return any(run.chooses for run in runs)
 
 
 def is_single_point(runs: Sequence[Run]) -> bool:
-    """A search may settle on one blend for every preference in one seed; it is still a method with a weight to turn."""
+    """Whether one policy answered every preference in all seeds.
+
+    A search may choose one blend for every preference in one seed. The method still counts as one with a front.
+    """
     return all(run.single_point for run in runs)
 
 
 def _of_front(
     comparison: Comparison, indicator: Callable[[Floats, Floats], float]
 ) -> Callable[[Run, str], float | None]:
-    """An indicator of the preferences and points that are whole; None where a run has none."""
+    """An indicator of the complete points of a run; None where it has none."""
 
     def read(run: Run, decoding: str) -> float | None:
         preferences_NK, points_NK = comparison.whole(run, decoding)
         return indicator(preferences_NK, points_NK) if points_NK.size else None
 
     return read
+
+
+def _member_columns(member: str, gold: bool) -> list[Column]:
+    def graded(key: str) -> Callable[[Run, str], float | None]:
+        return lambda run, decoding: number(run.members[member]["decoding"][decoding], key)
+
+    return [
+        Column("select", "select (greedy)", lambda run, _: number(run.members[member]["select"], "mean_reward")),
+        Column("mean_reward", "mean reward", graded("mean_reward")),
+        Column("held_out_mean_reward", "held-out mean", graded("held_out_mean_reward")),
+        *([Column("gold_mean_reward", "gold mean", graded("gold_mean_reward"))] if gold else []),
+        Column("kl", "KL (nats/seq)", graded("kl"), 2),
+    ]

@@ -1,5 +1,6 @@
-"""The configured base model: where it lies, what identifies it, how prompts are put to it, loading it, and
-whether it can say what a task wants.
+"""The configured base model: where it is, its hash, its prompt format, and how it is loaded.
+
+This file also checks that the model can express the answers of a task.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 
 from emorl_bench.assets.shipped import asset_dir
+from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Task
 from emorl_bench.core.ranks import Ranks
@@ -30,11 +31,10 @@ log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded:"
 CPU = torch.device("cpu")
-Config = Mapping[str, Any]
 
 
 def model_source(config: Config) -> ModelSource:
-    """Where the base model is; the embedded ones are files of this package."""
+    """Where the base model is. Embedded models are files of this package."""
     names = {field.name for field in fields(ModelSource)}
     model = {k: v for k, v in config["model"].items() if k in names}
     if model["path"].startswith(EMBEDDED):
@@ -43,13 +43,13 @@ def model_source(config: Config) -> ModelSource:
 
 
 def locate_model(config: Config) -> Located:
-    """The base model's directory and where it came from, in the user's words."""
+    """The base model's directory and where it came from, in the words of the configuration."""
     path, located = config["model"]["path"], model_source(config).located()
     return replace(located, asked=path, source="this project") if path.startswith(EMBEDDED) else located
 
 
 def prompt_format(config: Config, task: Task) -> PromptFormat:
-    """How the task's prompts are put to the model; a task need not say."""
+    """How the task's prompts are presented to the model. A task may leave this open."""
     system, template = getattr(task, "system_prompt", None), getattr(task, "template", None)
     return PromptFormat(system, PLACE if template is None else template, config["model"].get("chat", "auto"))
 
@@ -60,7 +60,7 @@ def dtype_name(config: Config) -> str:
 
 
 def load_base(config: Config, task: Task, device: torch.device, ranks: Ranks) -> Backbone:
-    """The base model, whole on this rank's device or divided among all."""
+    """The base model, whole on this rank's device or divided among all ranks."""
     adapter = config["model"]["adapter"]
     targets = None if adapter["targets"] is None else tuple(adapter["targets"])
     backbone = load_backbone(
@@ -77,10 +77,10 @@ def load_base(config: Config, task: Task, device: torch.device, ranks: Ranks) ->
 
 
 def check_answer_room(task: Task, backbone: Backbone, new_tokens: int) -> None:
-    """The task's longest answer, with its end, must fit ``new_tokens`` tokens of this model.
+    """Check that the task's longest answer, with its end token, fits ``new_tokens`` tokens of this model.
 
     Raises:
-        UserError: it does not, or holds a word that the model's tokenizer does not know.
+        UserError: it does not, or it holds a word that the model's tokenizer does not know.
     """
     answer = task.longest_answer()
     if answer is None:
@@ -104,9 +104,9 @@ def _ids(tokenizer: object, word: str) -> list[int]:
     return list(tokenizer(word, add_special_tokens=False)["input_ids"])  # type: ignore[operator]
 
 
-@lru_cache(maxsize=4)  # a job asks three times, and a real model has gigabytes
+@lru_cache(maxsize=4)  # a job calls this three times, and a real model has gigabytes
 def weights_hash(located: Located) -> str:
-    """Of a model's weights and tokenizer; a snapshot of the hub is its commit."""
+    """Hash of a model's weights and tokenizer; for a snapshot of the hub, its name and commit."""
     if located.commit is not None:
         return f"{located.asked}@{located.commit}"
     digest, place = hashlib.sha256(), located.directory
@@ -118,7 +118,7 @@ def weights_hash(located: Located) -> str:
 
 
 def note_model(config: Config, directory: RunDirectory, truncated: Mapping[str, int]) -> None:
-    """Say and record which model this is, and how many prompts of each split are longer than it reads."""
+    """Log and record which model this is, and how many prompts of each split are longer than the model reads."""
     located, limit = locate_model(config), config["model"]["max_prompt_tokens"]
     log.info("model: %s", located)
     if any(truncated.values()):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from emorl_bench.config.schema import what_decides
+from emorl_bench.config.schema import Config
 from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
@@ -28,126 +26,58 @@ from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.runner.base_model import (
     check_answer_room,
-    dtype_name,
     load_base,
-    locate_model,
     note_model,
-    prompt_format,
-    weights_hash,
 )
 from emorl_bench.runner.change import change
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.evaluate import Grader
-from emorl_bench.runner.group import device_of
+from emorl_bench.runner.fingerprints import (
+    build_task,
+    comparison_fingerprint,
+    expert_fingerprint,
+    method_settings_hash,
+    scorer_fingerprints,
+)
 from emorl_bench.runner.ladder import Ladder, Repeating, row_of
+from emorl_bench.runner.process_group import device_of
 from emorl_bench.runner.provenance import assets_hash
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
 
 log = logging.getLogger(__name__)
 
-PROBE_PROMPTS = 64  # on which bfloat16 scorers are compared with float32 ones
-Config = Mapping[str, Any]
-
-
-def fingerprint(config: Config) -> str:
-    """Hash of the data, the scorers, gold and the base model: with the configuration it decides every number of a
-    run.
-    """
-    task = build_task(config)
-    return _hash(*_trained_on(config, task), *_gold(task))
-
-
-def _trained_on(config: Config, task: Task) -> list[Any]:
-    scorers = [scorer.fingerprint() for scorer in task.scorers.values()]
-    prompts = asdict(prompt_format(config, task))
-    return [task.splits().fingerprint, scorers, weights_hash(locate_model(config)), prompts]
-
-
-def _gold(task: Task) -> list[str]:
-    """Of the gold scorers, which grade and never train: no part of an expert's address. Empty without any."""
-    gold = sorted(task.gold_scorers().items())
-    return [f"{name}={scorer.fingerprint()}, {_settings(scorer)}" for name, scorer in gold]
-
-
-def _settings(scorer: Scorer) -> dict[str, Any]:
-    """The plain numbers and texts among a scorer's fields: the configuration need not show those of a gold scorer."""
-    names: list[str] = [f.name for f in fields(scorer)] if is_dataclass(scorer) else []
-    return {name: v for name in names if isinstance(v := getattr(scorer, name), str | int | float | tuple)}
-
-
-def comparison_fingerprint(config: Config) -> str:
-    """What must be equal for two runs to share a table: everything but the method, its update rule and the seed.
-
-    A ladder changes no number of a whole run, and what an expert may spend is part of a method.
-    """
-    shared = ("sampling", "reward", "preferences", "decoding")
-    budget = {k: v for k, v in config["budget"].items() if k not in ("ladder", "expert_prompts")}
-    precision = [dtype_name(config), config["hardware"]["scorer_dtype"]]
-    model = [config["model"][k] for k in ("adapter", "max_prompt_tokens")]
-    apart = [model, precision, what_decides(config)["task"]["scorers"], budget]
-    return _hash(fingerprint(config), *apart, *map(config.get, shared))
-
-
-def settings_hash(config: Config) -> str:
-    """What must be equal for two runs to be seeds of one method: its own settings and its update rule's, but for seeds
-    (a search may follow that of the run) and the KL coefficient, along which a method has a frontier.
-    """
-    return _hash(*(_without_axes(config[part]) for part in ("method", "update")), config["budget"]["expert_prompts"])
-
-
-def _without_axes(settings: Any) -> Any:
-    if not isinstance(settings, Mapping):
-        return settings
-    return {k: _without_axes(v) for k, v in settings.items() if k not in ("seed", "kl_coefficient")}
-
-
-def expert_fingerprint(config: Config, task: Task) -> str:
-    """What every single-objective expert depends on, whichever method asks for it. Its scorer (`scorer_fingerprints`),
-    its seed and the amount that it may spend are named beside it; no other objective is.
-    """
-    data = [task.splits().fingerprint, weights_hash(locate_model(config)), asdict(prompt_format(config, task))]
-    schedule = {k: v for k, v in config["budget"]["training"].items() if k != "checkpoint_every"}
-    shared = [what_decides(config)[k] for k in ("model", "update", "sampling", "reward")]
-    hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
-    return _hash(*data, config["budget"]["select_prompts"], schedule, *shared, *hardware)
-
-
-def scorer_fingerprints(config: Config, task: Task) -> dict[str, str]:
-    """Of each objective, its scorer's settings and what these do not show, such as weights."""
-    settings = what_decides(config)["task"]["scorers"]
-    return {name: _hash(settings[name], scorer.fingerprint()) for name, scorer in task.scorers.items()}
-
-
-def build_task(config: Config) -> Task:
-    """The configured task.
-
-    Raises:
-        UserError: it has no scorers.
-    """
-    task: Task = build(config["task"])
-    if not task.scorers:
-        raise UserError("task.scorers is empty: add an objective, such as +scorer@task.scorers.diversity_2=diversity_2")
-    for key, scorer in task.scorers.items():
-        if key != scorer.name:
-            raise UserError(f"task.scorers.{key}: this scorer is named '{scorer.name}'; use that name as the key")
-    return task
+PROBE_PROMPTS = 64  # number of prompts on which bfloat16 scorers are compared with float32 ones
 
 
 @dataclass
 class Workbench:
-    """A `Bench` and what lies outside every method's sight: the report split and the grader."""
+    """A `Bench`, and what no method sees: the report split and the grader."""
 
     bench: Bench
     method: Method
     grader: Grader
-    prompts: dict[str, int]  # in each split, and removed as near-duplicates across splits
-    truncated: dict[str, int]  # prompts of each split that were longer than the model reads
+    prompts: dict[str, int]
+    """Number of prompts in each split, and of those removed as near-duplicates across splits."""
+    truncated: dict[str, int]
+    """Split -> number of its prompts that are longer than the model reads."""
 
     @classmethod
     def build(
         cls, config: Config, dir: Path, tracker: Tracker, *, frozen: bool = False, ranks: Ranks = ALONE
     ) -> Workbench:
+        """Build everything that the configuration names.
+
+        Args:
+            config: the plain, resolved configuration.
+            dir: the run directory.
+            tracker: where metrics are recorded.
+            frozen: only what is trained already may be used.
+            ranks: the processes that share the run.
+
+        Raises:
+            UserError: a part of the configuration cannot be built.
+        """
         device = device_of(ranks, config["hardware"]["device"])
         ledger = Ledger(device, ranks=ranks.count, limit=None if frozen else config["budget"]["prompts"])
         task = build_task(config)
@@ -211,7 +141,7 @@ class Workbench:
 def _panels(
     task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks
 ) -> tuple[ScorerPanel, ScorerPanel, ScorerPanel | None]:
-    """The scorers that methods are given, their held-out twins, and gold for the objectives that have a gold label."""
+    """The scorers that methods are given, their held-out twins, and gold for the objectives that have a gold scorer."""
     device = torch.device(hardware["scorer_device"] or ledger.device)
     gold = task.gold_scorers()
     sets = (
@@ -229,13 +159,16 @@ def _panels(
 
 
 def _prepare(scorers: Sequence[Scorer]) -> None:
-    """What is missing is trained once, by one rank; the others then find it in the cache."""
+    """Train what is missing. One rank does so once; the others then find it in the cache."""
     for scorer in scorers:
         scorer.prepare()
 
 
 def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict[str, Any]:
-    """Fit the configured method, grade it, write its tables and its cost; returns what goes into ``summary.json``."""
+    """Fit the configured method, grade it, and write its tables and its cost.
+
+    Returns the content of ``summary.json``.
+    """
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
     line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
@@ -263,7 +196,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     tracker.log(grades.metrics | costs | steps, step=int(totals["optimiser_steps"]))
     return {
         "fingerprint": comparison_fingerprint(config),
-        "settings": settings_hash(config),
+        "settings": method_settings_hash(config),
         "kl_coefficient": config["update"].get("kl_coefficient"),
         "names": {k: config["names"][k] for k in ("task", "model", "method")},
         "seed": config["seed"],
@@ -285,7 +218,3 @@ def _limited(splits: Splits, budget: Mapping[str, Any]) -> Splits:
     if not (len(splits.train) and len(select) and len(report)):
         raise UserError("task: a split has no prompts; give it more data or larger shares")
     return replace(splits, select=select, report=report)
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,7 @@
-"""What change costs a method, from its phases and its record of searches: a preference more, an objective more."""
+"""The cost of change for a method: one more preference, one more objective.
+
+It follows from the method's phases and from its record of searches.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,20 @@ Price = dict[str, float]
 def change(
     phases: Mapping[str, Cost], objectives: Sequence[str], paid: Mapping[tuple[float, ...], int], *, one_policy: bool
 ) -> dict[str, Price]:
-    """Prompts and FLOPs to answer the ``first`` preference, each ``further`` one, and after one ``objective`` more.
+    """Prompts and FLOPs to answer the first preference, each further one, and after one more objective.
 
-    ``paid``: prompts of each preference's search, in order (`ensemble.evaluations.paid_by_preference`); a search's
-    FLOPs are divided likewise. Learners that are named after the objectives, all of them, are experts: an objective
-    more is one expert more, the others stay. Everything else is trained anew, and searched anew for one preference.
-    A further preference costs its search (the mean of all but the first). A method without a search that answers each
-    preference in its own way pays nothing for one more. ``one_policy``: it answers all alike, so what was trained on
-    a preference is trained anew for another.
+    Learners that are named after the objectives, all of them, are experts. One more objective then costs one more
+    expert; the others stay. Everything else is trained again, and the search for one preference is done again. A
+    further preference costs its search (the mean of all searches but the first). A method without a search that answers
+    each preference in its own way pays nothing for one more. A method with one policy for all preferences must train it
+    again.
+
+    Args:
+        phases: the ledger's phases.
+        objectives: names of the K objectives.
+        paid: prompts of each preference's search, in order (`ensemble.evaluations.paid_by_preference`). A search's
+            FLOPs are divided in the same proportion.
+        one_policy: whether one policy answers all preferences.
     """
     learners = {
         name: _sum([phases[phase] for phase in both if phase in phases])
@@ -41,7 +50,7 @@ def change(
 
 
 def _searches(phases: Mapping[str, Cost], paid: Sequence[int]) -> tuple[Price, Price]:
-    """Of the first preference, and of the others on average."""
+    """The price of the first preference's search, and the mean price of the others."""
     flops = sum(cost.flops for name, cost in phases.items() if is_counted(name) and part_of_phase(name) == "search")
     each = flops / total if (total := sum(paid)) else 0.0
     prices = [_price(prompts, prompts * each) for prompts in paid]

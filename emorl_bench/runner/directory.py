@@ -1,9 +1,9 @@
-"""The run directory: the record of one run, found again by what was asked for.
+"""The run directory: the record of one run, which the same command finds again.
 
-``runs/<task>/<model>/<method>/s<seed>-<hash8>``: the hash covers everything that changes the numbers, so the same
-command finds what it did before: ``done`` is skipped, anything else goes on from its last checkpoint, ``force`` starts
-afresh. A lock that the operating system releases with its process tells a live run from one that was killed. Of several
-ranks only the first locks and writes.
+Its path is ``runs/<task>/<model>/<method>/s<seed>-<hash8>``. The hash covers everything that can change the numbers, so
+the same command finds what it did before. A run that is ``done`` is skipped; any other continues from its last
+checkpoint; ``force`` starts afresh. A lock, which the operating system releases with its process, tells a live run from
+one that was killed. Of several ranks only the first locks and writes.
 """
 
 from __future__ import annotations
@@ -33,21 +33,29 @@ NAMED = ("task", "model", "method")  # the groups that name a run's place
 
 
 def identity(config: Mapping[str, Any], fingerprint: str) -> str:
-    """64 hex digits that are equal where two runs would give the same numbers."""
+    """64 hex digits, which are equal where two runs would give the same numbers."""
     names = [config["names"][name] for name in NAMED]
     text = json.dumps([what_decides(config), names, fingerprint], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class RunDirectory:
-    """Use as a context: entering takes the lock and finds out what is there, leaving gives the lock back.
+    """A context manager: entering it takes the lock and reads what is there, leaving it releases the lock.
 
-    ``done`` means there is nothing left to do, ``resumed`` that an earlier session left something.
+    ``done`` means that nothing is left to do, ``resumed`` that an earlier session left something.
     """
 
     def __init__(
         self, config: Mapping[str, Any], fingerprint: str, overrides: Sequence[str] = (), ranks: Ranks = ALONE
     ) -> None:
+        """Find the place of a run.
+
+        Args:
+            config: the plain, resolved configuration.
+            fingerprint: the hash of data, scorers and model (`runner.fingerprints.fingerprint`).
+            overrides: what the command line has overridden, for the record.
+            ranks: the processes that share the run.
+        """
         self.config, self.overrides, self.ranks = config, list(overrides), ranks
         self.hash = identity(config, fingerprint)[:8]
         place = Path(config["runs_dir"]).expanduser().resolve().joinpath(*(config["names"][name] for name in NAMED))
@@ -57,6 +65,11 @@ class RunDirectory:
         self._beaten = 0.0
 
     def __enter__(self) -> RunDirectory:
+        """Take the lock.
+
+        Raises:
+            UserError: another run uses the directory, or it cannot be written.
+        """
         self.done, self.resumed = self.ranks.once(self._enter)
         return self
 
@@ -79,6 +92,7 @@ class RunDirectory:
         return self.done, self.resumed
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Record an error, if there was one, and release the lock."""
         try:
             if error is not None:
                 self.fail("interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}")
@@ -105,7 +119,7 @@ class RunDirectory:
         self.note(state="running", phase="start", error=None, pid=os.getpid(), host=socket.gethostname())
 
     def note(self, **changes: Any) -> None:
-        """Put something into ``status.json``, such as ``phase="search"``; the heartbeat comes with it."""
+        """Update ``status.json``, such as ``phase="search"``. The time is recorded as a heartbeat."""
         if not self.ranks.first:
             return
         self._beaten = time.monotonic()
@@ -113,23 +127,26 @@ class RunDirectory:
         write_json(self.path / "status.json", self._status)
 
     def beat(self) -> None:
-        """Say that the run is alive; cheap enough to call at every step."""
+        """Record that the run is alive. Cheap enough to call at every step."""
         if time.monotonic() - self._beaten > BEAT_EVERY:
             self.note()
 
     def finish(self) -> None:
+        """Record that the run is done."""
         self.note(state="done", phase="done", error=None)
 
     def fail(self, error: str) -> None:
+        """Record that the run failed, unless it was done before."""
         if not self.done:
             self.note(state="failed", error=error)
 
     def write_json(self, name: str, value: Any) -> None:
+        """Write a file of the directory; only the first rank does."""
         if self.ranks.first:
             write_json(self.path / name, value)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """An object, or None where there is no whole one."""
+        """The JSON object in a file, or None where there is no complete one."""
         try:
             value = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):

@@ -1,8 +1,8 @@
 """``emorl-bench --dry-run``: what a command would run, what of it exists already, and what it would spend.
 
-Every job is composed and checked like one that runs. Nothing is trained and nothing is written. Free of torch, so the
-last part of a run directory's name is known only where the run exists: it is a hash of data and weights too, which a
-job reads when it starts.
+Every job is composed and checked like one that runs. Nothing is trained and nothing is written. torch is not imported,
+so data and weights are not read. The last part of a run directory's name is a hash of these too; it is known only where
+the run exists.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from hydra.types import RunMode
 
 from emorl_bench.config.checks import check
 from emorl_bench.config.compose import Composed, conf_dir, every_job
-from emorl_bench.config.schema import what_decides
+from emorl_bench.config.schema import Config, what_decides
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner.forecast import Config, Estimate, Names, Schedule, Timings, read_json
+from emorl_bench.runner.forecast import Estimate, Names, Schedule, Timings, read_json
 from emorl_bench.runner.provenance import assets_hash
 
 NAMED = ("task", "model", "method")  # the groups that name a run's place
-TABLE = Path("results", "main_table", "table.csv")  # of a checkout
+TABLE = Path("results", "main_table", "table.csv")  # the main table of a checkout
 SILENT = 60.0  # seconds without a heartbeat, after which a run counts as ended
 STATES = ("done", "unfinished", "running", "absent")
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML has it: ten times as fast
@@ -39,22 +39,24 @@ class Planned:
 
     job: Composed
     names: Names
-    place: str  # its run directory, as far as it is known
-    state: str  # one of STATES
+    place: str
+    """Its run directory, as far as it is known."""
+    state: str
+    """One of `STATES`."""
     remark: str
     estimate: Estimate | None
 
     @property
     def runs(self) -> bool:
-        """Whether the command would do any work for it."""
+        """Whether the command would do any work for this job."""
         return self.state != "done" or bool(self.job.settings["force"])
 
 
 def dry_run(args: Namespace) -> None:
-    """Print what ``args`` (Hydra's own parsed arguments) would run.
+    """Print what ``args`` (arguments as Hydra parses them) would run.
 
     Raises:
-        UserError: a job would be refused; the message is the one that the job itself would end with.
+        UserError: a job would be refused; the message is that of the job itself.
     """
     timings: dict[str, Timings] = {}
     planned: list[Planned] = []
@@ -69,7 +71,11 @@ def dry_run(args: Namespace) -> None:
 
 
 def check_could_write(runs_dir: str | Path) -> None:
-    """Like `checks.check_writable`, but makes no directory and no file."""
+    """Like `checks.check_writable`, but creates no directory and no file.
+
+    Raises:
+        UserError: the directory could not be created or written.
+    """
     directory = Path(runs_dir).expanduser().resolve()
     nearest = next(path for path in (directory, *directory.parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
@@ -85,7 +91,7 @@ def _plan(job: Composed, timings: Timings) -> Planned:
 
 
 def _recorded(job: Composed, parent: Path) -> tuple[str, str, str]:
-    """The directory, state and remark of the run with this configuration; of several, the one heard of last."""
+    """Directory, state and remark of the run with this configuration; of several, the one with the latest heartbeat."""
     wanted = _decides(job.settings, job.names)
     found = [(path, read_json(path / "status.json") or {}) for path in parent.glob(f"s{job.settings['seed']}-*")]
     found = [(path, status) for path, status in found if _same(path, wanted) and _current(path, job.settings)]
@@ -108,7 +114,10 @@ def _state(path: Path, status: Config) -> tuple[str, str]:
 
 
 def _decides(settings: Config, names: Mapping[str, str]) -> dict[str, Any]:
-    """What a run directory's hash covers of the configuration; ``device: auto`` is decided by a job when it starts."""
+    """The part of the configuration that a run directory's hash covers.
+
+    A job decides ``device: auto`` when it starts.
+    """
     decides: dict[str, Any] = json.loads(json.dumps(what_decides(settings)))
     if settings["hardware"]["device"] == "auto":
         del decides["hardware"]["device"]
@@ -116,19 +125,19 @@ def _decides(settings: Config, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _same(path: Path, wanted: Config) -> bool:
-    """Whether the configuration that is recorded there is the wanted one."""
+    """Whether the recorded configuration of a directory is the wanted one."""
     try:
         recorded = yaml.load((path / "config.yaml").read_text(encoding="utf-8"), YAML)
         found = _decides(recorded, recorded["names"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return False  # no whole record: the job will begin anew
+        return False  # the record is incomplete: the job will start again
     if "device" not in wanted["hardware"]:
         found["hardware"].pop("device", None)
     return bool(found == wanted)
 
 
 def _current(path: Path, settings: Config) -> bool:
-    """False where a finished run was made with other embedded assets than today's."""
+    """False where a finished run used other embedded assets than today's."""
     summary = read_json(path / "summary.json")
     return summary is None or summary.get("assets") in (None, assets_hash(settings))
 
@@ -188,7 +197,7 @@ def _budget(settings: Config) -> Iterator[str]:
     if share is None and "search" not in method:
         yield f"if one learner spends all: {_schedule(whole, parts)}"
         return
-    searches = method.get("search", True) is not None  # null: weights are given, nothing is searched
+    searches = method.get("search", True) is not None  # null: weights are given, so nothing is searched
     searched = int(whole * share + 1e-6) if searches and whole is not None else 0
     each = budget["expert_prompts"] or (None if whole is None else (whole - searched) // max(1, experts))
     if searches:
@@ -228,7 +237,7 @@ def _time(planned: Sequence[Planned]) -> Iterator[str]:
 
 
 def _workers(job: Composed) -> int:
-    """How many jobs of a sweep run side by side; 1 where the launcher does not say, or where there is no sweep."""
+    """Number of jobs that a sweep runs at a time; 1 where the launcher does not say, or where there is no sweep."""
     workers = job.hydra.launcher.get("workers") if job.hydra.mode != RunMode.RUN else 1
     return max(1, min(int(workers or 1), os.cpu_count() or 1))
 

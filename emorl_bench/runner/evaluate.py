@@ -1,7 +1,7 @@
-"""The one evaluation: every method is graded on the report split with the same decodings at the same preferences.
+"""The only evaluation: every method is graded on the report split, with the same decodings, at the same preferences.
 
-Three sets of scorers judge: those that methods are given, their held-out twins, and gold where the task knows what an
-answer is worth.
+Three sets of scorers judge: those that methods are given, their held-out twins, and gold where the task knows the true
+value of an answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.runner.points import Row, Scored, at, ceiling, front, metrics, point, rows
 from emorl_bench.scorers.panel import ScorerPanel
 
-INFERENCE = {  # what one answer costs whoever asks for it -> the ledger's counter
+INFERENCE = {  # the cost of one answer -> the ledger's counter
     "passes_per_answer": "forward_passes",
     "decoded_tokens_per_answer": "generated_tokens",
     "scorer_calls_per_answer": "scores_wanted",
@@ -32,41 +32,45 @@ INFERENCE = {  # what one answer costs whoever asks for it -> the ledger's count
 
 @dataclass
 class Grades:
-    """What one evaluation leaves: the summary's part, the tables' rows and flat metrics for trackers."""
+    """The results of one evaluation: part of the summary, rows of the tables, and flat metrics for trackers."""
 
     summary: dict[str, Any] = field(default_factory=dict)
     score_rows: list[Row] = field(default_factory=list)
     sample_rows: list[Row] = field(default_factory=list)
-    member_rows: list[Row] = field(default_factory=list)  # of members that are not what is deployed
+    member_rows: list[Row] = field(default_factory=list)
+    """Answers of the policies of a method that are not deployed."""
     metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Grader:
-    """The report split, all sets of scorers and the reference; no method ever sees one."""
+    """The report split, all sets of scorers and the reference policy. No method sees them."""
 
     report: Sequence[Example]
     panel: ScorerPanel
     held_out: ScorerPanel
     reference: Policy
-    preferences_WK: Tensor  # the uniform one is among them
+    preferences_WK: Tensor
+    """The preferences that methods are graded at; the uniform one is among them."""
     sampling: Sampling
     decoding: tuple[str, ...]
     seed: int
-    gold: ScorerPanel | None = None  # of the objectives that have a gold label
-    best: Callable[[Sequence[Example], Tensor], Tensor | None] | None = None  # `core.protocols.Task.ceiling`
+    gold: ScorerPanel | None = None
+    """The gold scorers of the objectives that have one."""
+    best: Callable[[Sequence[Example], Tensor], Tensor | None] | None = None
+    """`core.protocols.Task.ceiling`."""
 
     @property
     def uniform(self) -> int:
-        """Which preference weighs all objectives alike."""
+        """The index of the uniform preference."""
         return int((self.preferences_WK - 1 / self.preferences_WK.shape[1]).abs().sum(1).argmin())
 
     @cached_property
     def ceiling(self) -> Row | None:
-        """What the best legal answers are worth; None where nobody knows, or where an objective has no gold label.
+        """The value of the best possible answers; None where it is unknown, or where an objective has no gold scorer.
 
         Raises:
-            UserError: the task answers in another shape.
+            UserError: the task returned a tensor of another shape.
         """
         if self.best is None or self.gold is None or self.gold.objectives != self.panel.objectives:
             return None
@@ -79,9 +83,10 @@ class Grader:
         return ceiling(best_WK, self.preferences_WK, self.uniform)
 
     def grade(self, solution: Solution, ledger: Ledger) -> Grades:
-        """Ask for the policy of each preference (a search is charged to its own phase) and grade each policy once.
+        """Ask for the policy of each preference, and grade each policy once. A search is charged to its own phase.
 
-        The uniform preference's comes first: what its answers cost is measured while nothing is remembered.
+        The policy of the uniform preference is graded first: the cost of its answers is measured before anything is
+        cached.
         """
         policies = [solution.policy_for(preference_K) for preference_K in self.preferences_WK]
         deployed, grades = policies[self.uniform], Grades()
@@ -123,7 +128,10 @@ class Grader:
         grades: Grades,
         ledger: Ledger,
     ) -> dict[str, Row]:
-        """Each member alone, graded like what is deployed; the answers of the others have a table of their own."""
+        """Grade each member of a method like the deployed policy.
+
+        The answers of the other members have a table of their own.
+        """
         found = {}
         for name, member in solution.members.items():
             if (points := seen.get(id(member.policy))) is None:
@@ -138,9 +146,9 @@ class Grader:
     def _grade_policy(
         self, policy: Generator, index: int, grades: Grades, ledger: Ledger | None = None
     ) -> dict[str, Row]:
-        """One point for each decoding; with a ledger, what an answer costs is in it.
+        """One point for each decoding. With a ledger it also holds the cost of an answer.
 
-        KL is an expectation over samples, so the sampled decoding measures it for all.
+        KL is an expectation over samples, so it is measured on sampled answers for all decodings.
         """
         rollouts, costs = {}, {}
         for name in self.decoding:
@@ -180,7 +188,7 @@ def _spent(ledger: Ledger | None) -> Row:
 
 
 def _each(before: Row, after: Row, answers: int) -> Row:
-    """The difference for each answer; nothing where no model of the suite has decoded."""
+    """The difference for each answer; empty where no model of this project has decoded."""
     if not after or after["passes_per_answer"] == before["passes_per_answer"]:
         return {}
     return {name: (after[name] - before[name]) / answers for name in after}

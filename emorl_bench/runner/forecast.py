@@ -1,21 +1,21 @@
 """What a run that has not started will spend, and how long it may take.
 
-Free of torch: prompts follow from the configuration, and seconds from runs that are recorded already.
+torch is not imported: prompts follow from the configuration, and seconds from recorded runs.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from emorl_bench.config.schema import Config
 from emorl_bench.core.totals import is_counted
 
-Config = Mapping[str, Any]
 Names = tuple[str, str, str]  # task, model, method
 
 
@@ -28,9 +28,15 @@ class Schedule:
 
     @classmethod
     def of(cls, prompts: int, *, batch: int, select: int, every: int) -> Schedule:
-        """A step is taken where it and the validation that must follow it still fit (docs/budgets.md).
+        """The schedule that fits into ``prompts``. A step is taken where it and the validation after it still fit.
 
-        ``batch``: prompts of a step. ``select``: prompts of a validation. ``every``: steps from one to the next.
+        See docs/budgets.md.
+
+        Args:
+            prompts: prompts of the learner.
+            batch: prompts of a step.
+            select: prompts of a validation.
+            every: steps between two validations.
         """
         if batch + 2 * select > prompts:
             return cls(0, 0)
@@ -43,24 +49,22 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that one job may take, and in words what they follow from."""
+    """Seconds that one job may take, and a text that says where the estimate comes from."""
 
     seconds: float
     source: str
 
 
 class Timings:
-    """Seconds of finished runs of the same method, task and model; else those of a table that was measured elsewhere.
-
-    ``table``: a report's ``table.csv``, or None. Its rows count neither grading nor start-up.
-    """
+    """Seconds of finished runs of the same method, task and model, or else those of a table from another machine."""
 
     def __init__(self, runs_dir: Path, table: Path | None) -> None:
+        """``table``: a report's ``table.csv``, or None. Its rows count neither grading nor start-up."""
         self.runs_dir, self.table = runs_dir, table
         self._found: dict[tuple[Names, int | None], Estimate | None] = {}
 
     def estimate(self, names: Names, prompts: int | None) -> Estimate | None:
-        """For a run that may spend ``prompts``; None where nothing of its kind was measured."""
+        """The estimate for a run that may spend ``prompts``; None where no such run was measured."""
         if (names, prompts) not in self._found:
             self._found[names, prompts] = self._recorded(names, prompts) or self._tabled(names, prompts)
         return self._found[names, prompts]
@@ -94,9 +98,12 @@ class Timings:
 
 @dataclass(frozen=True)
 class _Run:
-    prompts: int | None  # its budget
-    spending: float  # seconds of what its budget limits
-    rest: float  # seconds of all else: set-up and grading
+    prompts: int | None
+    """Its budget."""
+    spending: float
+    """Seconds of what the budget limits."""
+    rest: float
+    """Seconds of everything else: setup and grading."""
 
     def seconds(self, factor: float) -> float:
         return factor * self.spending + self.rest
@@ -115,7 +122,7 @@ def _timed(directory: Path) -> Iterator[_Run]:
 
 
 def _wall(run: Path, status: Config) -> float:
-    """Seconds from start to end of a run that was never taken up again; 0 of any other."""
+    """Seconds from start to end of a run with a single session; 0 for any other run."""
     sessions = (read_json(run / "provenance.json") or {}).get("sessions", [])
     if len(sessions) != 1 or "heartbeat" not in status:
         return 0.0
@@ -123,7 +130,7 @@ def _wall(run: Path, status: Config) -> float:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """An object, or None where there is no whole one."""
+    """The JSON object in a file, or None where there is no complete one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):

@@ -1,4 +1,4 @@
-"""One job: check, open the run directory, let the bench run, and leave a record, whatever launched it."""
+"""One job: check it, open its run directory, run it, and leave a record. All launchers call this."""
 
 from __future__ import annotations
 
@@ -12,31 +12,40 @@ from emorl_bench.config.checks import check, check_writable
 from emorl_bench.config.compose import plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.ranks import Ranks
-from emorl_bench.runner import bench
+from emorl_bench.runner import bench, fingerprints
 from emorl_bench.runner.directory import RunDirectory
-from emorl_bench.runner.group import chosen_device, joined
+from emorl_bench.runner.process_group import chosen_device, process_group
+from emorl_bench.runner.provenance import SUMMARY_VERSION
 from emorl_bench.tracking.fanout import Fanout, View
 from emorl_bench.tracking.jsonl import Jsonl
 from emorl_bench.tracking.silent import Silent
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1  # of summary.json
-OBJECTIVE = "mean_reward"  # what a sweeper is told of a finished run
+OBJECTIVE = "mean_reward"  # the value of a finished run that a sweeper gets
 
 
 def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) -> float | None:
-    """Run what ``config`` says, or what is left of it. ``names`` are Hydra's choices: task, model, method and more."""
+    """Run what ``config`` says, or what is left of it.
+
+    Args:
+        config: Hydra's configuration of the job.
+        overrides: what the command line has overridden, for the record.
+        names: Hydra's choices: task, model, method and others.
+
+    Returns:
+        The mean reward at the uniform preference, for sweepers.
+    """
     settings = resolve(config, names)
     hardware = settings["hardware"]
-    with joined(hardware["device"], in_step=hardware["shard_base"]) as ranks:
+    with process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks:
         return _run(settings, overrides, ranks)
 
 
 def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) -> float | None:
     if not ranks.first:
-        logging.disable(logging.WARNING)  # one rank speaks for all
-    fingerprint = ranks.once(lambda: bench.fingerprint(settings))
+        logging.disable(logging.WARNING)  # only the first rank logs
+    fingerprint = ranks.once(lambda: fingerprints.fingerprint(settings))
     with RunDirectory(settings, fingerprint, overrides, ranks) as directory:
         if directory.done:
             log.info("done before: %s (force=true runs it again)", directory.path)
@@ -45,7 +54,7 @@ def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) ->
         tracker = _tracker(settings, directory) if ranks.first else Silent()
         status = "failed"
         try:
-            summary = {"schema_version": SCHEMA_VERSION, **bench.execute(settings, directory, tracker)}
+            summary = {"schema_version": SUMMARY_VERSION, **bench.execute(settings, directory, tracker)}
             directory.write_json("summary.json", summary)
             tracker.summarise(flat(summary))
             status = "done"
@@ -57,7 +66,10 @@ def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) ->
 
 
 def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain, checked configuration: Hydra's choices in it, ``device: auto`` decided, threads set."""
+    """The plain, checked configuration: with Hydra's choices, with ``device: auto`` decided.
+
+    The thread limit is set.
+    """
     settings = plain(config)
     settings["names"] = {str(k): v for k, v in names.items() if v is not None and not str(k).startswith("hydra")}
     check(settings)
@@ -68,7 +80,7 @@ def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(summary: Mapping[str, Any], prefix: str = "final") -> dict[str, float]:
-    """The numbers of a summary under names with slashes."""
+    """The numbers of a summary, under names with slashes."""
     numbers: dict[str, float] = {}
     for key, value in summary.items():
         if isinstance(value, Mapping):

@@ -1,11 +1,11 @@
-"""One run graded at several shares of its budget: gold against cost, instead of one point.
+"""One run, graded at several shares of its budget: gold against cost, instead of one point.
 
-Each rung is the method itself with a part of its budget, and has what a run with that budget would have: its own
-searches, its own networks on top of experts, its own cost. What is the same for every budget goes on: a training takes
-up the rung below where that ended (`rl.checkpoint`), and so do experts (`rl.experts`). So the last rung is the run that
-has no ladder, to the bit, and a rung costs little more than its grading. What the rungs below have searched and
-validated for themselves is on no bill but their own. Wall seconds and FLOPs of a training that was taken up are those
-measured on the way: close to, but not, those of one go.
+Each rung is the method itself with a part of its budget. It has what a run with that budget would have: its own
+searches, its own networks on top of experts, its own cost. What is the same for every budget continues: a training
+continues where the rung below ended (`rl.checkpoint`), and so do experts (`rl.experts`). So the last rung equals the
+run without a ladder, to the bit, and a rung costs little more than its grading. The searches and validations of a rung
+are counted in its own cost only. Wall seconds and FLOPs of a continued training are the sums of its parts; these are
+close to those of a training in one go, but not equal.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ PLACE, RECORD = "rungs", "rung.json"
 
 
 class Repeating(Tracker, Protocol):
-    """A tracker that is told when learners are about to say again what they have said before."""
+    """A tracker that is told when learners are about to repeat rows that they have logged before."""
 
-    def again(self) -> None: ...
+    def again(self) -> None:
+        """Learners log again from here on: new rows replace the old ones."""
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """``shares``: of the budget, rising, the last one 1."""
+    """The rungs of one run. ``shares`` are shares of the budget, rising; the last one is 1."""
 
     shares: Sequence[float]
     bench: Bench
@@ -42,7 +43,10 @@ class Ladder:
     tracker: Repeating
 
     def climb(self) -> tuple[Bench, list[dict[str, Any]]]:
-        """Grade every rung below the whole; returns the bench of the last one, and a row for each below."""
+        """Grade every rung below the whole budget.
+
+        Returns the bench of the last rung, and a row for each rung below.
+        """
         rows, earlier = [], None
         for share in self.shares[:-1]:
             name = f"{PLACE}/{share:g}"
@@ -59,7 +63,7 @@ class Ladder:
         return self.bench.with_runtime(earlier=earlier), rows
 
     def _restart(self, prompts: int | None) -> None:
-        """Every rung has a bill of its own, and scorers that remember nothing of the rung below."""
+        """Start the cost of a rung at 0, and clear the scores that were cached in the rung below."""
         self.bench.ledger.restart(prompts)
         self.grader.panel.forget()
         self.grader.held_out.forget()
@@ -78,7 +82,7 @@ class Ladder:
 
 
 def row_of(share: float, budget: Budget, cost: Mapping[str, float], decoding: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``summary.json`` says of a rung: its cost as if the run had ended there, and its fronts by decoding."""
+    """What ``summary.json`` holds of a rung: its cost as if the run had ended there, and its fronts by decoding."""
     return {
         "share": share,
         "prompts": budget.prompts,
@@ -91,7 +95,7 @@ def row_of(share: float, budget: Budget, cost: Mapping[str, float], decoding: Ma
 
 
 def _graded(grader: Grader, solution: Solution, bench: Bench) -> Grades:
-    """With one decoding: greedy, where the configuration has it."""
+    """Grade with one decoding: greedy, where the configuration has it."""
     decoding = "greedy" if "greedy" in grader.decoding else grader.decoding[0]
     with bench.ledger.phase("evaluate"):
         return replace(grader, decoding=(decoding,)).grade(solution, bench.ledger)

@@ -1,7 +1,7 @@
-"""What is recorded of one graded policy (a point) and of one policy for each preference (a front).
+"""What is recorded of one graded policy (a point), and of one policy for each preference (a front).
 
-Utility of a preference w is ``sum_k w_k s_k`` over mean scores s. An objective that does not apply, or that a set of
-scorers lacks, has no say: the other weights are scaled up.
+The utility of a preference w is ``sum_k w_k s_k`` over mean scores s. An objective that does not apply, or that a set
+of scorers lacks, is left out: the other weights are scaled up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from emorl_bench.indicators.text import distinct_share, diversity_2, edit_rate
 
 Row = dict[str, Any]
 
-SETS = {"objectives": "", "held_out": "held_out_", "gold": "gold_"}  # key of a point's scores -> what its numbers bear
+SETS = {"objectives": "", "held_out": "held_out_", "gold": "gold_"}  # set of scores -> prefix of its keys
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,19 @@ class Scored:
     scores_BK: Tensor
 
     def means(self) -> dict[str, float | None]:
-        """By objective, over the answers that it applies to."""
+        """Objective -> mean score over the answers that it applies to."""
         means_K = mean_scores(self.scores_BK.double())
         return dict(zip(self.objectives, or_none(means_K.tolist()), strict=True))
 
 
 def point(rollout: Rollout, scored: Mapping[str, Scored], ended_B: Tensor) -> Row:
-    """One policy under one decoding. ``scored`` has the sets that there are; ``ended_B`` says who came to an end."""
+    """The record of one policy under one decoding.
+
+    Args:
+        rollout: B answers.
+        scored: set of scorers -> its scores.
+        ended_B: whether each answer has an end token.
+    """
     own, held_out = scored["objectives"], scored["held_out"]
     pairs = list(zip(rollout.examples, rollout.responses, strict=True))
     row: Row = {name: one.means() for name, one in scored.items()}
@@ -59,7 +65,7 @@ def point(rollout: Rollout, scored: Mapping[str, Scored], ended_B: Tensor) -> Ro
 
 
 def at(found: Row, objectives: Sequence[str], preference_K: Tensor) -> Row:
-    """A point as the answer to one preference: its utility under every set of scorers."""
+    """A point as the answer to one preference: with its utility under every set of scorers."""
     sets = [name for name in SETS if name in found]
     scores = {name: torch.tensor(values(found, name, objectives), dtype=torch.float64) for name in sets}
     utility = {f"{SETS[name]}utility": _number(weighted_mean(scores[name], preference_K)) for name in sets}
@@ -67,7 +73,10 @@ def at(found: Row, objectives: Sequence[str], preference_K: Tensor) -> Row:
 
 
 def front(points: Sequence[Row], objectives: Sequence[str], preferences_WK: Tensor, uniform: int) -> Row:
-    """The points deployed for all preferences and their indicators; ``uniform`` is the equal weights' index."""
+    """The points deployed for all preferences, and their indicators.
+
+    ``uniform`` is the index of the uniform preference.
+    """
     record: Row = {"points": list(points), "uniform": points[uniform]}
     for name, prefix in SETS.items():
         if name in points[0]:
@@ -77,10 +86,10 @@ def front(points: Sequence[Row], objectives: Sequence[str], preferences_WK: Tens
 
 
 def indicators(points_WK: Tensor, preferences_WK: Tensor) -> Row:
-    """Hypervolume of a front and mean utility of what is deployed; None where there is nothing to take a mean of.
+    """Hypervolume of a front, and mean utility of the deployed policies; None where no mean exists.
 
-    An objective that applied to no response of any point is no dimension of the front, and a point that lacks one of
-    the remaining objectives is left out of its volume.
+    An objective that applied to no response of any point is no dimension of the front. A point that lacks one of the
+    other objectives is left out of the volume.
     """
     points_NK = points_WK[:, ~points_WK.isnan().all(0)]
     points_NK = points_NK[~points_NK.isnan().any(1)]
@@ -91,7 +100,7 @@ def indicators(points_WK: Tensor, preferences_WK: Tensor) -> Row:
 
 
 def ceiling(best_WK: Tensor, preferences_WK: Tensor, uniform: int) -> Row:
-    """The best legal answers' gold scores, and what they are worth to each preference."""
+    """Gold scores of the best possible answers, and their utility for each preference."""
     utility_W = (best_WK.double() * preferences_WK).sum(1)
     return {
         "objectives": best_WK.tolist(),
@@ -102,14 +111,14 @@ def ceiling(best_WK: Tensor, preferences_WK: Tensor, uniform: int) -> Row:
 
 
 def values(found: Row, name: str, objectives: Sequence[str]) -> list[float]:
-    """K mean scores of a point under one set of scorers, NaN for what does not apply and for what has no gold."""
+    """K mean scores of a point under one set of scorers; NaN where one does not apply or has no gold scorer."""
     scores = found[name]
     given = [scores.get(key) for key in objectives] if name == "gold" else scores.values()
     return [math.nan if score is None else score for score in given]
 
 
 def rows(rollout: Rollout, scored: Mapping[str, Scored]) -> Iterator[Row]:
-    """Each answer with its scores; those of held-out and gold scorers say so in their names."""
+    """Each answer with its scores. Names of held-out and gold scores have a prefix."""
     listed = {name: [or_none(row) for row in one.scores_BK.tolist()] for name, one in scored.items()}
     for b, (example, response) in enumerate(zip(rollout.examples, rollout.responses, strict=True)):
         row: Row = {"split": "report", "example_id": example.id, "sample": b % rollout.group_size}

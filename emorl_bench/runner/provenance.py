@@ -12,11 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+SUMMARY_VERSION = 1  # of summary.json; the report reads this version only
 PACKAGES = ("emorl-bench", "torch", "transformers", "peft", "tokenizers", "numpy", "hydra-core", "wandb", "moocore")
 GIT_SECONDS = 10
 
 
 def provenance(threads: int, device: str, ranks: int = 1) -> dict[str, Any]:
+    """The record of one session, ready for JSON."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -30,13 +32,13 @@ def provenance(threads: int, device: str, ranks: int = 1) -> dict[str, Any]:
             "device": device,
             "accelerator": _accelerator(device),
             "threads": threads,
-            "ranks": ranks,  # processes that shared the run, each with so many threads
+            "ranks": ranks,  # number of processes of the run, each with this many threads
         },
     }
 
 
 def assets_hash(config: Mapping[str, Any]) -> str | None:
-    """Of the embedded assets, if the run's model or one of its scorers is one; None where neither is."""
+    """Hash of the embedded assets, if the run's model or one of its scorers is embedded; else None."""
     model = str(config["model"]["path"]).startswith("embedded:")
     scorers = [str(scorer.get("_target_", "")) for scorer in config["task"].get("scorers", {}).values()]
     if not model and not any(".scorers.embedded" in target for target in scorers):
@@ -52,13 +54,13 @@ def embedded_assets() -> str:
 
 
 def with_model(record: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """The record, its last session completed by the base model's source: directory, package or commit of the hub."""
+    """The record with the base model's source (directory, package or commit of the hub) added to its last session."""
     *earlier, last = record["sessions"] or [{}]
     return {**record, "sessions": [*earlier, {**last, "model": dict(model)}]}
 
 
 def code_diff() -> str:
-    """What the checkout has that its commit has not; empty outside a checkout."""
+    """The uncommitted changes of the checkout; empty outside a checkout."""
     return _git("diff", "HEAD") or ""
 
 
@@ -79,7 +81,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """Linux keeps the model's name where `platform` does not look."""
+    """The processor's name. Linux keeps it where `platform` does not look."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

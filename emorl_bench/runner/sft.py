@@ -1,8 +1,8 @@
-"""Supervised warm-up: a base model, whole, learns to answer prompts as the people did who wrote a task's answers.
+"""Supervised fine-tuning: all weights of a base model learn from the written answers of a task.
 
-Only prompts of the train split are used, and the epoch is kept whose loss on the select split's answers is lowest; the
-report split is not looked at. Prompts are put to the model exactly as they are later. What this costs is not in any
-method's ledger: every method starts from the same warm model.
+Only prompts of the train split are used. The epoch with the lowest loss on the select split's answers is kept. The
+report split is not read. Prompts have the same format as later in runs. The cost is in no method's ledger: every method
+starts from the same fine-tuned model.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from transformers import AutoTokenizer, DataCollatorForSeq2Seq, Trainer, Trainer
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
+from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Task
 from emorl_bench.core.ranks import ALONE
@@ -31,34 +32,33 @@ from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.loading import FAMILIES
 from emorl_bench.progress import Steps
 from emorl_bench.runner.base_model import load_base, locate_model, prompt_format, weights_hash
-from emorl_bench.runner.bench import build_task
+from emorl_bench.runner.fingerprints import build_task
 from emorl_bench.runner.provenance import provenance
 
-IGNORED = -100  # a label that the loss leaves out
+IGNORED = -100  # label of a token that the loss ignores
 RECORD = "sft.json"
 SETTINGS = ("epochs", "batch", "learning_rate", "max_new_tokens", "seed")
 
-Config = Mapping[str, Any]
 Row = dict[str, list[int]]
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """Tokenised demonstrations, and how many were too long to be used."""
+    """Tokenized demonstrations, and how many were too long to be used."""
 
     rows: list[Row]
     left_out: int
 
 
-def warm_up(config: Config, device: torch.device) -> Path:
-    """The directory of the warm model, which is trained unless it is there already.
+def fine_tune(config: Config, device: torch.device) -> Path:
+    """The directory of the fine-tuned model, which is trained unless it is there already.
 
     Raises:
         UserError: the task has no written answers, or ``out`` holds something else.
     """
     out, task = Path(config["out"]).expanduser(), build_task(config)
-    key = settings_hash(config, task)
+    key = fine_tuned_hash(config, task)
     if not config["force"] and out.exists():
         if recorded(out).get("key") == key:
             log.info("done before: %s", out)
@@ -75,8 +75,8 @@ def warm_up(config: Config, device: torch.device) -> Path:
     return out
 
 
-def settings_hash(config: Config, task: Task) -> str:
-    """Of all that decides the warm model."""
+def fine_tuned_hash(config: Config, task: Task) -> str:
+    """Hash of all that decides the fine-tuned model."""
     settings, model = {k: config[k] for k in SETTINGS}, config["model"]
     form = asdict(prompt_format(config, task))
     said = [settings, task.splits().fingerprint, weights_hash(locate_model(config)), model["max_prompt_tokens"], form]
@@ -84,15 +84,16 @@ def settings_hash(config: Config, task: Task) -> str:
 
 
 def recorded(out: Path) -> dict[str, Any]:
+    """The record in ``out``; empty where there is none."""
     file = out / RECORD
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def demonstrations(task: Task, split: str) -> Sequence[tuple[Example, str]]:
-    """(prompt, written answer) of one split.
+    """(prompt, written answer) pairs of one split.
 
     Raises:
-        UserError: nobody has written answers for this task.
+        UserError: the task has no written answers.
     """
     known = getattr(task, "demonstrations", None)
     pairs = list(known(split)) if known is not None else []
@@ -102,7 +103,7 @@ def demonstrations(task: Task, split: str) -> Sequence[tuple[Example, str]]:
 
 
 def lesson(backbone: Backbone, task: Task, split: str, longest: int) -> Lesson:
-    """Rows for the trainer: of a decoder-only model prompt and answer in one sequence, the prompt without labels."""
+    """Rows for the trainer. A decoder-only model reads prompt and answer as one sequence; the prompt has no labels."""
     rows, left_out = [], 0
     for example, answer in demonstrations(task, split):
         prompt, said = backbone.prompt_ids(example.context), [*answer_ids(backbone, answer), backbone.eos]
@@ -118,19 +119,26 @@ def lesson(backbone: Backbone, task: Task, split: str, longest: int) -> Lesson:
 
 
 def answer_ids(backbone: Backbone, answer: str) -> list[int]:
-    """As the model would go on: after a template that ends in a word, with a space before it."""
+    """Token ids of an answer as the model would continue it.
+
+    A space comes first where the prompt's template ends in a word.
+    """
     form, tokenizer = backbone.reader.form, backbone.tokenizer
     space = backbone.family == "causal" and not backbone.reader.chat and not form.template[-1].isspace()
     ids = list(tokenizer((" " if space else "") + answer, add_special_tokens=False)["input_ids"])
-    alone = space and len(ids) > 1 and not tokenizer.decode(ids[:1]).strip()  # some tokenizers bring a space themselves
+    alone = space and len(ids) > 1 and not tokenizer.decode(ids[:1]).strip()  # some tokenizers add a space themselves
     return ids[1:] if alone else ids
 
 
 def train(config: Config, device: torch.device, lessons: Mapping[str, Lesson], out: Path) -> list[float]:
-    """The select loss after each epoch, nats a token; the model of the lowest is written to ``out``, whole or not."""
+    """Fine-tune, and write the model of the best epoch to ``out``. A partly written model is never left there.
+
+    Returns:
+        The select loss after each epoch, in nats for each token.
+    """
     located, model_config = locate_model(config), config["model"]
     auto, options = FAMILIES[model_config["family"]][0], {"trust_remote_code": model_config["trust_remote_code"]}
-    transformers_logging.set_verbosity_error()  # it takes a tied head for a missing one
+    transformers_logging.set_verbosity_error()  # transformers would warn that a tied head is missing
     model = auto.from_pretrained(str(located.directory), use_safetensors=True, dtype=torch.float32, **options)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
@@ -155,6 +163,7 @@ def train(config: Config, device: torch.device, lessons: Mapping[str, Lesson], o
 
 
 def arguments(config: Config, device: torch.device, scratch: Path) -> TrainingArguments:
+    """The settings of transformers' trainer."""
     return TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=config["epochs"],
@@ -181,6 +190,7 @@ def arguments(config: Config, device: torch.device, scratch: Path) -> TrainingAr
 
 
 def tokenizer_of(config: Config) -> Any:
+    """The base model's tokenizer, with a padding token."""
     place, code = str(locate_model(config).directory), config["model"]["trust_remote_code"]
     tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=code)
     if tokenizer.pad_token_id is None:
@@ -189,7 +199,7 @@ def tokenizer_of(config: Config) -> Any:
 
 
 class _Shown(TrainerCallback):  # type: ignore[misc]
-    """The trainer's progress as ours: rate, time left, and the loss once it is known."""
+    """Shows the trainer's progress: rate, time left, and the loss once it is known."""
 
     def __init__(self, steps: Steps) -> None:
         self.steps, self.note = steps, ""
@@ -203,6 +213,7 @@ class _Shown(TrainerCallback):  # type: ignore[misc]
 
 
 def write_record(config: Config, out: Path, found: Mapping[str, Any]) -> None:
+    """Write settings, losses and provenance beside the model."""
     settings = {k: config[k] for k in SETTINGS} | {"task": config["task"].get("file"), "model": config["model"]["path"]}
     record = {**found, "settings": settings, **provenance(torch.get_num_threads(), config["hardware"]["device"])}
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

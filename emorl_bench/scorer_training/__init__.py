@@ -1,1 +1,1 @@
-"""Scorers that learn from labelled text: encoders, nets, losses, the loop, what is measured, and the card of it."""
+"""Scorers that learn from labelled text: encoders, networks, losses, the training loop, measures and model cards."""

@@ -1,8 +1,8 @@
-"""Trained weights and their card, kept by content: whoever asks first trains, everybody else reads.
+"""Trained weights and their card, found by a hash: whoever asks first trains them, everybody else reads them.
 
-``<cache>/scorers/<key>/`` holds ``model.safetensors`` (what training changed; the rest is the encoder, whose hash is in
-the key), ``card.json`` and ``card.md``. It is written beside and renamed, so a training that is interrupted leaves
-nothing that looks whole; two processes that want the same scorer wait for each other.
+``<cache>/scorers/<key>/`` holds ``model.safetensors`` (what training has changed; the rest is the encoder, whose hash
+is part of the key), ``card.json`` and ``card.md``. The directory is written under another name and then renamed, so an
+interrupted training leaves nothing that looks complete. Two processes that want the same scorer wait for each other.
 """
 
 from __future__ import annotations
@@ -12,34 +12,38 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.offline.fetching import cache_root
 from emorl_bench.scorer_training.cards import card, machine, markdown
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
-from emorl_bench.scorer_training.loop import fit, read, seconds_since, seeded
-from emorl_bench.scorer_training.nets import ScorerNet
+from emorl_bench.scorer_training.loop import fit, read, seeded
+from emorl_bench.scorer_training.nets import ScorerNet, Text
+from emorl_bench.scorer_training.preference_heads import RewardHeads
 from emorl_bench.scorer_training.settings import Settings
 from emorl_bench.scorer_training.study import Study
 
-REVISION = 1  # raise where the same settings and data would train other weights
+REVISION = 1  # increase it where the same settings and data would train other weights
 WEIGHTS, CARD, CARD_TEXT = "model.safetensors", "card.json", "card.md"
 
 log = logging.getLogger(__name__)
 
+N = TypeVar("N", ScorerNet, RewardHeads)
+
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be trained: under which name, for which twin, how, on a device."""
+    """What is to be trained: name, twin, settings and device."""
 
     name: str
     twin: str
@@ -48,11 +52,12 @@ class Order:
 
     @property
     def label(self) -> str:
+        """The name in messages."""
         return f"scorer {self.name} ({self.twin})"
 
 
 def key(order: Order, data_fingerprint: str) -> str:
-    """16 hex digits of settings, data, twin and encoder: equal where the same scorer would be trained."""
+    """16 hex digits of settings, data, twin and encoder, which are equal where the same scorer would be trained."""
     settings = order.settings
     encoder = encoder_hash(settings.encoder, settings.revision)
     parts = [REVISION, order.name, order.twin, settings.trained_by(), data_fingerprint, encoder]
@@ -60,6 +65,7 @@ def key(order: Order, data_fingerprint: str) -> str:
 
 
 def place(order: Order, data_fingerprint: str) -> Path:
+    """The directory of a trained scorer."""
     return cache_root() / "scorers" / key(order, data_fingerprint)
 
 
@@ -69,10 +75,10 @@ def sound(directory: Path) -> bool:
 
 
 def ensure(order: Order, study: Study, *, afresh: bool = False) -> Path:
-    """The directory of a trained scorer; trains it where it is absent or damaged, or ``afresh``.
+    """The directory of a trained scorer. It is trained first where it is absent or damaged, or with ``afresh``.
 
     Raises:
-        UserError: the cache cannot be written, or what `fit` and `load_encoder` raise.
+        UserError: the cache cannot be written, or `fit` or `load_encoder` raises it.
     """
     directory = place(order, study.data["fingerprint"])
     rows = study.subject.units
@@ -80,10 +86,12 @@ def ensure(order: Order, study: Study, *, afresh: bool = False) -> Path:
 
 
 def kept(directory: Path, label: str, rows: int, train: Callable[[Path], None], *, afresh: bool = False) -> Path:
-    """The directory, sound; where it is not, or ``afresh``, ``train`` fills an empty draft that then takes its name.
+    """A directory that is complete.
+
+    Where it is not, or with ``afresh``, ``train`` fills an empty draft, which is then renamed.
 
     Raises:
-        UserError: the cache cannot be written, or what ``train`` raises.
+        UserError: the cache cannot be written, or ``train`` raises it.
     """
     if sound(directory) and not afresh:
         return directory
@@ -96,7 +104,7 @@ def kept(directory: Path, label: str, rows: int, train: Callable[[Path], None], 
                 draft = directory.with_suffix(".draft")
                 shutil.rmtree(draft, ignore_errors=True)
                 draft.mkdir()
-                with torch.enable_grad():  # whoever asks may be in the middle of scoring
+                with torch.enable_grad():  # the caller may be scoring, without gradients
                     train(draft)
                 shutil.rmtree(directory, ignore_errors=True)
                 draft.rename(directory)
@@ -109,63 +117,98 @@ def kept(directory: Path, label: str, rows: int, train: Callable[[Path], None], 
 
 
 def _train(order: Order, study: Study, draft: Path) -> None:
+    settings = order.settings
+
+    def learn(net: ScorerNet, tokenizer: Any) -> list[float]:
+        return fit(net, tokenizer, study.subject, settings, order.label)
+
+    _, record = trained(draft, order, study, lambda: _fresh(order, study.subject.outputs), learn, read)
+    write_card(draft, record, markdown(record))
+
+
+def trained(
+    draft: Path,
+    order: Order,
+    study: Study,
+    fresh: Callable[[], tuple[N, Any]],
+    learn: Callable[[N, Any], list[float]],
+    read: Callable[[N, Any, Sequence[Text], Settings], Tensor],
+) -> tuple[N, dict[str, Any]]:
+    """Train a net, judge it, and write its weights into ``draft``.
+
+    Args:
+        draft: an empty directory, named after the key of what is trained.
+        order: what is to be trained.
+        study: what it learns from and is judged by.
+        fresh: a new net and its tokenizer; drawn with the seed of ``order``.
+        learn: trains them in place and returns the mean loss of each epoch.
+        read: (N, O) outputs of the net for texts.
+
+    Returns:
+        The net, and its card.
+    """
     started, busy, settings = time.monotonic(), time.process_time(), order.settings
     devices = [torch.device(order.device)] if order.device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         seeded(settings.seed)
-        net, tokenizer = _fresh(order, study.subject.outputs)
-        losses = fit(net, tokenizer, study.subject, settings, order.label)
-    seconds, cpu_seconds = seconds_since(started), round(time.process_time() - busy, 1)
+        net, tokenizer = fresh()
+        losses = learn(net, tokenizer)
+    seconds, cpu_seconds = round(time.monotonic() - started, 3), round(time.process_time() - busy, 1)
     verdict = study.subject.judge(read(net, tokenizer, study.subject.report_texts(), settings))
     digest = write_weights(draft, net.learned())
-    record = card(
-        {"name": order.name, "twin": order.twin, "key": draft.stem, "weights_sha256": digest},
-        study,
-        settings,
-        net,
-        verdict,
-        {
-            "loss_by_epoch": losses,
-            "train_seconds": seconds,
-            "train_cpu_seconds": cpu_seconds,  # less than those of the clock where others use the machine too
-            "seconds": seconds_since(started),
-        },
-        {"encoder_hash": encoder_hash(settings.encoder, settings.revision), "machine": machine(order.device)},
-        tokenizer,
-    )
-    write_card(draft, record, markdown(record))
+    training = {
+        "loss_by_epoch": losses,
+        "train_seconds": seconds,
+        "train_cpu_seconds": cpu_seconds,  # less than wall seconds where other programs use the machine
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    identity = {"name": order.name, "twin": order.twin, "key": draft.stem, "weights_sha256": digest}
+    encoder = encoder_hash(settings.encoder, settings.revision)
+    circumstances = {"encoder_hash": encoder, "machine": machine(order.device)}
+    return net, card(identity, study, settings, net, verdict, training, circumstances, tokenizer)
 
 
 def write_weights(draft: Path, weights: Mapping[str, torch.Tensor]) -> str:
-    """Returns the file's hash, which the card must name as ``weights_sha256``."""
+    """Write the weights, and return the file's hash, which the card must state as ``weights_sha256``."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, draft / WEIGHTS)
     return _digest(draft / WEIGHTS)
 
 
 def write_card(draft: Path, record: Mapping[str, Any], text: str) -> None:
+    """Write the card as JSON and as Markdown."""
     (draft / CARD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (draft / CARD_TEXT).write_text(text, encoding="utf-8")
 
 
 def read_card(directory: Path) -> dict[str, Any]:
+    """The card of a trained scorer."""
     found: dict[str, Any] = json.loads((directory / CARD).read_text(encoding="utf-8"))
     return found
 
 
 def load_net(order: Order, directory: Path, outputs: int) -> tuple[ScorerNet, Any]:
-    """A trained net on its device, and its tokenizer.
+    """A trained network on its device, and its tokenizer.
 
     Raises:
         UserError: the weights do not fit the encoder.
     """
-    with torch.random.fork_rng(devices=[]):  # a head is drawn, and then overwritten
+    with torch.random.fork_rng(devices=[]):  # a random head is made, and then overwritten
         net, tokenizer = _fresh(order, outputs)
-    weights: Mapping[str, torch.Tensor] = load_file(directory / WEIGHTS)
-    missing = set(net.learned()) ^ set(weights)
-    if missing:
-        raise UserError(f"{order.label}: {directory} does not fit its encoder ({sorted(missing)[0]}); remove it")
+    return with_weights(net, directory, order.label), tokenizer
+
+
+def with_weights(net: N, directory: Path, label: str) -> N:
+    """A net with the weights in a directory, in evaluation mode and without gradients.
+
+    Raises:
+        UserError: the weights do not fit the encoder.
+    """
+    weights = load_file(directory / WEIGHTS)
+    if missing := set(net.learned()) ^ set(weights):
+        raise UserError(f"{label}: {directory} does not fit its encoder ({sorted(missing)[0]}); remove it")
     net.load_state_dict(weights, strict=False)
-    return net.eval().requires_grad_(False), tokenizer
+    net.eval().requires_grad_(False)
+    return net
 
 
 def _fresh(order: Order, outputs: int) -> tuple[ScorerNet, Any]:
@@ -181,7 +224,7 @@ def _fresh(order: Order, outputs: int) -> tuple[ScorerNet, Any]:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file does: hashing 90 MB for every question would be slow."""
+    """Time and size of a file, to notice changes: hashing 90 MB at each call would be slow."""
     return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
 
 

@@ -1,4 +1,4 @@
-"""The model card of a trained scorer: what it learned from, how good it is, and what that says little about."""
+"""The model card of a trained scorer: what it learned from, how good it is, and what the measures say little about."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from typing import Any, Protocol
 import torch
 import transformers
 
-from emorl_bench.scorer_training.nets import Text, joined
+from emorl_bench.scorer_training.nets import Text, concatenated
 from emorl_bench.scorer_training.settings import Settings
 from emorl_bench.scorer_training.study import Study, Verdict
 
-SCHEMA_VERSION = 1
+CARD_VERSION = 1
 
 
 class Net(Protocol):
-    """A trained net, as far as its card is concerned."""
+    """A trained network, as far as its card needs it."""
 
     @property
-    def encoder(self) -> Any: ...
-    def learned(self) -> Mapping[str, torch.Tensor]: ...
-    def parameters(self) -> Iterable[torch.Tensor]: ...
+    def encoder(self) -> Any:
+        """The encoder."""
+
+    def learned(self) -> Mapping[str, torch.Tensor]:
+        """Name -> what training has changed."""
+
+    def parameters(self) -> Iterable[torch.Tensor]:
+        """All parameters."""
 
 
 def card(
@@ -37,12 +42,12 @@ def card(
     circumstances: Mapping[str, Any],
     tokenizer: Any,
 ) -> dict[str, Any]:
-    """Everything there is to know, ready for JSON."""
+    """Everything that is known of a trained scorer, ready for JSON."""
     encoder: Any = net.encoder
     config, learned = encoder.config, net.learned()
     texts = study.subject.report_texts()
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": CARD_VERSION,
         **identity,
         "data": dict(study.data),
         "report": {"texts": len(texts), "groups": verdict.groups, "truncated": truncated(tokenizer, texts, settings)},
@@ -72,11 +77,12 @@ def truncated(tokenizer: Any, texts: list[Text] | Any, settings: Settings) -> fl
     if settings.reads == "pair":
         rows = tokenizer([prompt for prompt, _ in texts], responses, verbose=False)["input_ids"]
     else:
-        rows = tokenizer(responses if settings.reads == "response" else joined(texts), verbose=False)["input_ids"]
+        rows = tokenizer(responses if settings.reads == "response" else concatenated(texts), verbose=False)["input_ids"]
     return sum(len(row) > settings.max_tokens for row in rows) / max(1, len(rows))
 
 
 def machine(device: str) -> dict[str, Any]:
+    """The machine and the versions of this process."""
     processor = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor()
     return {
         "system": platform.platform(),
@@ -92,7 +98,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """The card as people read it."""
+    """The card as text for readers."""
     data, encoder, training = record["data"], record["encoder"], record["training"]
     calibration, machine_ = record["calibration"], record["machine"]
     lines = [

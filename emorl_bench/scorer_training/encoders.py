@@ -1,4 +1,4 @@
-"""A transformers encoder from a directory, a hub id or an offline package: safetensors alone, hashed by content."""
+"""An encoder of transformers from a directory, the hub or an offline package: safetensors only, hashed by content."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from emorl_bench.offline import locate
 
 
 def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
-    """The encoder in float32, without the pooler that some add, and its tokenizer.
+    """The encoder in float32, without the pooler that some models add, and its tokenizer.
 
     Raises:
-        UserError: there is no such directory or hub id, it holds no safetensors, or it is no encoder.
+        UserError: there is no such directory or name, it holds no safetensors, or it is no encoder.
     """
     place = _place(encoder, revision)
     logging.disable_progress_bar()
@@ -39,7 +39,11 @@ def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
 
 
 def blocks(model: Any) -> nn.ModuleList:
-    """The encoder's blocks, first to last, whatever the architecture calls them."""
+    """The encoder's blocks, first to last, whatever the architecture calls them.
+
+    Raises:
+        UserError: they are not found.
+    """
     count = model.config.num_hidden_layers
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
@@ -48,7 +52,7 @@ def blocks(model: Any) -> nn.ModuleList:
 
 
 def freeze(model: Any, layers: int) -> None:
-    """Fix everything but the blocks from number ``layers`` on; 0 fixes nothing.
+    """Freeze everything except the blocks from number ``layers`` on; 0 freezes nothing.
 
     Raises:
         UserError: the encoder has fewer blocks.
@@ -65,7 +69,7 @@ def freeze(model: Any, layers: int) -> None:
 
 @lru_cache(maxsize=8)
 def encoder_hash(encoder: str, revision: str | None = None) -> str:
-    """16 hex digits of configuration, tokenizer and weights: the same wherever the encoder lies."""
+    """16 hex digits of configuration, tokenizer and weights, which do not depend on where the encoder is."""
     place, digest = _place(encoder, revision), hashlib.sha256()
     for file in sorted([*place.glob("*.safetensors"), place / "config.json", *place.glob("tokenizer*.json")]):
         with file.open("rb") as stream:

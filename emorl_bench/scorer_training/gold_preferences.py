@@ -1,11 +1,11 @@
-"""Preferences of a gold scorer, for studies of over-optimisation: the base model's answers, compared by the gold.
+"""Preferences of a gold scorer, for studies of over-optimisation: the base model's answers, compared by gold.
 
-As in Gao et al., arXiv 2210.10760, a scorer stands for the humans: it says once which of two answers is better, some of
-what it says is turned around (Coste et al., arXiv 2310.02743: a quarter), and whatever learns from that sees the order
-of the answers, never a score. Both answers to a prompt are sampled from the untrained base model.
+As in Gao et al., arXiv 2210.10760, a scorer stands for the humans. It says once which of two answers is better. Some of
+its labels are flipped (a quarter in Coste et al., arXiv 2310.02743). Whatever learns from them sees the order of the
+answers, never a score. Both answers to a prompt are sampled from the untrained base model.
 
-The gold here is the mean of the embedded world's three grades, computed from its grammar: no network stands above the
-proxies, which are small networks.
+Gold is here the mean of the embedded world's three grades, computed from its grammar. The proxies, which are small
+networks, are not judged by another network.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NEW_TOKENS, TEMPERATURE = 24, 1.0  # the embedded task's own
 
 @dataclass(frozen=True)
 class GoldPairs:
-    """Which preferences: of whose answers, how many, and which share of the labels is wrong."""
+    """Which preferences: whose answers, how many pairs, and the share of wrong labels."""
 
     answers: str
     pairs: int
@@ -43,13 +43,13 @@ class GoldPairs:
     seed: int
 
     def labelled(self) -> list[Choices]:
-        """The pairs with noise; the same answers whatever the noise."""
+        """The pairs with noise. The answers do not depend on the noise."""
         rng = random.Random(seed_for(self.seed, "gold", "noise"))
         clean = _choices(self.answers, self.pairs, seed_for(self.seed, "gold", "train"))
         return with_noise(clean, self.label_noise, rng)
 
     def judged_on(self, pairs: int) -> list[Choices]:
-        """Other pairs without noise, to know how often a proxy agrees with the gold."""
+        """Other pairs, without noise: how often does a proxy agree with gold?"""
         return _choices(self.answers, pairs, seed_for(self.seed, "gold", "judge"))
 
 
@@ -58,9 +58,9 @@ def gold(prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
     return torch.tensor(golds(prompts, responses)).mean(1)
 
 
-@lru_cache(maxsize=8)  # noises and forms of proxies ask for the same answers
+@lru_cache(maxsize=8)  # proxies with different noise or form need the same answers
 def _choices(answers: str, pairs: int, seed: int) -> list[Choices]:
-    """Where both answers are worth the same there is nothing to prefer, and the prompt is left out."""
+    """Pairs of answers. Where both have the same value there is no preference, and the prompt is left out."""
     prompts = [statement.text for statement in sample_statements("train", pairs, seed)]
     policy = _base(answers)
     rollout = policy.generate(

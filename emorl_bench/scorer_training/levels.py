@@ -1,4 +1,4 @@
-"""Learning ordered levels of texts (two are a classifier), and true against shuffled pairs as a case of it."""
+"""Learning ordered levels of texts. Two levels are a classifier; true against exchanged pairs is a case of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emorl_bench.core.seeds import seed_for
 from emorl_bench.scorer_training import metrics as m
 from emorl_bench.scorer_training.losses import cumulative
 from emorl_bench.scorer_training.nets import Text, scores
-from emorl_bench.scorer_training.study import Batch, Verdict, bucketed
+from emorl_bench.scorer_training.study import TextBatch, Verdict, bucketed
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Graded:
 class Levels:
     """`Subject` over graded texts.
 
-    ``balance``: a row of a level with share p weighs p ** -balance in the loss, so that rare levels are heard; 0 leaves
-    the shares as they are, and the probabilities calibrated.
+    ``balance``: a row of a level with share p has the weight p ** -balance in the loss, so that rare levels count. 0
+    leaves the shares as they are, and the probabilities calibrated.
     """
 
     train: Sequence[Graded]
@@ -42,35 +42,40 @@ class Levels:
 
     @property
     def outputs(self) -> int:
+        """One logit for each level above 0."""
         return self.levels - 1
 
     @property
     def units(self) -> int:
+        """Rows of an epoch."""
         return len(self.train)
 
-    def batches(self, size: int, rng: random.Random) -> Iterator[Batch]:
+    def batches(self, size: int, rng: random.Random) -> Iterator[TextBatch]:
+        """See `Subject.batches`."""
         rows = self.epoch(rng)
         share = {level: n / len(rows) for level, n in Counter(row.level for row in rows).items()}
         for picks in bucketed([sum(map(len, row.text)) for row in rows], size, rng):
             yield self._batch([rows[i] for i in picks], share)
 
-    def _batch(self, rows: Sequence[Graded], share: dict[int, float]) -> Batch:
+    def _batch(self, rows: Sequence[Graded], share: dict[int, float]) -> TextBatch:
         level_B = torch.tensor([row.level for row in rows])
         weight_B = torch.tensor([share[row.level] ** -self.balance for row in rows])
 
         def loss(logits_BO: Tensor) -> Tensor:
             return cumulative(logits_BO, level_B.to(logits_BO.device), weight_B.to(logits_BO.device))
 
-        return Batch([row.text for row in rows], loss)
+        return TextBatch([row.text for row in rows], loss)
 
     def epoch(self, rng: random.Random) -> Sequence[Graded]:
         """The rows of one epoch."""
         return self.train
 
     def report_texts(self) -> Sequence[Text]:
+        """See `Subject.report_texts`."""
         return [row.text for row in self.report]
 
     def judge(self, logits_NO: Tensor) -> Verdict:
+        """Accuracy, F1, rank correlations, order of pairs, mean scores and calibration of the report texts."""
         above_NO = torch.sigmoid(logits_NO.double()).numpy()  # P(level > k)
         score_N = scores(logits_NO.double()).numpy()
         level_N = np.array([row.level for row in self.report])
@@ -104,27 +109,32 @@ class Levels:
 
 @dataclass(frozen=True)
 class Shuffled(Levels):
-    """Level 1 is a true (prompt, response), level 0 a prompt with another's response, drawn anew in every epoch.
+    """True and exchanged pairs as two levels.
 
-    ``train`` and ``report`` hold true pairs; ``kind`` of a pair (its corpus) is the part of the group before ``:``, and
-    responses are exchanged within a kind, so that neither style nor length gives them away.
+    Level 1 is a true (prompt, response). Level 0 is a prompt with another prompt's response, drawn again in every
+    epoch.
+
+    ``train`` and ``report`` hold true pairs. The kind of a pair (its corpus) is the part of its group before ``:``.
+    Responses are exchanged within a kind, so that neither style nor length reveals them.
     """
 
     @property
     def units(self) -> int:
+        """Rows of an epoch: true and exchanged pairs."""
         return 2 * len(self.train)
 
     def epoch(self, rng: random.Random) -> Sequence[Graded]:
+        """True pairs, and exchanged ones that are drawn anew."""
         return [*self.train, *shuffled(self.train, rng)]
 
 
 def with_shuffled(report: Sequence[Graded]) -> list[Graded]:
-    """True pairs and one fixed exchange of their responses."""
+    """True pairs, and one fixed exchange of their responses."""
     return [*report, *shuffled(report, random.Random(seed_for(0, "shuffled")))]
 
 
 def shuffled(rows: Sequence[Graded], rng: random.Random) -> list[Graded]:
-    """Each row's prompt with the response of a row of another group of its kind; dropped where there is none."""
+    """Each row's prompt with the response of a row of another group of its kind. Dropped where there is none."""
     kinds: dict[str, list[Graded]] = {}
     for row in rows:
         kinds.setdefault(row.group.partition(":")[0], []).append(row)

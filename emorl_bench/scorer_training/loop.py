@@ -1,9 +1,8 @@
-"""The training loop: AdamW over shuffled batches of like length, and reading texts in the order of their length."""
+"""The training loop: AdamW over shuffled batches of similar length; texts are read in the order of their length."""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,14 +20,17 @@ WARM_UP = 0.1  # share of the steps in which the learning rate rises; it falls a
 WEIGHT_DECAY = 0.01
 CLIP_NORM = 1.0
 READ_ROWS = 64  # texts that are read at once
-TRAIN_ROWS = (64, 8)  # the same in training, on a GPU and on a CPU, where padding costs more than small products
+TRAIN_ROWS = (64, 8)  # the same in training, on a GPU and on a CPU, where padding costs more than small matrix products
 
 
 def fit(net: ScorerNet, tokenizer: Any, subject: Subject, settings: Settings, label: str) -> list[float]:
-    """Train in place; the mean loss of each epoch. ``label`` names the work in the progress lines.
+    """Train in place. ``label`` names the work in the progress bar.
+
+    Returns:
+        The mean loss of each epoch.
 
     Raises:
-        UserError: the loss left the finite numbers.
+        UserError: the loss is not finite.
     """
     rng = random.Random(seed_for(settings.seed, "scorer", "batches"))
     device = next(net.parameters()).device
@@ -44,7 +46,7 @@ def fit(net: ScorerNet, tokenizer: Any, subject: Subject, settings: Settings, la
                     logits_BO = _logits(net, tokenizer, batch.texts, settings, TRAIN_ROWS[device.type == "cpu"])
                 loss = batch.loss(logits_BO)
                 _step(net, optimiser, loss)
-                if done < steps - 1:  # an epoch may have a batch less than was foreseen, never more
+                if done < steps - 1:  # an epoch may have one batch less than planned, never more
                     schedule.step()
                 done += 1
                 epoch.append(float(loss.detach()))
@@ -64,7 +66,7 @@ def read(net: ScorerNet, tokenizer: Any, texts: Sequence[Text], settings: Settin
 
 
 def _logits(net: ScorerNet, tokenizer: Any, texts: Sequence[Text], settings: Settings, rows: int) -> Tensor:
-    """(N, O) float32 in the order of the texts, which are read by so many rows of like length at once."""
+    """(N, O) float32 logits in the order of the texts, of which ``rows`` with similar length are read at once."""
     device = next(net.parameters()).device
     order = sorted(range(len(texts)), key=lambda i: sum(map(len, texts[i])))
     read_NO = []
@@ -80,12 +82,8 @@ def _logits(net: ScorerNet, tokenizer: Any, texts: Sequence[Text], settings: Set
 
 
 def seeded(seed: int) -> None:
-    """Initial heads and dropout follow from the seed; call inside `torch.random.fork_rng`."""
+    """Seed torch, from which initial heads and dropout follow. Call it inside `torch.random.fork_rng`."""
     torch.manual_seed(seed_for(seed, "scorer", "torch"))
-
-
-def seconds_since(start: float) -> float:
-    return round(time.monotonic() - start, 1)
 
 
 def _optimiser(

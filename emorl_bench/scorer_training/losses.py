@@ -1,4 +1,4 @@
-"""What the nets are trained to minimise."""
+"""What the networks are trained to minimise."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Responses of kind ``better`` should be above those of kind ``worse``, by ``margin``.
+class PairKind:
+    """Responses of kind ``better`` should score above those of kind ``worse``, by ``margin``.
 
-    ``share``: what the Bradley-Terry loss of such pairs counts, beside that of hq > lq.
+    ``share``: the weight of such pairs in the Bradley-Terry loss, relative to hq > lq.
     """
 
     better: str
@@ -24,22 +24,24 @@ class Comparison:
     share: float
 
 
-COMPARISONS = (
-    Comparison("hq", "mq", 0.5, 1 / 16),
-    Comparison("mq", "lq", 0.5, 1 / 8),
-    Comparison("hq", "lq", 1.0, 1.0),
-    Comparison("hq", "mismatch", 1.0, 3 / 4),
-    Comparison("mq", "mismatch", 0.5, 1 / 16),
+PAIR_KINDS = (
+    PairKind("hq", "mq", 0.5, 1 / 16),
+    PairKind("mq", "lq", 0.5, 1 / 8),
+    PairKind("hq", "lq", 1.0, 1.0),
+    PairKind("hq", "mismatch", 1.0, 3 / 4),
+    PairKind("mq", "mismatch", 0.5, 1 / 16),
 )
-"""The margins are PAIR's (Min et al., EMNLP 2022). The shares are ours: the loss that tells a good response to another
-prompt from one to this takes from what tells a good response from a poor one (measured: results/scorers).
+"""The margins are PAIR's (Min et al., EMNLP 2022). The shares are ours. The more the loss separates responses to this
+prompt from good responses to another one, the less it separates good responses from poor ones (results/scorers).
 """
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows to compare: ``better_E`` should be above ``worse_E``, by ``margin_E`` in one loss, with ``share_E`` in the
-    other; ``weight_E`` makes means of sums.
+    """Pairs of rows to compare.
+
+    ``better_E`` should be above ``worse_E``. ``margin_E`` is for the margin loss, ``share_E`` for the Bradley-Terry
+    loss. ``weight_E`` turns sums into means.
     """
 
     better_E: Tensor
@@ -50,15 +52,15 @@ class Pairs:
 
 
 def pairs_of(prompts: Sequence[Sequence[str]]) -> Pairs:
-    """All pairs of `COMPARISONS` within each prompt; ``prompts`` names the kinds of its responses, row after row.
+    """All pairs of `PAIR_KINDS` within each prompt. ``prompts`` names the kinds of its responses, row after row.
 
-    A kind of pair counts the same in every prompt that has it, however many responses there are.
+    A kind of pair has the same weight in every prompt that has it, however many responses there are.
     """
     found: list[tuple[int, int, float, float, float]] = []
     start = 0
     for kinds in prompts:
         rows = {kind: [start + i for i, row in enumerate(kinds) if row == kind] for kind in kinds}
-        for own in COMPARISONS:
+        for own in PAIR_KINDS:
             compared = list(product(rows.get(own.better, ()), rows.get(own.worse, ())))
             weight = 1 / (max(len(compared), 1) * len(prompts))
             found += [(i, j, own.margin, own.share, weight) for i, j in compared]
@@ -69,17 +71,18 @@ def pairs_of(prompts: Sequence[Sequence[str]]) -> Pairs:
 def margin_ranking(scores_B: Tensor, pairs: Pairs) -> Tensor:
     """PAIR's loss of scores in [0, 1], a scalar: sum over kinds of pairs of mean max(0, d - (better - worse)).
 
-    Each response meets its own prompt's others; the released code repeats rows so that those of different prompts meet.
+    Each response is compared with others of its own prompt. The released code repeats rows so that those of different
+    prompts are compared.
     """
     difference_E = scores_B[pairs.better_E] - scores_B[pairs.worse_E]
     return (F.relu(pairs.margin_E - difference_E) * pairs.weight_E).sum()
 
 
 def bradley_terry_ranking(values_B: Tensor, pairs: Pairs) -> Tensor:
-    """Bradley-Terry's loss of values before the sigmoid, on the same pairs, weighted by their shares: a scalar.
+    """The Bradley-Terry loss of values before the sigmoid, on the same pairs, weighted by their shares: a scalar.
 
-    It has a gradient where the margin loss has next to none: for a response that is far on the wrong side, whose score
-    the sigmoid has flattened.
+    It has a gradient where the margin loss has almost none: for a response that is far on the wrong side, where the
+    sigmoid is flat.
     """
     difference_E = values_B[pairs.better_E] - values_B[pairs.worse_E]
     return (F.softplus(-difference_E) * pairs.share_E * pairs.weight_E).sum()

@@ -1,6 +1,6 @@
-"""How good a scorer is, and how sure that is: order, classes, calibration, and intervals over groups.
+"""How good a scorer is, and how certain that is: order, classes, calibration, and intervals over groups.
 
-Rows that belong to one prompt (post, review) are not independent: intervals resample groups, with all their rows.
+Rows of one prompt (post, review) are not independent, so intervals resample groups with all their rows.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ Statistic = Callable[[Ints], float]  # of a resample, given as row numbers
 RESAMPLES = 1000
 LEVEL = 0.95
 BINS = 10
-NEAR_WORDS = 3  # two responses are of matched length where they differ by at most so many words
+NEAR_WORDS = 3  # two responses have matched length where they differ by at most this many words
 
 
 def words(text: str) -> int:
+    """Number of words of a text."""
     return len(text.split())
 
 
 def interval(statistic: Statistic, groups: Sequence[object], rows: int | None = None) -> dict[str, float]:
-    """The statistic of all rows with a 95 % percentile interval; ``groups`` names the group of each row.
+    """The statistic of all rows, with a 95 % percentile interval. ``groups`` names the group of each row.
 
-    ``n`` is the number of rows, or ``rows`` where a row is not what is counted. Resamples in which the statistic is
-    not defined (NaN) are left out.
+    ``n`` is the number of rows, or ``rows`` where something else is counted. Resamples in which the statistic is not
+    defined (NaN) are left out.
     """
     members = _members(groups)
     rng = np.random.default_rng(0)
@@ -45,19 +46,20 @@ def interval(statistic: Statistic, groups: Sequence[object], rows: int | None = 
 
 
 def mean_of(values_N: Floats) -> Statistic:
+    """The mean of values, as a statistic of a resample."""
     return lambda picks: float(values_N[picks].mean()) if picks.size else float("nan")
 
 
 def wins(better_N: Floats, worse_N: Floats) -> Floats:
-    """1 where the better one scores higher, one half where they are level, else 0."""
+    """1 where the better one scores higher, one half where both are equal, else 0."""
     won: Floats = (better_N > worse_N) + 0.5 * (better_N == worse_N)
     return won
 
 
 def concordance(value_N: Floats, level_N: Ints, near_NN: NDArray[np.bool_] | None = None) -> tuple[Statistic, int]:
-    """Share of pairs of rows of different levels in which the higher level has the higher value, and how many pairs.
+    """Share of pairs of rows with different levels in which the higher level has the higher value, and their number.
 
-    ``near_NN`` picks the pairs that count. With two levels this is the area under the ROC curve.
+    ``near_NN`` selects the pairs that count. With two levels this is the area under the ROC curve.
     """
     counted_NN = level_N[:, None] > level_N[None, :]
     if near_NN is not None:
@@ -74,7 +76,7 @@ def concordance(value_N: Floats, level_N: Ints, near_NN: NDArray[np.bool_] | Non
 
 
 def macro_f1(predicted_N: Ints, level_N: Ints, levels: int) -> Statistic:
-    """Mean F1 of the levels that occur; a level that is never predicted rightly counts 0."""
+    """Mean F1 of the levels that occur. A level that is never predicted correctly counts 0."""
 
     def statistic(picks: Ints) -> float:
         table = np.zeros((levels, levels))
@@ -87,7 +89,7 @@ def macro_f1(predicted_N: Ints, level_N: Ints, levels: int) -> Statistic:
 
 
 def rank_correlations(value_N: Floats, level_N: Ints) -> dict[str, Statistic]:
-    """Spearman's rho and Kendall's tau-b; not defined where all rows are of one level or value."""
+    """Spearman's rho and Kendall's tau-b, which are not defined where all rows have one level or value."""
 
     def of(correlation: Callable[..., Any]) -> Statistic:
         def statistic(picks: Ints) -> float:
@@ -102,7 +104,7 @@ def rank_correlations(value_N: Floats, level_N: Ints) -> dict[str, Statistic]:
 
 
 def reliability(probability_N: Floats, outcome_N: Floats) -> dict[str, Any]:
-    """Expected calibration error in ten bins of equal width; of each bin rows, mean probability and frequency."""
+    """Expected calibration error in ten bins of equal width; rows, mean probability and frequency of each bin."""
     bin_N = np.minimum((probability_N * BINS).astype(int), BINS - 1)
     bins = []
     for number in range(BINS):

@@ -1,9 +1,9 @@
-"""One net for every trained scorer: an encoder, pooling, a small head, and ordered thresholds.
+"""The network of every trained scorer: an encoder, pooling, a small head, and ordered thresholds.
 
-The head is that of PAIR's cross-encoder (Min et al., EMNLP 2022): W2 ELU(W1 h), 768 -> 512 -> 1, here two thirds of
-the encoder's width. Its value f becomes cumulative logits P(level > k) = sigmoid(f - b_k) with b_0 < b_1 < ...
-(proportional odds; McCullagh 1980), one where there are two levels or only a rank to learn. The score is the expected
-level divided by the highest: the mean of those probabilities.
+The head is that of PAIR's cross-encoder (Min et al., EMNLP 2022): W2 ELU(W1 h), 768 -> 512 -> 1; here its width is two
+thirds of the encoder's. Its value f becomes cumulative logits P(level > k) = sigmoid(f - b_k) with b_0 < b_1 < ...
+(proportional odds; McCullagh 1980). There is one logit where there are two levels or only a rank to learn. The score is
+the expected level divided by the highest: the mean of those probabilities.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from emorl_bench.scorer_training.encoders import freeze
 
 HEAD_SHARE = 2 / 3  # of the encoder's width: 512 of RoBERTa-base's 768
 
-FIRST_STEP = 2.0  # between thresholds, before softplus: at under 1.4 no middle level is ever the likeliest
+FIRST_STEP = 2.0  # initial step between thresholds, before softplus; below 1.4 no middle level can be the most likely
 
 Text = tuple[str, str]  # a prompt, a response
 
 
 class ScorerNet(nn.Module):
-    """``outputs`` cumulative logits for each text; see the module's head."""
+    """Gives ``outputs`` cumulative logits for each text (see the module's docstring)."""
 
     def __init__(self, encoder: Any, pooling: str, outputs: int, freeze_layers: int = 0) -> None:
+        """A new head on an encoder, of which the first ``freeze_layers`` blocks are frozen."""
         super().__init__()
         width = encoder.config.hidden_size
         hidden = round(width * HEAD_SHARE)
@@ -37,7 +38,7 @@ class ScorerNet(nn.Module):
         self.threshold_steps_O = nn.Parameter(torch.tensor([0.0] + [FIRST_STEP] * (outputs - 1)))
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """(B, O) float32 logits; ``inputs`` is what the encoder's tokenizer gives, tensors (B, T)."""
+        """(B, O) float32 logits. ``inputs`` are tensors (B, T) from the encoder's tokenizer."""
         states_BTH = self.encoder(**inputs).last_hidden_state
         pooled_BH = states_BTH[:, 0] if self.pooling == "cls" else _mean(states_BTH, inputs["attention_mask"])
         value_B1: Tensor = self.head(pooled_BH)
@@ -49,25 +50,26 @@ class ScorerNet(nn.Module):
         return torch.cat([steps_O[:1], F.softplus(steps_O[1:])]).cumsum(0)
 
     def learned(self) -> dict[str, Tensor]:
-        """What training changes, by name."""
+        """Name -> what training changes."""
         return {name: tensor for name, tensor in self.named_parameters() if tensor.requires_grad}
 
 
 def scores(logits_BO: Tensor) -> Tensor:
-    """(B,) in [0, 1]: the expected level over the highest."""
+    """(B,) in [0, 1]: the expected level divided by the highest."""
     return torch.sigmoid(logits_BO).mean(1)
 
 
 def tokenise(tokenizer: Any, texts: Sequence[Text], reads: str, max_tokens: int) -> dict[str, Tensor]:
-    """Padded ids (B, T) and what else the encoder reads; of a pair that is too long the longer segment is cut."""
+    """Padded ids (B, T) and what else the encoder reads. Of a pair that is too long, the longer segment is cut."""
     prompts, responses = [p for p, _ in texts], [r for _, r in texts]
     options = {"truncation": "longest_first", "max_length": max_tokens, "padding": True, "return_tensors": "pt"}
     if reads == "pair":
         return dict(tokenizer(prompts, responses, **options))
-    return dict(tokenizer(responses if reads == "response" else joined(texts), **options))
+    return dict(tokenizer(responses if reads == "response" else concatenated(texts), **options))
 
 
-def joined(texts: Sequence[Text]) -> list[str]:
+def concatenated(texts: Sequence[Text]) -> list[str]:
+    """Prompt and response of each text as one text."""
     return [f"{prompt} {response}".strip() for prompt, response in texts]
 
 

@@ -1,30 +1,24 @@
-"""Trained reward heads and their card, which sets the shared encoder beside the full ensemble: size, memory, time."""
+"""Trained reward heads and their card, which compares shared encoder and full ensemble in size, memory and time."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-
-from emorl_bench.core.errors import UserError
 from emorl_bench.scorer_training.artefacts import (
-    WEIGHTS,
     Order,
     kept,
     place,
     read_card,
     sound,
+    trained,
+    with_weights,
     write_card,
-    write_weights,
 )
-from emorl_bench.scorer_training.cards import card, machine, markdown
-from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
-from emorl_bench.scorer_training.loop import seconds_since, seeded
+from emorl_bench.scorer_training.cards import markdown
+from emorl_bench.scorer_training.encoders import load_encoder
 from emorl_bench.scorer_training.preference_heads import HeadSettings, RewardHeads, read, standardise
 from emorl_bench.scorer_training.preference_training import fit
 from emorl_bench.scorer_training.preferences import Preferences
@@ -35,7 +29,7 @@ FORMS = ("shared", "full")
 
 @dataclass(frozen=True)
 class Heads:
-    """What is to be trained: `Order` with settings of heads, and what from."""
+    """What is to be trained: an `Order` with settings of heads, and its data."""
 
     order: Order
     settings: HeadSettings
@@ -44,19 +38,22 @@ class Heads:
 
     @property
     def form(self) -> str:
+        """``shared`` or ``full``."""
         return FORMS[self.settings.full]
 
     @property
     def directory(self) -> Path:
+        """Where weights and card are, or will be."""
         return place(self.order, self.data["fingerprint"])
 
     def of_form(self, full: bool) -> Heads:
+        """The same heads in the named form."""
         settings = replace(self.settings, full=full)
         return replace(self, settings=settings, order=replace(self.order, settings=settings))
 
 
 def ensure(heads: Heads, *, afresh: bool = False) -> Path:
-    """The directory of trained heads; trains them where it is absent or damaged, or ``afresh``."""
+    """The directory of trained heads. They are trained first where it is absent or damaged, or with ``afresh``."""
     rows = sum(len(choices.pairs) for choices in heads.subject.train)
     return kept(heads.directory, heads.order.label, rows, lambda draft: _train(heads, draft), afresh=afresh)
 
@@ -69,11 +66,7 @@ def load(heads: Heads) -> tuple[RewardHeads, Any]:
     """
     directory = ensure(heads)
     net, tokenizer = _fresh(heads)
-    weights = load_file(directory / WEIGHTS)
-    if missing := set(net.learned()) ^ set(weights):
-        raise UserError(f"{heads.order.label}: {directory} does not fit its encoder ({sorted(missing)[0]}); remove it")
-    net.load_state_dict(weights, strict=False)
-    return net.eval().requires_grad_(False), tokenizer
+    return with_weights(net, directory, heads.order.label), tokenizer
 
 
 def sizes(encoder_parameters: int, width: int, heads: int) -> dict[str, int]:
@@ -85,7 +78,7 @@ def sizes(encoder_parameters: int, width: int, heads: int) -> dict[str, int]:
 
 
 def forms(heads: Heads) -> dict[str, dict[str, float | None]]:
-    """Parameters, bytes and training seconds of both forms; seconds None for a form that was not trained here."""
+    """Parameters, bytes and training seconds of both forms; seconds are None for a form that was not trained here."""
     record = read_card(heads.directory)
     return {form: numbers | {"train_seconds": _seconds(heads, form)} for form, numbers in record["forms"].items()}
 
@@ -97,34 +90,17 @@ def _seconds(heads: Heads, form: str) -> float | None:
 
 def _train(heads: Heads, draft: Path) -> None:
     order, settings, subject = heads.order, heads.settings, heads.subject
-    started, busy = time.monotonic(), time.process_time()
-    devices = [torch.device(order.device)] if order.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
-        seeded(settings.seed)
-        net, tokenizer = _fresh(heads)
+
+    def learn(net: RewardHeads, tokenizer: Any) -> list[float]:
         losses = fit(net, tokenizer, subject, settings, order.label)
         standardise(net, tokenizer, subject.train_texts(), settings)
-    seconds, cpu_seconds = round(time.monotonic() - started, 3), round(time.process_time() - busy, 1)
-    verdict = subject.judge(read(net, tokenizer, subject.report_texts(), settings))
-    digest = write_weights(draft, net.learned())
-    record = card(
-        {"name": order.name, "twin": order.twin, "key": draft.stem, "weights_sha256": digest},
-        Study(subject, heads.data),
-        settings,
-        net,
-        verdict,
-        {
-            "loss_by_epoch": losses,
-            "train_seconds": seconds,
-            "train_cpu_seconds": cpu_seconds,
-            "seconds": seconds_since(started),
-        },
-        {"encoder_hash": encoder_hash(settings.encoder, settings.revision), "machine": machine(order.device)},
-        tokenizer,
-    )
+        return losses
+
+    net, record = trained(draft, order, Study(subject, heads.data), lambda: _fresh(heads), learn, read)
     encoder = list(net.encoder.parameters())
     counts = sizes(sum(p.numel() for p in encoder), net.heads[0].in_features, settings.heads)
     record["forms"] = {form: {"parameters": n, "bytes": n * encoder[0].element_size()} for form, n in counts.items()}
+    seconds = record["training"]["train_seconds"]
     write_card(draft, record, markdown(record) + _compared(heads, record["forms"], seconds))
 
 

@@ -1,8 +1,8 @@
 """Several rewards for one objective, learned from pairs: linear heads on a shared encoder, or an encoder for each head.
 
-Heads of one reward differ where the data left them free to; a policy that pleases one of them by an accident is caught
-by the others (Coste et al., arXiv 2310.02743). Shared encoder F, r_i = H_i(F(x)), Bradley-Terry loss on every head
-(arXiv 2406.01013): M + k L parameters, where k whole encoders have k (M + L).
+Heads of one reward differ where the data do not determine them. So a policy that exploits an error of one head is
+stopped by the others (Coste et al., arXiv 2310.02743). With a shared encoder F, r_i = H_i(F(x)), and every head has a
+Bradley-Terry loss (arXiv 2406.01013). This takes M + k L parameters, where k complete encoders have k (M + L).
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ STATISTICS = ("mean", "worst", "uncertainty")
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings(Settings):
-    """``heads`` rewards on one encoder, or with ``full`` on an encoder each; ``batch`` counts the prompts of a block.
+    """``heads`` rewards on one encoder, or with ``full`` on an encoder each.
 
-    ``label_noise`` is the share of training pairs whose order is turned around. ``statistic`` makes one number of the
-    heads: `statistics`.
+    ``batch`` is the number of prompts of a block.
+
+    ``label_noise`` is the share of training pairs that are flipped. ``statistic`` combines the heads into one number
+    (see `statistics`).
     """
 
     heads: int
@@ -39,6 +41,7 @@ class HeadSettings(Settings):
     uncertainty_weight: float
 
     def check(self, owner: str) -> None:
+        """See `Settings.check`."""
         super().check(owner)
         if self.heads < 2:
             raise UserError(
@@ -53,7 +56,7 @@ class HeadSettings(Settings):
             raise UserError(f"scorer {owner}: uncertainty_weight={self.uncertainty_weight}: give 0 or more")
 
     def trained_by(self) -> dict[str, Any]:
-        """Without the statistic, which is taken of the same heads."""
+        """The settings that decide the weights: without the statistic, which is computed from the same heads."""
         read = ("statistic", "uncertainty_weight")
         return {key: value for key, value in super().trained_by().items() if key not in read}
 
@@ -64,11 +67,11 @@ def bradley_terry(rewards_BK: Tensor, better_P: Sequence[int], worse_P: Sequence
 
 
 def statistics(rewards_BK: Tensor, statistic: str, uncertainty_weight: float) -> Tensor:
-    """(B,) of the heads' rewards: ``mean``, ``worst`` (WCO) or ``uncertainty`` (UWO), mean - weight x variance.
+    """(B,) statistic of the heads' rewards: ``mean``, ``worst`` (WCO) or ``uncertainty`` (UWO).
 
-    Coste et al., arXiv 2310.02743; the worst is the minimum. The variance is the population's, divided by the number of
-    heads, wherever it is used: to choose among answers and as a reward in training. The release has that in its
-    best-of-n and the sample's, n / (n - 1) times as large, in its PPO.
+    Coste et al., arXiv 2310.02743. The worst is the minimum; UWO is mean - weight x variance. The variance is that of
+    the population, divided by the number of heads, both to choose among answers and as a reward in training. The
+    release has this in its best-of-n, and the variance of the sample, n / (n - 1) times as large, in its PPO.
     """
     if statistic == "worst":
         return rewards_BK.amin(1)
@@ -80,14 +83,15 @@ def statistics(rewards_BK: Tensor, statistic: str, uncertainty_weight: float) ->
 class RewardHeads(nn.Module):
     """Encoders with linear heads: one encoder with all heads, or as many encoders as heads.
 
-    A Bradley-Terry loss leaves each head's zero point and unit open. ``centre_K`` and ``scale_K``, mean and standard
-    deviation over the training texts, make the heads comparable.
+    A Bradley-Terry loss does not determine each head's zero point and scale. ``centre_K`` and ``scale_K``, mean and
+    standard deviation over the training texts, make the heads comparable.
     """
 
     centre_K: Tensor
     scale_K: Tensor
 
     def __init__(self, encoders: Sequence[Any], pooling: str, heads: int, freeze_layers: int = 0) -> None:
+        """New heads on encoders, of which the first ``freeze_layers`` blocks are frozen."""
         super().__init__()
         for encoder in encoders:
             freeze(encoder, freeze_layers)
@@ -100,7 +104,7 @@ class RewardHeads(nn.Module):
 
     @property
     def encoder(self) -> Any:
-        """The first one: all have the same architecture."""
+        """The first encoder; all have the same architecture."""
         return self.encoders[0]
 
     @property
@@ -109,7 +113,7 @@ class RewardHeads(nn.Module):
         return [cast(nn.Linear, linear) for linear in self.linear]
 
     def features(self, inputs: dict[str, Tensor], member: int) -> Tensor:
-        """(B, H) float32: what one encoder makes of texts."""
+        """(B, H) float32 features of texts from one encoder."""
         states_BTH: Tensor = self.encoders[member](**inputs).last_hidden_state.float()
         if self.pooling == "cls":
             return states_BTH[:, 0]
@@ -122,14 +126,14 @@ class RewardHeads(nn.Module):
         return (torch.cat(raw, dim=1) - self.centre_K) / self.scale_K
 
     def learned(self) -> dict[str, Tensor]:
-        """What training changes, by name, the standardisation included."""
+        """Name -> what training changes, the standardisation included."""
         found: dict[str, Tensor] = {name: p for name, p in self.named_parameters() if p.requires_grad}
         return found | dict(self.named_buffers(recurse=False))
 
 
 @torch.no_grad()
 def standardise(net: RewardHeads, tokenizer: Any, texts: Sequence[Text], settings: Settings) -> None:
-    """Set every head's zero point and unit by the texts that it has learned from."""
+    """Set every head's zero point and scale from the texts that it has learned from."""
     net.centre_K.zero_()
     net.scale_K.fill_(1.0)
     raw_NK = read(net, tokenizer, texts, settings)
@@ -150,6 +154,7 @@ def read(net: RewardHeads, tokenizer: Any, texts: Sequence[Text], settings: Sett
 
 
 def inputs_of(tokenizer: Any, texts: Sequence[Text], settings: Settings) -> dict[str, Tensor]:
+    """Tensors (B, T) from the tokenizer, by the settings."""
     return tokenise(tokenizer, texts, settings.reads, settings.max_tokens)
 
 

@@ -1,8 +1,8 @@
-"""How reward heads learn: every head its own order of the data, at one reading of each text.
+"""How reward heads learn: every head has its own order of the data, and each text is read once for all heads.
 
-A shared encoder reads each text once an epoch, whatever the number of heads: k blocks of prompts are read together,
-every head goes through the blocks one by one in an order of its own, and the encoder then takes one step along the sum
-of what they have asked for. In the full ensemble every encoder goes through all prompts in its own order.
+A shared encoder reads each text once in an epoch, whatever the number of heads. k blocks of prompts are read together.
+Every head steps through the blocks one by one in its own order. Then the encoder takes one step along the sum of the
+gradients of all heads. In the full ensemble, every encoder goes through all prompts in its own order.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from emorl_bench.progress import Steps
 from emorl_bench.scorer_training.loop import CLIP_NORM, WARM_UP, WEIGHT_DECAY
 from emorl_bench.scorer_training.preference_heads import RewardHeads, inputs_of
 from emorl_bench.scorer_training.settings import Settings
-from emorl_bench.scorer_training.study import Batch, Subject
+from emorl_bench.scorer_training.study import Subject, TextBatch
 
 
 def fit(net: RewardHeads, tokenizer: Any, subject: Subject, settings: Settings, label: str) -> list[float]:
-    """Train every encoder with its heads in place, then standardise; the mean loss of each epoch over all heads.
+    """Train every encoder with its heads, in place.
+
+    Returns:
+        The mean loss of each epoch over all heads.
 
     Raises:
-        UserError: the loss left the finite numbers.
+        UserError: the loss is not finite.
     """
     members, blocks = len(net.encoders), net.heads[0].out_features
     steps = math.ceil(math.ceil(subject.units / settings.batch) / blocks) * settings.epochs
@@ -54,7 +57,7 @@ def fit(net: RewardHeads, tokenizer: Any, subject: Subject, settings: Settings, 
 
 
 class _Member:
-    """One encoder with its heads in training."""
+    """One encoder in training, with its heads."""
 
     def __init__(self, net: RewardHeads, tokenizer: Any, settings: Settings, member: int, steps: int) -> None:
         self.net, self.tokenizer, self.settings, self.member = net, tokenizer, settings, member
@@ -66,8 +69,8 @@ class _Member:
         self.heads = _Optimiser(list(self.head.parameters()), settings.head_rate, steps * self.count)
         self.done = 0
 
-    def step(self, blocks: Sequence[Batch]) -> float:
-        """Blocks of texts are read once; every head takes as many steps as there are blocks, the encoder takes one."""
+    def step(self, blocks: Sequence[TextBatch]) -> float:
+        """Read blocks of texts once. Every head takes one step for each block, and the encoder takes one step."""
         device = self.head.weight.device
         texts = [text for block in blocks for text in block.texts]
         inputs = {k: v.to(device) for k, v in inputs_of(self.tokenizer, texts, self.settings).items()}
@@ -94,7 +97,7 @@ class _Member:
 
 
 class _Optimiser:
-    """AdamW whose rate rises and falls over the steps that were foreseen."""
+    """AdamW whose learning rate rises and falls over the planned steps."""
 
     def __init__(self, parameters: list[nn.Parameter], rate: float, steps: int) -> None:
         self.parameters, self.left = parameters, max(steps, 2)

@@ -1,4 +1,4 @@
-"""Pairs of responses to one prompt, the better one known: what reward heads learn from and are judged by."""
+"""Pairs of responses to one prompt with the better one known: reward heads learn from them and are judged by them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 from emorl_bench.scorer_training.metrics import interval, mean_of, reliability, wins
 from emorl_bench.scorer_training.nets import Text
 from emorl_bench.scorer_training.preference_heads import STATISTICS, bradley_terry, statistics
-from emorl_bench.scorer_training.study import Batch, Verdict, bucketed
+from emorl_bench.scorer_training.study import TextBatch, Verdict, bucketed
 
 
 @dataclass(frozen=True)
 class Choices:
-    """The responses to one prompt, and pairs of them by place: the better one, the worse one."""
+    """The responses to one prompt, and pairs of them by index: the better one, the worse one."""
 
     prompt: str
     responses: tuple[str, ...]
@@ -27,6 +27,7 @@ class Choices:
 
     @property
     def texts(self) -> list[Text]:
+        """(prompt, response) for each response."""
         return [(self.prompt, response) for response in self.responses]
 
 
@@ -37,7 +38,7 @@ def every_pair(prompt: str, better: Sequence[str], worse: Sequence[str]) -> Choi
 
 
 def with_noise(choices: Sequence[Choices], share: float, rng: random.Random) -> list[Choices]:
-    """That share of all pairs turned around, drawn without regard to the prompt."""
+    """The choices with this share of all pairs flipped; pairs are drawn without regard to the prompt."""
     places = [(c, p) for c, choice in enumerate(choices) for p in range(len(choice.pairs))]
     turned = set(rng.sample(places, round(share * len(places))))
     return [
@@ -48,32 +49,42 @@ def with_noise(choices: Sequence[Choices], share: float, rng: random.Random) -> 
 
 @dataclass(frozen=True)
 class Preferences:
-    """`Subject` over prompts with their pairs; an epoch shows every prompt once, with all its pairs."""
+    """`Subject` over prompts with their pairs. An epoch shows every prompt once, with all its pairs."""
 
     train: Sequence[Choices]
     report: Sequence[Choices]
-    outputs: int  # heads
+    outputs: int
+    """Number of heads."""
     uncertainty_weight: float
 
     @property
     def units(self) -> int:
+        """Prompts of an epoch."""
         return len(self.train)
 
-    def batches(self, size: int, rng: random.Random) -> Iterator[Batch]:
-        """The loss is the mean over heads of each one's Bradley-Terry loss, over the pairs of the batch."""
+    def batches(self, size: int, rng: random.Random) -> Iterator[TextBatch]:
+        """See `Subject.batches`.
+
+        The loss is the mean over heads of their Bradley-Terry losses over the pairs of the batch.
+        """
         for picks in bucketed([len(choice.prompt) for choice in self.train], size, rng):
             chosen = [self.train[i] for i in picks]
             better_P, worse_P, _ = _rows(chosen)
-            yield Batch([t for choice in chosen for t in choice.texts], partial(_loss, better_P, worse_P))
+            yield TextBatch([t for choice in chosen for t in choice.texts], partial(_loss, better_P, worse_P))
 
     def train_texts(self) -> list[Text]:
+        """The training texts."""
         return [text for choice in self.train for text in choice.texts]
 
     def report_texts(self) -> Sequence[Text]:
+        """See `Subject.report_texts`."""
         return [text for choice in self.report for text in choice.texts]
 
     def judge(self, logits_NO: Tensor) -> Verdict:
-        """Of the heads' rewards (N, K) of the report texts: pairs in the right order, by statistic and by head."""
+        """Share of pairs in the right order, by statistic and by head.
+
+        ``logits_NO`` are the heads' rewards of the report texts, (N, K).
+        """
         better_P, worse_P, prompt_P = _rows(self.report)
         merged = {name: statistics(logits_NO, name, self.uncertainty_weight) for name in STATISTICS}
         merged |= {f"head {k}": logits_NO[:, k] for k in range(self.outputs)}
@@ -96,7 +107,7 @@ def _loss(better_P: Sequence[int], worse_P: Sequence[int], rewards_BK: Tensor) -
 
 
 def _rows(choices: Sequence[Choices]) -> tuple[list[int], list[int], list[int]]:
-    """Of every pair the rows of its better and its worse response in the texts of all, and its prompt's number."""
+    """For every pair: rows of its better and worse response among all texts, and the number of its prompt."""
     better, worse, prompt, start = [], [], [], 0
     for number, choice in enumerate(choices):
         better += [start + i for i, _ in choice.pairs]

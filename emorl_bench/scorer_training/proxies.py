@@ -1,13 +1,13 @@
-"""Proxies of a gold scorer, small enough to be over-optimised: nets that learn from its preferences, and are kept.
+"""Proxies of a gold scorer that are small enough to be over-optimised: networks that learn from its preferences.
 
-A proxy is made of units. A unit is one encoder with one or more linear heads, trained with the Bradley-Terry loss
-(`preference_training`). ``k`` units with a head each are a full ensemble (Coste et al., arXiv 2310.02743), the first of
-them alone is the single proxy, and one unit with ``k`` heads is the shared form (arXiv 2406.01013). So a larger full
+A proxy consists of units. A unit is one encoder with one or more linear heads, trained with the Bradley-Terry loss
+(`preference_training`). ``k`` units with one head each are a full ensemble (Coste et al., arXiv 2310.02743). Its first
+unit alone is the single proxy. One unit with ``k`` heads is the shared form (arXiv 2406.01013). So a larger full
 ensemble contains the smaller ones, and is trained once. Units of one ensemble learn from the same pairs and the same
-wrong labels; initial weights and order of the data are their own.
+wrong labels; each has its own initial weights and its own order of the data.
 
-Against the papers: encoders are drawn at random and not pre-trained, so members of a full ensemble differ more than
-fine-tuned copies of one model would; they are trained for several epochs, being small.
+Against the papers: encoders are initialised at random and not pre-trained, so members of a full ensemble differ more
+than fine-tuned copies of one model would. They are trained for several epochs, because they are small.
 """
 
 from __future__ import annotations
@@ -40,34 +40,38 @@ from emorl_bench.scorer_training.preference_training import fit
 from emorl_bench.scorer_training.preferences import Choices, Preferences
 from emorl_bench.scorer_training.proxy_encoder import MatchEncoder
 
-REVISION = 2  # raise where the same settings would train other weights
+REVISION = 2  # increase it where the same settings would train other weights
 JUDGED_PAIRS = 256
 REMEMBERED = 100_000  # texts
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One encoder with its heads; ``member`` numbers the encoders of an ensemble."""
+    """One encoder with its heads. ``member`` is the encoder's number in the ensemble."""
 
     data: GoldPairs
     heads: int
     member: int
     width: int
     epochs: int
-    batch: int  # pairs that an encoder's step reads, whatever the number of heads
+    batch: int
+    """Pairs that a step of the encoder reads, whatever the number of heads."""
     rate: float
 
     @property
     def label(self) -> str:
+        """The name in messages."""
         return f"proxy, noise {self.data.label_noise:g}, member {self.member}, {self.heads} head(s)"
 
     @property
     def directory(self) -> Path:
+        """Where weights and card are, or will be; the name is a hash of all that decides them."""
         parts = [REVISION, asdict(self), content_key()]
         return cache_root() / "proxies" / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def settings(self) -> HeadSettings:
+        """The settings of the training."""
         return HeadSettings(
             encoder="",
             pooling="",
@@ -89,24 +93,27 @@ class Unit:
 
 
 class ProxyHeads(RewardHeads):
-    """Linear heads on a `MatchEncoder`, which pools by itself."""
+    """Linear heads on a `MatchEncoder`, which includes the pooling."""
 
     def features(self, inputs: dict[str, Tensor], member: int) -> Tensor:
+        """(B, H) features of texts from one encoder."""
         hidden_BH: Tensor = self.encoders[member](**inputs)
         return hidden_BH
 
 
 class Words:
-    """Prompt and response as ids (B, S) and (B, T): a tokenizer as `fit` and `read` call it; nothing is cut.
+    """A tokenizer of prompts (B, S) and responses (B, T), in the form that `fit` and `read` call. Nothing is cut.
 
-    Every text is read often, by all members in every epoch, so its ids are remembered.
+    Every text is read often, by all members in every epoch, so its ids are cached.
     """
 
     def __init__(self) -> None:
+        """The tokenizer of the shipped scorers."""
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(asset_dir(SCORERS))
         self.ids = lru_cache(maxsize=REMEMBERED)(self._ids)
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str], **_: Any) -> dict[str, Tensor]:
+        """Padded ids of prompts and responses."""
         return {"prompt_BS": self._padded(prompts), "response_BT": self._padded(responses)}
 
     def _ids(self, text: str) -> Tensor:
@@ -123,18 +130,18 @@ def _words() -> Words:
 
 
 def ensure(unit: Unit) -> Path:
-    """The directory of a trained unit; trains it where it is absent or damaged."""
+    """The directory of a trained unit. It is trained first where it is absent or damaged."""
     return kept(unit.directory, unit.label, unit.data.pairs, lambda draft: _train(unit, draft))
 
 
 def card(unit: Unit) -> dict[str, Any]:
-    """What is known of a trained unit: its size, seconds of training, and agreement with the gold."""
+    """The card of a trained unit: its size, seconds of training, and agreement with gold."""
     return read_card(ensure(unit))
 
 
 @torch.no_grad()
 def rewards(unit: Unit, texts: list[Text], device: str = "cpu") -> Tensor:
-    """(B, heads) on the CPU, in standard deviations of the training texts."""
+    """(B, heads) rewards on the CPU, in standard deviations of the training texts."""
     net, words = _loaded(unit, device)
     return read(net, words, texts, unit.settings)
 
@@ -180,7 +187,7 @@ def _train(unit: Unit, draft: Path) -> None:
 
 
 def _agreement(net: ProxyHeads, words: Words, unit: Unit) -> float:
-    """Share of other pairs, whose labels are right, that the mean of the heads has in the gold's order."""
+    """Share of other, correctly labelled pairs that the mean of the heads has in gold's order."""
     judged: list[Choices] = unit.data.judged_on(JUDGED_PAIRS)
     texts = [text for choice in judged for text in choice.texts]
     reward_P2 = read(net.eval(), words, texts, unit.settings).mean(1).view(-1, 2)

@@ -1,6 +1,6 @@
-"""The encoder of the over-optimisation study's proxies: words of the answer aligned with the prompt, then trigrams.
+"""The encoder of the over-optimisation study's proxies: words of the answer are aligned with the prompt.
 
-After the decomposable attention model (Parikh et al. 2016, arXiv 1606.01933), with phrases instead of words compared.
+After the decomposable attention model (Parikh et al. 2016, arXiv 1606.01933). Phrases are compared instead of words.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from emorl_bench.assets.reader import NEVER, PAD_ID, pooled
 
 
 class MatchEncoder(nn.Module):
-    """``forward``: prompt ids (B, S) and response ids (B, T), right-padded, to one vector a row (B, width).
+    """Prompt ids (B, S) and response ids (B, T), right-padded -> one vector for each row, (B, width).
 
-    Words of the response are aligned with no padding at all: a text's reward does not depend on its batch.
+    Padding takes no part in the alignment: a text's reward does not depend on its batch.
     """
 
     def __init__(self, vocabulary: int, width: int) -> None:
+        """New weights for a ``vocabulary`` of so many words."""
         super().__init__()
         self.config = SimpleNamespace(hidden_size=width)
         self.embed = nn.Embedding(vocabulary, width)
@@ -31,6 +32,7 @@ class MatchEncoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(4 * width + 1, width), nn.ReLU())
 
     def forward(self, prompt_BS: Tensor, response_BT: Tensor) -> Tensor:
+        """(B, width) features."""
         heard_BS, mask_BT = prompt_BS != PAD_ID, response_BT != PAD_ID
         prompt_BSH, said_BTH = self._in_context(prompt_BS, heard_BS), self._in_context(response_BT, mask_BT)
         alike_BTS = F.normalize(said_BTH, dim=-1) @ F.normalize(prompt_BSH, dim=-1).mT

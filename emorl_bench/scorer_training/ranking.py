@@ -1,8 +1,8 @@
-"""Learning to rank responses to one prompt: PAIR's groups of five, and pairs of responses as the judge.
+"""Learning to rank responses to one prompt: PAIR's groups of five responses; the judge uses pairs of responses.
 
-Responses to the same prompt differ in quality and in length; the report tells the two apart. Next to each share of
-pairs that are in the right order stand the same share among pairs of matched length, and the share that the longer
-response alone would get right.
+Responses to the same prompt differ in quality and in length, and the report separates the two. Beside the share of
+pairs in the right order, it shows this share among pairs of matched length, and the share that is right if the longer
+response always wins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from emorl_bench.core.seeds import seed_for
 from emorl_bench.scorer_training.losses import Pairs, bradley_terry_ranking, margin_ranking, pairs_of
 from emorl_bench.scorer_training.metrics import NEAR_WORDS, interval, mean_of, reliability, wins, words
 from emorl_bench.scorer_training.nets import Text, scores
-from emorl_bench.scorer_training.study import Batch, Verdict, bucketed
+from emorl_bench.scorer_training.study import TextBatch, Verdict, bucketed
 
 KINDS = ("hq", "mq", "lq")
 COMPARED = (("hq", "lq"), ("hq", "mismatch"), ("hq", "mq"), ("mq", "lq"))
@@ -29,7 +29,7 @@ MISMATCHES = 4  # responses to other prompts that a report prompt is judged with
 
 
 @dataclass(frozen=True)
-class Group:
+class ResponseGroup:
     """A prompt and its responses by quality, at least one of each."""
 
     prompt: str
@@ -40,7 +40,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Item:
-    """A response of a report prompt: which prompt (its number), of which kind."""
+    """A response to a report prompt: the number of the prompt, the kind of response, and the text."""
 
     group: int
     kind: str
@@ -51,28 +51,31 @@ class Item:
 class Ranking:
     """`Subject` over groups. An epoch shows every prompt once.
 
-    ``whole``: with all its responses and two of other prompts, each pair of which counts; otherwise with five as in the
-    paper, [hq, mq, lq, lq, mismatch], drawn anew. ``bradley_terry`` weighs `bradley_terry_ranking` beside PAIR's loss.
+    With ``whole`` it is shown with all its responses and two of other prompts, and each pair counts. Without it is
+    shown with five responses as in the paper, [hq, mq, lq, lq, mismatch], drawn anew. ``bradley_terry`` is the weight
+    of `bradley_terry_ranking` beside PAIR's loss.
     """
 
-    train: Sequence[Group]
-    report: Sequence[Group]
+    train: Sequence[ResponseGroup]
+    report: Sequence[ResponseGroup]
     whole: bool = False
     bradley_terry: float = 0.0
     outputs: int = 1
 
     @property
     def units(self) -> int:
+        """Prompts of an epoch."""
         return len(self.train)
 
-    def batches(self, size: int, rng: random.Random) -> Iterator[Batch]:
+    def batches(self, size: int, rng: random.Random) -> Iterator[TextBatch]:
+        """See `Subject.batches`."""
         for picks in bucketed([len(group.prompt) for group in self.train], size, rng):
             shown = [self._shown(i, rng) for i in picks]
             texts = [(self.train[i].prompt, text) for i, rows in zip(picks, shown, strict=True) for _, text in rows]
-            yield Batch(texts, self._loss(pairs_of([[kind for kind, _ in rows] for rows in shown])))
+            yield TextBatch(texts, self._loss(pairs_of([[kind for kind, _ in rows] for rows in shown])))
 
     def _shown(self, number: int, rng: random.Random) -> list[tuple[str, str]]:
-        """Kinds and responses."""
+        """Kinds and texts of the responses that are shown for a prompt."""
         own = self.train[number]
         others = [self.train[(number + rng.randrange(1, len(self.train))) % len(self.train)] for _ in range(2)]
         mismatched = [("mismatch", rng.choice(other.hq)) for other in others]
@@ -94,7 +97,7 @@ class Ranking:
 
     @cached_property
     def items(self) -> list[Item]:
-        """Every response of the report prompts, and good responses to other prompts; the same at every call."""
+        """Every response to the report prompts, and good responses to other prompts. The same at every call."""
         found = []
         for number, group in enumerate(self.report):
             for kind in KINDS:
@@ -106,9 +109,11 @@ class Ranking:
         return found
 
     def report_texts(self) -> Sequence[Text]:
+        """See `Subject.report_texts`."""
         return [item.text for item in self.items]
 
     def judge(self, logits_NO: Tensor) -> Verdict:
+        """Share of pairs in the right order by kind, mean scores, and calibration of the report texts."""
         score_N = scores(logits_NO).double().numpy()
         length_N = np.array([words(item.text[1]) for item in self.items], dtype=np.float64)
         metrics = {}
@@ -135,7 +140,7 @@ class Ranking:
         )
 
     def _pairs(self, better: str, worse: str) -> tuple[list[int], list[int]]:
-        """Numbers of items to compare: all pairs within a prompt."""
+        """Indices of the items to compare: all pairs within a prompt."""
         by_kind: dict[tuple[int, str], list[int]] = {}
         for row, item in enumerate(self.items):
             by_kind.setdefault((item.group, item.kind), []).append(row)

@@ -1,4 +1,4 @@
-"""Everything a training of a scorer depends on but its data: the keys of ``conf/scorer/<name>.yaml``."""
+"""Everything that the training of a scorer depends on, except its data: the keys of ``conf/scorer/<name>.yaml``."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ RULES = {
 class Settings:
     """How an encoder and a head are trained.
 
-    ``encoder`` is a directory, a hub id (with ``revision``) or ``offline:NAME``. ``pooling`` makes one vector of a
-    text: the ``mean`` of its tokens or the first, ``cls``. ``reads``: prompt and response as a ``pair`` of segments,
-    ``joined`` into one text, or the ``response`` alone. The embeddings and the first ``freeze_layers`` blocks stay as
-    they are where that is above 0; with all blocks only the head learns. ``batch`` counts units of the data (PAIR:
+    ``encoder`` is a directory, a name on the hub (with ``revision``) or ``offline:NAME``. ``pooling`` makes one vector
+    of a text: the ``mean`` over its tokens, or the first, ``cls``. ``reads``: prompt and response as a ``pair`` of
+    segments, ``joined`` into one text, or only the ``response``. With ``freeze_layers`` above 0, the embeddings and
+    this many first blocks are frozen; with all blocks only the head learns. ``batch`` counts units of the data (PAIR:
     prompts, of five texts each). ``rate`` and ``head_rate`` are the peaks of AdamW's learning rates. ``dtype`` is that
     of matrix products in training; weights are always float32.
     """
@@ -51,7 +51,11 @@ class Settings:
     seed: int
 
     def check(self, owner: str) -> None:
-        """Raise a `UserError` for the first setting that cannot be; ``owner`` is the scorer's name."""
+        """Check the settings. ``owner`` is the scorer's name.
+
+        Raises:
+            UserError: the first setting that is wrong.
+        """
         for key, known in (("pooling", POOLINGS), ("reads", READS), ("dtype", DTYPES)):
             if (value := getattr(self, key)) not in known:
                 raise UserError(f"scorer {owner}: {key}={value}: unknown{did_you_mean(str(value), known)}")
@@ -60,7 +64,7 @@ class Settings:
                 raise UserError(f"scorer {owner}: {key}={value}: {remedy}")
 
     def trained_by(self) -> dict[str, Any]:
-        """The settings that decide the weights, those of classes built on this one included.
+        """The settings that decide the weights, those of subclasses included.
 
         Names of places are left out: encoder and data are hashed by content instead.
         """

@@ -1,4 +1,4 @@
-"""What a scorer learns and is judged by: the seam between data and the training loop."""
+"""What a scorer learns from and is judged by: the interface between data and training loop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from emorl_bench.scorer_training.nets import Text
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Texts to read and the loss (a scalar) of their logits (B, O)."""
+class TextBatch:
+    """Texts to read, and the loss (a scalar) of their logits (B, O)."""
 
     texts: Sequence[Text]
     loss: Callable[[Tensor], Tensor]
@@ -25,7 +25,7 @@ class Verdict:
     """How good a scorer is on texts that it has not seen.
 
     ``metrics``: name -> value, low, high (95 % bootstrap over groups) and n (rows or pairs). ``calibration``: the
-    expected calibration error and the bins behind it.
+    expected calibration error and its bins.
     """
 
     metrics: Mapping[str, Mapping[str, float]]
@@ -34,27 +34,39 @@ class Verdict:
 
 
 class Subject(Protocol):
-    """Training and report rows of one scorer, and how it learns from the first and is judged on the second."""
+    """Training and report rows of one scorer, with the loss for the first and the measures for the second."""
 
     @property
-    def outputs(self) -> int: ...  # logits of a text
+    def outputs(self) -> int:
+        """Logits of a text."""
+
     @property
-    def units(self) -> int: ...  # that an epoch goes through
-    def batches(self, size: int, rng: random.Random) -> Iterator[Batch]: ...  # of one epoch
-    def report_texts(self) -> Sequence[Text]: ...
-    def judge(self, logits_NO: Tensor) -> Verdict: ...  # of the report texts
+    def units(self) -> int:
+        """Units of an epoch."""
+
+    def batches(self, size: int, rng: random.Random) -> Iterator[TextBatch]:
+        """The batches of one epoch, with ``size`` units each."""
+
+    def report_texts(self) -> Sequence[Text]:
+        """The N texts that it is judged on."""
+
+    def judge(self, logits_NO: Tensor) -> Verdict:
+        """Judge the logits (N, O) of the report texts."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A subject and where its rows came from (``data`` goes into the card and its fingerprint into the hash)."""
+    """A subject, and where its rows come from: ``data`` is part of the card, and its fingerprint of the hash."""
 
     subject: Subject
     data: Mapping[str, Any]
 
 
 def bucketed(lengths: Sequence[int], size: int, rng: random.Random, span: int = 8) -> list[list[int]]:
-    """Shuffled batches of like length: rows are shuffled, sorted within ``span`` batches, and batches shuffled."""
+    """Indices in shuffled batches of similar length: rows are shuffled and sorted within ``span`` batches.
+
+    Then the batches are shuffled.
+    """
     order = rng.sample(range(len(lengths)), len(lengths))
     batches: list[list[int]] = []
     for start in range(0, len(order), size * span):

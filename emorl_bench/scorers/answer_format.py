@@ -1,6 +1,6 @@
 """Does the response end in ``#### number``, once, as GSM8K's answers do (Cobbe et al., arXiv 2110.14168)?
 
-A third each for being there, being there once, and ending the text: a ladder that a policy can climb.
+One third each for having the mark, having it once, and ending with it: a policy can improve step by step.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ MARKED = re.compile(rf"####\s*(?:{NUMBER.pattern})")
 
 @dataclass(frozen=True)
 class AnswerFormat(Rule):
+    """The share of the three conditions that a response meets."""
+
     name: str = "answer_format"
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:

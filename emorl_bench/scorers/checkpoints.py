@@ -1,7 +1,7 @@
-"""Models that judge as they are: found, checked, loaded once per process and device, read in batches of like length.
+"""Scorers on models that are used as they are: found, checked, loaded once for each process and device.
 
-Only safetensors are read, and code that a checkpoint brings along is run only where ``trust_remote_code`` says so. A
-classifier whose head is not in its checkpoint would judge at random, so it is refused.
+Texts are read in batches of similar length. Only safetensors are read. Code of a checkpoint is run only with
+``trust_remote_code``. A classifier whose head is not in its checkpoint is refused, because it would score at random.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transformers.utils import logging
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline import resolve
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
+from emorl_bench.scorers.rule import DeviceScorer
 
 DTYPES = ("float32", "bfloat16", "float16")
 KINDS: dict[str, Any] = {"causal": AutoModelForCausalLM, "classifier": AutoModelForSequenceClassification}
@@ -27,46 +28,47 @@ KINDS: dict[str, Any] = {"causal": AutoModelForCausalLM, "classifier": AutoModel
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in evaluation mode and its tokenizer."""
+    """A model in evaluation mode, and its tokenizer."""
 
     model: Any
     tokenizer: Any
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
     @property
     def context(self) -> int:
-        """Most tokens that the model reads; what a tokenizer does not limit it states as 1e30."""
+        """The most tokens that the model reads. A tokenizer without a limit states it as 1e30."""
         own = getattr(self.model.config, "max_position_embeddings", None) or 10**9
         return int(min(own, self.tokenizer.model_max_length))
 
     @property
     def pad(self) -> int:
-        """What rows are filled up with: the tokenizer's own, or its end token."""
+        """The id of the padding: the tokenizer's padding token, or its end token."""
         pad = self.tokenizer.pad_token_id
         return int((self.tokenizer.eos_token_id or 0) if pad is None else pad)
 
     def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Right-padded ids and mask (B, T)."""
+        """Right-padded ids and mask, both (B, T)."""
         ids_BT = self.filled(rows, self.pad)
         mask_BT = self.filled([[1] * len(row) for row in rows], 0)
         return {"input_ids": ids_BT, "attention_mask": mask_BT}
 
     def filled(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
-        """(B, T) int64 on the model's device, ``value`` after each row's end."""
+        """(B, T) int64 on the model's device, with ``value`` after the end of each row."""
         width = max(1, *map(len, rows))
         return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
-    """What scorers with a ready model have in common; adds up to a `core.protocols.Scorer` with ``name`` and ``score``.
+class Judge(DeviceScorer):
+    """What scorers with a ready model share. With ``name`` and ``score``, a subclass is a `core.protocols.Scorer`.
 
-    ``model`` is a directory, a hub id with its ``revision``, or ``offline:NAME``. ``held_out_model`` is the twin's;
-    without one the same model serves, and the report's held-out score is then no second opinion. ``batch_tokens``
-    bounds how many tokens, padding included, are read at once.
+    ``model`` is a directory, a name on the hub with its ``revision``, or ``offline:NAME``. ``held_out_model`` is the
+    twin's. Without it the twin has the same model, and the held-out score of the report is no second opinion.
+    ``batch_tokens`` limits how many tokens, padding included, are read at once.
     """
 
     model: str
@@ -76,37 +78,37 @@ class Judge:
     dtype: str = "float32"
     batch_tokens: int = 4096
     trust_remote_code: bool = False
-    device: str = "cpu"
-    kind: ClassVar[str]  # of `KINDS`, or encoder
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 0.0, 1.0
-
-    def on(self, device: torch.device) -> Self:
-        return replace(self, device=str(device))
+    kind: ClassVar[str]
+    """A key of `KINDS`, or ``encoder``."""
 
     def held_out(self) -> Self:
+        """The scorer with the twin's model, where there is one."""
         if self.held_out_model is None:
             return self
         return replace(self, model=self.held_out_model, revision=self.held_out_revision, held_out_model=None)
 
     def prepare(self) -> None:
-        """Nothing to train; a model that is absent, or of another kind, is seen now and not after the first answers."""
+        """Load the model. There is nothing to train, but a missing or unsuitable model is found now.
+
+        Raises:
+            UserError: a model cannot be loaded.
+        """
         if self.held_out_model is not None:
             directory(self.held_out_model)
         self.loaded()
 
     def fingerprint(self) -> str:
+        """Hash of the model's files."""
         directory(self.model)
         return f"{type(self).__name__}-{encoder_hash(self.model, self.revision)}"
 
     def loaded(self) -> Loaded:
+        """The model; it is loaded once for each process and device."""
         return load(self.kind, self.model, self.revision, self.trust_remote_code, self.device, self.dtype)
 
 
 def directory(model: str) -> str:
-    """The local directory of a model, or the hub id as it is.
+    """The local directory of a model, or the name on the hub as it is.
 
     Raises:
         UserError: there is no such directory, or it holds no model in safetensors.
@@ -160,12 +162,14 @@ def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, d
         )
     loaded = Loaded(read.eval().requires_grad_(False).to(device), tokenizer)
     if read.config.pad_token_id is None:
-        read.config.pad_token_id = loaded.pad  # by which decoders with a classifying head find a row's last token
+        read.config.pad_token_id = (
+            loaded.pad
+        )  # decoders with a classification head need it to find the last token of a row
     return loaded
 
 
 def in_batches(rows: Sequence[Sequence[int]], batch_tokens: int, judge: Callable[[list[int]], Tensor]) -> Tensor:
-    """(B,) float32 on the CPU: ``judge`` of the rows' places, asked for rows of like length together."""
+    """(B,) float32 on the CPU: the values of ``judge``, which gets the indices of rows with similar length."""
     values_B = torch.zeros(len(rows))
     with torch.no_grad():
         for picks in batches(list(map(len, rows)), batch_tokens):
@@ -174,7 +178,10 @@ def in_batches(rows: Sequence[Sequence[int]], batch_tokens: int, judge: Callable
 
 
 def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Places of the rows from short to long, cut where rows times the longest would exceed ``batch_tokens``."""
+    """Indices of the rows from short to long.
+
+    A batch ends where rows times the longest would exceed ``batch_tokens``.
+    """
     picks: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
         if picks and (len(picks) + 1) * lengths[place] > batch_tokens:

@@ -1,4 +1,7 @@
-"""Does the response belong to the prompt? A classifier of true against exchanged responses, of the user's corpora."""
+"""Does the response belong to the prompt? A classifier of true against exchanged responses.
+
+It is trained on the user's corpora.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from emorl_bench.scorer_training.metrics import words
 from emorl_bench.scorer_training.study import Study
 from emorl_bench.scorers.trained import JUDGED_ON, Trained
 
-LEAST_WORDS = 5  # a turn of "Mm-hmm." follows anything
+LEAST_WORDS = 5  # a shorter turn such as "Mm-hmm." fits every prompt
 Texts = list[tuple[str, str, str]]  # group, prompt, response
 
 
@@ -46,16 +49,18 @@ CORPORA: Mapping[str, tuple[Callable[[str | None], Division[Any]], Callable[[Seq
 
 @dataclass(frozen=True, kw_only=True)
 class Coherence(Trained):
-    """The probability that a response is the prompt's own. ``corpora`` names where true pairs come from."""
+    """The probability that a response is the prompt's own. ``corpora`` names the sources of true pairs."""
 
     corpora: tuple[str, ...]
     balance: float = 0.0
     name: str = "coherence"
 
     def __post_init__(self) -> None:
+        """A list, as YAML gives it, becomes a tuple."""
         object.__setattr__(self, "corpora", tuple(self.corpora))  # a list, where it comes from YAML
 
     def check(self, owner: str) -> None:
+        """See `Settings.check`."""
         super().check(owner)
         for corpus in self.corpora:
             if corpus not in CORPORA:
@@ -64,10 +69,10 @@ class Coherence(Trained):
             raise UserError(f"scorer {owner}: corpora=[]: name at least one of {', '.join(CORPORA)}")
 
     def study(self) -> Study:
-        """True pairs of all corpora; responses are exchanged within a corpus and a part.
+        """True pairs of all corpora. Responses are exchanged within a corpus and a part.
 
         Raises:
-            UserError: a corpus is not there or broken.
+            UserError: a corpus is missing or broken.
         """
         divisions = {corpus: CORPORA[corpus][0](self.data_dir) for corpus in self.corpora}
         train = self._graded(divisions, (self.part(),))
@@ -87,7 +92,7 @@ class Coherence(Trained):
 
 
 def _together(divisions: Mapping[str, Division[Any]]) -> Division[Any]:
-    """One record of several divisions."""
+    """Several divisions as one."""
     first = next(iter(divisions.values()))
     parts = {name: [row for d in divisions.values() for row in d.parts[name]] for name in first.parts}
     removed = {name: sum(d.removed[name] for d in divisions.values()) for name in first.parts}

@@ -15,7 +15,10 @@ from emorl_bench.scorers.rule import Rule
 
 @dataclass(frozen=True)
 class Diversity2(Rule):
-    """Fewer than two words make no bigram and score 0. A short text is easily diverse: set `length_band` beside it."""
+    """Distinct bigrams over bigrams. Fewer than two words have no bigram and score 0.
+
+    A short text has few repeated bigrams, so use `length_band` beside this scorer.
+    """
 
     name: str = "diversity_2"
 

@@ -15,7 +15,7 @@ from emorl_bench.scorers.rule import Rule
 
 @dataclass(frozen=True)
 class EditRate(Rule):
-    """An empty response copies nothing and says nothing: 0, although its distance is 1."""
+    """Word-level distance from the prompt. An empty response scores 0, although its distance is 1."""
 
     name: str = "edit_rate"
 

@@ -1,7 +1,8 @@
 """The learned scorers of `reflections`: one objective of the shipped set that methods train against, or of its twin.
 
-``twin: train`` is a network that reads the answer beside its prompt (`assets.reader`); ``twin: held_out`` is a logistic
-regression on n-grams, trained on the other half of the situations (`assets.ngrams`), for the report only.
+``twin: train`` is a network that reads the answer and its prompt (`assets.reader`). ``twin: held_out`` is a logistic
+regression on n-grams (`assets.ngrams`). It was trained on the other half of the situations, and is used in the report
+only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-import torch
 from torch import Tensor
 
 from emorl_bench.assets.scoring import TWINS, grades
@@ -18,24 +18,25 @@ from emorl_bench.assets.shipped import content_key
 from emorl_bench.assets.world.grades import OBJECTIVES
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.types import Example
+from emorl_bench.scorers.rule import DeviceScorer
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """``name``: reflection, empathy or fluency."""
+class Embedded(DeviceScorer):
+    """A shipped scorer. ``name``: reflection, empathy or fluency."""
 
     name: str
     twin: str = "train"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: ``name`` or ``twin`` is unknown.
+        """
         for key, value, known in (("name", self.name, OBJECTIVES), ("twin", self.twin, TWINS)):
             if value not in known:
                 raise UserError(f"embedded scorer: {key}={value!r} is unknown{did_you_mean(value, known)}")
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 0.0, 1.0
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         """(B,) in [0, 1], on the CPU."""
@@ -43,13 +44,12 @@ class Embedded:
         return scores_BK[:, OBJECTIVES.index(self.name)]
 
     def prepare(self) -> None:
-        """The weights are shipped; there is nothing to make."""
-
-    def on(self, device: torch.device) -> Self:
-        return replace(self, device=str(device))
+        """Nothing: the weights are shipped."""
 
     def held_out(self) -> Self:
+        """The scorer of the same objective from the held-out set."""
         return replace(self, twin="held_out")
 
     def fingerprint(self) -> str:
+        """Name, twin and the hash of all embedded assets."""
         return f"{self.name}-{self.twin}-{content_key()}"

@@ -1,4 +1,4 @@
-"""How much warmth and concern does the response show? Learned from EPITOME's emotional reactions, levels 0, 1, 2."""
+"""How much warmth and concern does the response show? Trained on EPITOME's emotional reactions, levels 0, 1, 2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emorl_bench.scorers.trained import Trained, judged
 
 @dataclass(frozen=True, kw_only=True)
 class Empathy(Trained):
-    """The expected level divided by 2. ``balance``: see `Levels`."""
+    """The expected level, divided by 2. ``balance``: see `Levels`."""
 
     balance: float
     file: str = epitome.FILE
@@ -24,7 +24,7 @@ class Empathy(Trained):
         """EPITOME's posts and answers.
 
         Raises:
-            UserError: the corpus is not there or broken.
+            UserError: the corpus is missing or broken.
         """
         division = epitome.parts(epitome.load(Source(self.data_dir, self.file)))
         train, report = _graded(division.parts[self.part()]), _graded(judged(division.parts))

@@ -1,10 +1,10 @@
-"""Is the response sound English where it stands? Its perplexity under a reference causal language model.
+"""Is the response correct English in its context? Its perplexity under a reference causal language model.
 
-``form: log`` reads the prompt and counts the response's tokens alone: ``clip(1 - ln PPL / ln cap, 0, 1)``, 1 at the
-lowest perplexity there is, 0 from ``cap`` on. The logarithm (nats per token) spreads what matters: between 10 and 100
-lies as much as between 100 and 1000. ``form: paper`` is EMORL's (arXiv 2505.02579, released code):
-``clip((cap - PPL) / cap)`` of prompt and response together with the cap 50, so a fluent prompt lifts a poor response.
-Perplexity loves repetition under either form; set a diversity objective against it.
+``form: log`` reads the prompt and counts only the response's tokens: ``clip(1 - ln PPL / ln cap, 0, 1)``. It is 1 at
+the lowest possible perplexity, and 0 from ``cap`` on. The logarithm (nats per token) spreads the range that matters: 10
+to 100 is as wide as 100 to 1000. ``form: paper`` is EMORL's (arXiv 2505.02579, released code): ``clip((cap - PPL) /
+cap)`` of prompt and response together with the cap 50, so a fluent prompt raises the score of a poor response. Under
+either form repetition has a low perplexity, so use a diversity objective beside it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CAPS = {"log": 1000.0, "paper": 50.0}  # perplexity from which the score is 0, b
 
 @dataclass(frozen=True, kw_only=True)
 class Fluency(Judge):
-    """``cap`` None is the form's own. An empty response is no English: 0."""
+    """Perplexity as a score. ``cap``: None is the form's own. An empty response scores 0."""
 
     model: str = "offline:smollm2_135m"
     form: str = "log"
@@ -51,7 +51,7 @@ class Fluency(Judge):
         return score_B.clamp(0.0, 1.0) * said_B
 
     def nll(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        """(B,) mean nats per counted token; infinite where there is none."""
+        """(B,) mean negative log-likelihood in nats per counted token; infinite where no token counts."""
         loaded = self.loaded()
         rows, first = self._rows(loaded, [e.prompt for e in examples], responses)
 
@@ -64,10 +64,10 @@ class Fluency(Judge):
     def _rows(
         self, loaded: Loaded, prompts: Sequence[str], responses: Sequence[str]
     ) -> tuple[list[list[int]], list[int]]:
-        """Token ids of each text, and the place of the first that counts.
+        """Token ids of each text, and the index of the first token that counts.
 
-        Prompt and response are tokenised apart, so it is known whose a token is. Of a text that is longer than the
-        model's context the prompt's beginning is cut, then the response's end.
+        Prompt and response are tokenized separately, so each token belongs to one of them. Where a text is longer than
+        the model's context, the beginning of the prompt is cut, then the end of the response.
         """
         start = loaded.tokenizer.bos_token_id
         begin = [loaded.tokenizer.eos_token_id if start is None else start]
@@ -91,7 +91,7 @@ def _ids(loaded: Loaded, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _mean_nll(logits_TV: Tensor, ids: Sequence[int], first: int) -> Tensor:
-    """Row by row, and only where tokens count: in float32 a vocabulary's logits of a whole batch take gigabytes."""
+    """Computed row by row, and only where tokens count: logits of a whole batch in float32 would take gigabytes."""
     if len(ids) <= first:
         return torch.tensor(math.inf)
     counted_TV = logits_TV[first - 1 : len(ids) - 1].float()

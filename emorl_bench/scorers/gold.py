@@ -1,7 +1,8 @@
-"""What an answer of the embedded world is worth in truth, by the grammar that the world is written with: no network.
+"""The true value of an answer in the world of `reflections`.
 
-Nothing is ever trained on it or chosen by it, but for the proxies of the over-optimisation study, which learn from its
-labels. It does not apply to a prompt that the world has not written.
+It is computed from the grammar that writes the world, without a network. Nothing is trained on it or chosen by it,
+except for the proxies of the over-optimisation study, which learn from its labels. It does not apply to a prompt that
+the world has not written.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from emorl_bench.scorers.rule import Rule
 
 @lru_cache(maxsize=100_000)
 def is_statement(prompt: str) -> bool:
-    """Whether the world has written a prompt."""
+    """Whether the world has written this prompt."""
     try:
         statement_of(prompt)
     except UserError:
@@ -29,7 +30,7 @@ def is_statement(prompt: str) -> bool:
 
 @dataclass(frozen=True)
 class Gold(Rule):
-    """``objective``: the grade of one objective, or None for the mean of the three."""
+    """The grade of one ``objective``, or with None the mean of the three."""
 
     name: str = "gold"
     objective: str | None = None
@@ -45,10 +46,10 @@ class Gold(Rule):
         return sum(grades_K) / len(grades_K) if self.objective is None else grades_K[OBJECTIVES.index(self.objective)]
 
     def fingerprint(self) -> str:
-        """Of the code that judges: a changed rule is another truth."""
+        """Hash of the code that judges, because a changed rule is another truth."""
         return f"gold-{world_key()}"
 
 
 def gold_scorers() -> dict[str, Gold]:
-    """The gold scorer of each objective of `reflections`."""
+    """Objective of `reflections` -> its gold scorer."""
     return {name: Gold(name, name) for name in OBJECTIVES}

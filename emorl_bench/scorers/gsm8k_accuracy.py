@@ -1,7 +1,7 @@
-"""Is the last number of the response the reference answer? 1 or 0; not applicable where the task has no reference.
+"""Is the last number of the response the reference answer? 1 or 0. It does not apply where there is no reference.
 
-The measure of GSM8K (Cobbe et al., arXiv 2110.14168) as CORY (arXiv 2410.06101) rewards it. A reference may be a bare
-number or a worked answer that ends in ``#### number``.
+It is the measure of GSM8K (Cobbe et al., arXiv 2110.14168) and CORY's reward (arXiv 2410.06101). A reference may be a
+number, or a worked answer that ends in ``#### number``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ NUMBER = re.compile(r"(?:(?<![\w.)])[-−])?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d
 
 @dataclass(frozen=True)
 class Gsm8kAccuracy(Rule):
+    """Whether the last number is the reference."""
+
     name: str = "gsm8k_accuracy"
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> list[float | None]:
@@ -29,6 +31,9 @@ class Gsm8kAccuracy(Rule):
 
 
 def last_number(text: str) -> Decimal | None:
-    """``1,000``, ``$1000.00`` and ``1000`` are one number; a hyphen between digits is no minus."""
+    """The last number in a text, or None.
+
+    ``1,000``, ``$1000.00`` and ``1000`` are equal; a hyphen between digits is no minus.
+    """
     found = NUMBER.findall(text)
     return Decimal(found[-1].replace(",", "").replace("$", "").replace("−", "-")) if found else None

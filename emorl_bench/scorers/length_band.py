@@ -1,4 +1,4 @@
-"""Is the response neither curt nor long-winded? 1 inside a band of words, linear slopes outside."""
+"""Has the response a suitable length? 1 inside a band of words, linear slopes outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from emorl_bench.scorers.rule import Rule
 
 @dataclass(frozen=True)
 class LengthBand(Rule):
-    """``low`` to ``high`` words score 1; it rises from 0 at no word, and falls to 0 within ``fall`` more words."""
+    """``low`` to ``high`` words score 1.
+
+    The score rises from 0 at no word to 1 at ``low``, and falls to 0 over ``fall`` words above ``high``.
+    """
 
     low: int = 10
     high: int = 40
@@ -24,6 +27,11 @@ class LengthBand(Rule):
     name: str = "length_band"
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: the band is empty, or ``fall`` is below 1.
+        """
         if not 1 <= self.low <= self.high or self.fall < 1:
             raise UserError(
                 f"scorer {self.name}: low={self.low}, high={self.high}, fall={self.fall}: "

@@ -1,12 +1,13 @@
-"""The K scorers of a task as one: asked once for each distinct (prompt, response), metered, and checked.
+"""The K scorers of a task as one: asked once for each distinct (prompt, response), counted and checked.
 
-Searches and grades remember what was asked before. A training asks anew for every rollout: the last bit of a net's
-score depends on the texts beside it in a batch, so with a memory a training that was taken up, by whoever, would have
-other scores than one that never stopped.
+Searches and grading cache the scores of earlier texts. A training asks again for every rollout. The last bit of a
+network's score depends on the other texts in its batch; with a cache, a resumed training would have other scores than
+an uninterrupted one.
 
-The new texts are divided among the ranks of a run, and every rank gets all scores. A scorer that returns nonsense stops
-the run, on every rank, with its name and the text that caused it. One that says ``None`` does not apply to the row: the
-score is a NaN, which `core.applicable` keeps out of every mean; a NaN that a scorer returns itself stays an error.
+New texts are divided among the ranks of a run, and every rank gets all scores. A scorer that returns an invalid value
+stops the run, on every rank, with its name and the text that caused it. Where a scorer returns ``None`` it does not
+apply to the row: the score is NaN, which `core.applicable` leaves out of every mean. A NaN that a scorer itself returns
+is an error.
 """
 
 from __future__ import annotations
@@ -23,34 +24,38 @@ from emorl_bench.core.protocols import Scorer, Scores
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Example, Rollout
 
-EXCERPT = 80  # characters of an offending text that are shown
-TOLERANCE = 1e-4  # by which rounding may leave the declared bounds
+EXCERPT = 80  # number of characters of a wrong text that are shown
+TOLERANCE = 1e-4  # rounding may exceed the declared bounds by this much
 
-Text = tuple[str, str | None, str]  # prompt, reference answer, response: all that a scorer may judge by
+Text = tuple[str, str | None, str]  # prompt, reference answer, response: all that a scorer may use
 
 
 @dataclass
 class ScorerPanel:
+    """The scorers, their cost, and a cache of scores."""
+
     scorers: Sequence[Scorer]
     ledger: Ledger
     ranks: Ranks = ALONE
-    bfloat16: bool = False  # matrix products of the scorers; see `precision`
+    bfloat16: bool = False
+    """Whether matrix products of the scorers are in bfloat16 (`precision`)."""
     _known: dict[str, dict[Text, float]] = field(default_factory=dict, init=False)  # scorer -> text -> score
 
     @property
     def objectives(self) -> tuple[str, ...]:
+        """Names of the K objectives."""
         return tuple(scorer.name for scorer in self.scorers)
 
     def score(self, rollout: Rollout) -> Tensor:
-        """(B, K) float32 on the CPU, NaN where an objective does not apply.
+        """(B, K) float32 scores on the CPU; NaN where an objective does not apply.
 
         Raises:
-            UserError: a scorer returned a wrong shape, a NaN or a value out of its bounds.
+            UserError: a scorer returned a wrong shape, a NaN, or a value outside its bounds.
         """
         return self._scores(rollout, self.scorers)
 
     def score_only(self, objective: str, rollout: Rollout) -> Tensor:
-        """(B,) of one objective; the others are neither asked nor charged."""
+        """(B,) scores of one objective. The other scorers are neither called nor charged."""
         return self._scores(rollout, [scorer for scorer in self.scorers if scorer.name == objective])[:, 0]
 
     @torch.no_grad()
@@ -69,7 +74,7 @@ class ScorerPanel:
         return torch.tensor([[scores[key] for scores in known] for key in keys], dtype=torch.float32)
 
     def forget(self) -> None:
-        """Ask again for every text."""
+        """Clear the cache."""
         self._known.clear()
 
     def _said(self, questions: Sequence[tuple[Scorer, Sequence[Text]]]) -> list[list[float]]:
@@ -82,7 +87,7 @@ class ScorerPanel:
         return [self.ranks.gather(mine_B).tolist() for mine_B in answers]
 
     def _ask_sorted(self, scorer: Scorer, texts: Sequence[Text]) -> Tensor:
-        """(B,) scores of some texts; asked from short to long, so that batches have little padding."""
+        """(B,) scores of some texts, asked from short to long, so that batches have little padding."""
         if not texts:
             return torch.empty(0)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][2]))
@@ -102,7 +107,7 @@ class ScorerPanel:
                 f"(the first: {responses[0][:EXCERPT]!r}); it must return one number each"
             )
         low, high = scorer.bounds
-        right_B = (scores_B >= low - TOLERANCE) & (scores_B <= high + TOLERANCE)  # false for NaN as well
+        right_B = (scores_B >= low - TOLERANCE) & (scores_B <= high + TOLERANCE)  # also false for NaN
         wrong = applies_B & ~right_B
         if wrong.any():
             at = int(wrong.nonzero()[0])
@@ -114,7 +119,7 @@ class ScorerPanel:
 
 
 def _tensor(scores: Scores) -> tuple[Tensor, Tensor]:
-    """What a scorer said as float32 on the CPU, and where it said something."""
+    """The scores as float32 on the CPU, and a mask of the rows that the scorer applies to."""
     if isinstance(scores, Tensor):
         return scores.detach().float().cpu(), torch.ones(scores.shape, dtype=torch.bool)
     said = torch.tensor([0.0 if score is None else float(score) for score in scores])

@@ -1,6 +1,6 @@
-"""May scorers run in bfloat16? Only where they put responses in the same order as in float32.
+"""May scorers run in bfloat16? Only if they rank responses as in float32.
 
-Methods are compared by scores, and learners follow their differences: an order that changes is another objective.
+Methods are compared by scores, and learners follow differences of scores: a changed order is another objective.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def check_bfloat16(exact: ScorerPanel, fast: ScorerPanel, rollout: Rollout) -> N
     """Compare two panels of the same scorers on the same responses.
 
     Raises:
-        UserError: a scorer's ranks correlate by less than 0.999.
+        UserError: the ranks of a scorer correlate by less than 0.999.
     """
     for name, correlation in zip(exact.objectives, rank_correlations(exact, fast, rollout), strict=True):
         if correlation < SAME_ORDER:
@@ -30,6 +30,7 @@ def check_bfloat16(exact: ScorerPanel, fast: ScorerPanel, rollout: Rollout) -> N
 
 
 def rank_correlations(exact: ScorerPanel, fast: ScorerPanel, rollout: Rollout) -> list[float]:
+    """Spearman's rank correlation of both panels' scores, for each objective."""
     pairs = zip(exact.score(rollout).T, fast.score(rollout).T, strict=True)
     return [_rank_correlation(ours_B, theirs_B) for ours_B, theirs_B in pairs]
 

@@ -1,14 +1,15 @@
-"""A learned stand-in for a gold scorer, to be over-optimised: one or more heads, and what is made of their rewards.
+"""A learned substitute for a gold scorer, which is meant to be over-optimised: one or more heads, and a statistic.
 
-The statistic of the members' rewards goes through a sigmoid: [0, 1]. Its held-out twin is the gold itself, which trains
-nothing but by its labels: so a run's own columns are the proxy's and its held-out columns the gold's.
+The statistic of the members' rewards goes through a sigmoid, so scores are in [0, 1]. The held-out twin is the gold
+itself, of which the proxy has seen only labels. So a run's own columns are the proxy's, and its held-out columns are
+gold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,13 +22,14 @@ from emorl_bench.scorer_training.gold_preferences import GoldPairs
 from emorl_bench.scorer_training.preference_heads import STATISTICS, statistics
 from emorl_bench.scorer_training.proxies import Unit, card, ensure, rewards
 from emorl_bench.scorers.gold import Gold
+from emorl_bench.scorers.rule import DeviceScorer
 
 AT_LEAST = {"members": 1, "pairs": 8, "width": 2, "epochs": 1, "batch": 1, "seed": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proxy:
-    """``members`` rewards, each of an encoder of its own or, with ``shared``, all of one; `Unit` says the rest."""
+class Proxy(DeviceScorer):
+    """``members`` rewards. Each has an encoder of its own, or with ``shared`` all have one (see `Unit`)."""
 
     members: int
     shared: bool
@@ -42,18 +44,13 @@ class Proxy:
     rate: float
     seed: int
     name: str = "proxy"
-    device: str = "cpu"
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 0.0, 1.0
 
     @property
     def units(self) -> list[Unit]:
         """What is trained.
 
         Raises:
-            UserError: a setting that cannot be.
+            UserError: a setting is wrong.
         """
         self._check()
         data = GoldPairs(self.answers, self.pairs, self.label_noise, self.seed)
@@ -67,17 +64,16 @@ class Proxy:
         for unit in self.units:
             ensure(unit)
 
-    def on(self, device: torch.device) -> Self:
-        return replace(self, device=str(device))
-
     def held_out(self) -> Gold:
+        """The gold scorer."""
         return Gold(self.name)
 
     def fingerprint(self) -> str:
+        """Hashes of all that its units are trained from."""
         return "-".join(["proxy", *(unit.directory.name for unit in self.units)])
 
     def costs(self) -> Mapping[str, Cost]:
-        """Parameters, bytes and training seconds of the form that this one has."""
+        """Parameters, bytes and training seconds of this proxy's form."""
         cost = Cost()
         for found in map(card, self.units):
             cost.parameters += found["parameters"]
@@ -86,16 +82,16 @@ class Proxy:
         return {"shared" if self.shared else "full": cost}
 
     def rewards(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        """(B, members) in standard deviations of the training texts."""
+        """(B, members) rewards in standard deviations of the training texts."""
         texts = [(e.prompt, r) for e, r in zip(examples, responses, strict=True)]
         return torch.cat([rewards(unit, texts, self.device) for unit in self.units], dim=1)
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        """(B,) in [0, 1]; silence is no answer and scores 0."""
+        """(B,) in [0, 1]. An empty response scores 0."""
         return self.merged(self.rewards(examples, responses), responses)
 
     def merged(self, rewards_BM: Tensor, responses: Sequence[str]) -> Tensor:
-        """The score, of the members' rewards."""
+        """(B,) scores from the members' rewards."""
         merged_B = statistics(rewards_BM, self.statistic, self.uncertainty_weight)
         said_B = torch.tensor([bool(response.strip()) for response in responses])
         return torch.sigmoid(merged_B) * said_B

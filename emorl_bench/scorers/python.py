@@ -1,4 +1,4 @@
-"""A score from a user's own function: ``function(prompts, responses)`` gives a number, or None, for each response."""
+"""A score from a user's own function: ``function(prompts, responses)`` returns a number, or None, for each response."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from emorl_bench.scorers.rule import Rule
 
 @dataclass(frozen=True)
 class Python(Rule):
-    """``function`` is a dotted path, ``my.module.fn``; its results lie within ``low`` and ``high``.
+    """``function`` is a dotted path, ``my.module.fn``. Its results are between ``low`` and ``high``.
 
-    It gets two lists of texts and must not depend on which others are in them: a text is asked about once.
+    It gets two lists of texts. Its result for a text must not depend on the other texts, because each text is asked
+    about once.
     """
 
     function: str
@@ -28,30 +29,35 @@ class Python(Rule):
 
     @property
     def bounds(self) -> tuple[float, float]:
+        """The configured bounds."""
         return self.low, self.high
 
     def prepare(self) -> None:
-        """Import it now, and not in the middle of a run."""
+        """Import the function now, and not in the middle of a run.
+
+        Raises:
+            UserError: it cannot be imported.
+        """
         self._function()
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> list[float | None]:
-        """B numbers, None for what it does not apply to.
+        """B numbers; None where the function does not apply.
 
         Raises:
-            UserError: it cannot be imported, fails, or does not give one number or None for each response.
+            UserError: the function cannot be imported, fails, or does not give one number or None for each response.
         """
         function = self._function()
         try:
             scores = list(function([e.prompt for e in examples], list(responses)))
             return [None if score is None else float(score) for score in scores]
-        except Exception as error:  # whatever somebody's code may raise
+        except Exception as error:  # a user's code may raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(
                 f"scorer {self.name}: function={self.function} failed ({reason}); mend the function"
             ) from error
 
     def fingerprint(self) -> str:
-        """Of its module's source, as far as there is one."""
+        """Hash of the source of its module, where there is one."""
         function = self._function()
         try:
             source = inspect.getsource(inspect.getmodule(function) or function)
@@ -65,7 +71,7 @@ class Python(Rule):
         module, _, attribute = self.function.rpartition(".")
         try:
             function = getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # whatever importing somebody's module may raise
+        except Exception as error:  # importing a user's module may raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(
                 f"scorer {self.name}: function={self.function}: cannot be imported ({reason}); "

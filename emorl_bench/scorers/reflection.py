@@ -1,4 +1,4 @@
-"""Does the response give back what the client said and meant? Learned from PAIR (Min et al., EMNLP 2022)."""
+"""Does the response reflect what the client said and meant? Trained on PAIR (Min et al., EMNLP 2022)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from emorl_bench.core.errors import UserError
 from emorl_bench.data import pair
 from emorl_bench.data.sources import Source
-from emorl_bench.scorer_training.ranking import Group, Ranking
+from emorl_bench.scorer_training.ranking import Ranking, ResponseGroup
 from emorl_bench.scorer_training.study import Study
 from emorl_bench.scorers.trained import Trained, judged
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Reflection(Trained):
-    """A cross-encoder of prompt and response, trained to rank good reflections over simple ones over none.
+    """A cross-encoder of prompt and response. It is trained to rank good reflections over simple ones over none.
 
     ``whole`` and ``bradley_terry``: see `Ranking`; false and 0 is the paper's loss alone.
     """
@@ -32,7 +32,7 @@ class Reflection(Trained):
         """PAIR's prompts with their responses.
 
         Raises:
-            UserError: the corpus is not there or broken, or a part has fewer than two whole groups.
+            UserError: the corpus is missing or broken, or a part has fewer than two complete groups.
         """
         division = pair.parts(pair.load(Source(self.data_dir, self.file)))
         train, report = _groups(division.parts[self.part()]), _groups(judged(division.parts))
@@ -43,8 +43,8 @@ class Reflection(Trained):
         return Study(Ranking(train, report, self.whole, self.bradley_terry), self.described("PAIR", division))
 
 
-def _groups(rows: Sequence[pair.Row]) -> list[Group]:
-    whole = [Group(row.prompt, row.hq, row.mq, row.lq) for row in rows if row.hq and row.mq and row.lq]
+def _groups(rows: Sequence[pair.Row]) -> list[ResponseGroup]:
+    whole = [ResponseGroup(row.prompt, row.hq, row.mq, row.lq) for row in rows if row.hq and row.mq and row.lq]
     if len(whole) < len(rows):
         log.info(
             "scorer reflection: %d prompts without responses of every quality are left out", len(rows) - len(whole)

@@ -1,8 +1,8 @@
-"""Is this the better response, and do several judges agree? Reward heads learned from PAIR's pairs, merged with care.
+"""Is this the better response, and do several judges agree? Reward heads trained on PAIR's pairs.
 
-The statistic of the heads' rewards, in standard deviations of the training texts, goes through a sigmoid: [0, 1]. Mean,
-worst case (WCO) and uncertainty-weighted (UWO) after Coste et al., arXiv 2310.02743, with a shared encoder after
-arXiv 2406.01013. The heads answer the noise of one objective's scorer; they are not K objectives.
+A statistic of the heads' rewards, in standard deviations of the training texts, goes through a sigmoid, so scores are
+in [0, 1]. Mean, worst case (WCO) and uncertainty-weighted (UWO) are after Coste et al., arXiv 2310.02743; the shared
+encoder is after arXiv 2406.01013. The heads estimate one objective with different errors; they are not K objectives.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RewardEnsemble(Trained, HeadSettings):
         """PAIR's pairs of a high and a low response.
 
         Raises:
-            UserError: the corpus is not there or broken, or a part has fewer than two prompts with pairs.
+            UserError: the corpus is missing or broken, or a part has fewer than two prompts with pairs.
         """
         division = pair.parts(pair.load(Source(self.data_dir, self.file)))
         train, report = _choices(division.parts[self.part()]), _choices(judged(division.parts))
@@ -54,10 +54,14 @@ class RewardEnsemble(Trained, HeadSettings):
         return Study(subject, self.described("PAIR", division))
 
     def train(self, *, afresh: bool = False) -> Path:
+        """See `Trained.train`."""
         return preference_artefacts.ensure(_heads(self), afresh=afresh)
 
     def costs(self) -> Mapping[str, Cost]:
-        """Parameters, bytes and training seconds by form, shared and full; 0 seconds for one not trained here."""
+        """Parameters, bytes and training seconds of both forms, shared and full.
+
+        The seconds of a form that was not trained here are 0.
+        """
         found = preference_artefacts.forms(_heads(self))
         return {
             form: Cost(
@@ -70,7 +74,7 @@ class RewardEnsemble(Trained, HeadSettings):
 
     @torch.no_grad()
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        """(B,) in [0, 1]; silence is no answer and scores 0."""
+        """(B,) in [0, 1]. An empty response scores 0."""
         said = [i for i, response in enumerate(responses) if response.strip()]
         score_B = torch.zeros(len(responses))
         if said:
@@ -78,12 +82,12 @@ class RewardEnsemble(Trained, HeadSettings):
         return score_B
 
     def rewards(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        """(B, heads) in standard deviations of the training texts."""
+        """(B, heads) rewards in standard deviations of the training texts."""
         net, tokenizer = _net(self)
         return read(net, tokenizer, [(e.prompt, r) for e, r in zip(examples, responses, strict=True)], self)
 
     def merged(self, rewards_BK: Tensor) -> Tensor:
-        """(B,) the statistic."""
+        """(B,) the statistic of the heads' rewards."""
         return statistics(rewards_BK, self.statistic, self.uncertainty_weight)
 
 

@@ -1,7 +1,7 @@
-"""What a ready-made reward model or classifier thinks of the response: any sequence classification checkpoint.
+"""The score of a ready-made reward model or classifier: any sequence classification checkpoint.
 
 Where its tokenizer has a chat template, prompt and response are a user's and an assistant's turn; else they are a pair
-of segments. ``transform`` brings the model's output into [0, 1], and an empty response is no answer: 0.
+of segments. ``transform`` maps the model's output to [0, 1]. An empty response scores 0.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ TRANSFORMS = ("sigmoid", "minmax", "softmax")
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModel(Judge):
-    """``transform``: ``sigmoid`` of the one output, ``minmax`` of it between ``low`` and ``high``, cut at both ends, or
-    ``softmax``, the probability of the output number ``label``.
+    """A classifier as a scorer.
 
-    ``system`` is the chat template's system turn. A text of more than ``max_tokens`` loses its prompt's beginning, then
-    its end.
+    ``transform`` is ``sigmoid`` of the only output; ``minmax`` of it between ``low`` and ``high``, clipped; or
+    ``softmax``, the probability of the output number ``label``. ``system`` is the chat template's system turn. In a
+    text of more than ``max_tokens`` the beginning of the prompt is cut, then the end.
     """
 
     transform: str = "sigmoid"
@@ -41,7 +41,7 @@ class RewardModel(Judge):
         """(B,) in [0, 1].
 
         Raises:
-            UserError: settings that do not fit one another or the model, or a model that cannot be loaded.
+            UserError: settings do not fit one another or the model, or the model cannot be loaded.
         """
         self._check()
         loaded = self.loaded()
@@ -65,6 +65,7 @@ class RewardModel(Judge):
         return torch.where(said_B, in_batches(rows, self.batch_tokens, judge), 0.0)
 
     def prepare(self) -> None:
+        """See `Judge.prepare`."""
         self._check()
         super().prepare()
 
@@ -91,7 +92,7 @@ class RewardModel(Judge):
     def _rows(
         self, loaded: Loaded, prompts: Sequence[str], responses: Sequence[str]
     ) -> tuple[list[list[int]], list[list[int]] | None]:
-        """Token ids and, for pairs of segments, token types; the template and the response outlive a long prompt."""
+        """Token ids and, for pairs of segments, token types. Of a long text the prompt is cut first."""
         most = min(self.max_tokens, loaded.context)
         encoded = self._encoded(loaded, prompts, responses)
         long = [len(row) > most for row in encoded["input_ids"]]
@@ -117,6 +118,6 @@ class RewardModel(Judge):
 
 
 def _cut(loaded: Loaded, prompt: str, tokens: int) -> str:
-    """A prompt without its first tokens; what decodes differently at the cut costs a few tokens more."""
+    """A prompt without its first tokens. Text that decodes differently at the cut costs a few tokens more."""
     ids = loaded.tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
     return str(loaded.tokenizer.decode(ids[tokens:], skip_special_tokens=True))

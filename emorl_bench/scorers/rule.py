@@ -1,28 +1,51 @@
-"""Scorers that are a rule and hold no model: the same on every device, and their own held-out twin."""
+"""What scorers share: `Rule` for those that hold no model, `DeviceScorer` for those that run on a device."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 
 
 class Rule:
-    """What a rule-based scorer need not say itself; it adds ``name`` and ``score``."""
+    """A scorer that is a rule: it is the same on every device, and is its own held-out twin.
+
+    A subclass adds ``name`` and ``score``.
+    """
 
     @property
     def bounds(self) -> tuple[float, float]:
+        """Scores are in [0, 1]."""
         return 0.0, 1.0
 
     def prepare(self) -> None:
-        """There is nothing to make."""
+        """A rule has nothing to prepare."""
 
     def on(self, device: torch.device) -> Self:
+        """The rule itself: it runs on the CPU."""
         return self
 
     def held_out(self) -> Self:
+        """The rule itself: it is its own twin."""
         return self
 
     def fingerprint(self) -> str:
-        """Its settings are in the configuration, which is hashed; there is nothing else."""
+        """The name of the class. Its settings are in the configuration, which is hashed as well."""
         return type(self).__qualname__
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceScorer:
+    """A scorer with a model that runs on ``device``, whose scores are in [0, 1]."""
+
+    device: str = "cpu"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Scores are in [0, 1]."""
+        return 0.0, 1.0
+
+    def on(self, device: torch.device) -> Self:
+        """The same scorer on a device."""
+        return replace(self, device=str(device))

@@ -1,4 +1,4 @@
-"""How positive is the text? Learned from SST-2's sentences or IMDB's reviews."""
+"""How positive is the text? Trained on SST-2's sentences or IMDB's reviews."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ TEST = "test"
 class Sentiment(Trained):
     """The probability that prompt and response, read as one text, are positive.
 
-    ``corpus`` is sst2 or imdb. Judged on ``test_file``, the corpus's own test, where one is given (SST-2's training
-    rows are phrases of one another's sentences); on the parts that no twin learns from otherwise. ``limit`` rows are
-    learned from, drawn once, and ``judge_limit`` rows judged; null is all.
+    ``corpus`` is sst2 or imdb. The scorer is judged on ``test_file``, the corpus' own test, where one is given (SST-2's
+    training rows are phrases of one another's sentences); otherwise on the parts that no twin learns from. It learns
+    from ``limit`` rows, drawn once, and is judged on ``judge_limit`` rows; null is all.
     """
 
     corpus: str
@@ -39,6 +39,7 @@ class Sentiment(Trained):
     name: str = "sentiment"
 
     def check(self, owner: str) -> None:
+        """See `Settings.check`."""
         super().check(owner)
         if self.corpus not in CORPORA:
             raise UserError(f"scorer {owner}: corpus={self.corpus}: unknown{did_you_mean(self.corpus, CORPORA)}")
@@ -47,10 +48,10 @@ class Sentiment(Trained):
                 raise UserError(f"scorer {owner}: {key}={value}: give 2 or more, or null for all rows")
 
     def study(self) -> Study:
-        """The corpus's texts with their labels.
+        """The corpus' texts with their labels.
 
         Raises:
-            UserError: the corpus is not there or broken.
+            UserError: the corpus is missing or broken.
         """
         corpus = CORPORA[self.corpus]
         division = corpus.parts(corpus.load(Source(self.data_dir, self.file or corpus.FILE)))
@@ -69,7 +70,7 @@ class Sentiment(Trained):
 
 
 def _protected(division: Division[Any], part: str, test: Sequence[Any]) -> Division[Any]:
-    """The division without what, in the part that is learned from, is nearly the same as a row of the test."""
+    """The division; rows of the training part that are nearly equal to a row of the test are removed."""
     found = protected({part: division.parts[part], TEST: test}, lambda row: row.text)
     parts = {**division.parts, part: found.parts[part], TEST: list(test)}
     removed = {**division.removed, part: division.removed[part] + found.removed[part]}

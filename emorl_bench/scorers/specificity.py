@@ -1,7 +1,7 @@
-"""Is the response about this prompt? Cosine of the two texts' embeddings, (1 + cos) / 2 in [0, 1].
+"""Is the response about this prompt? Cosine of the two texts' embeddings, as (1 + cos) / 2 in [0, 1].
 
-EMORL (arXiv 2505.02579) reports the plain cosine as specificity. A copy of the prompt scores 1: set `edit_rate` against
-it.
+EMORL (arXiv 2505.02579) reports the plain cosine as specificity. A copy of the prompt scores 1, so use `edit_rate`
+beside it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ POOLINGS = ("mean", "cls")
 
 @dataclass(frozen=True, kw_only=True)
 class Specificity(Judge):
-    """``pooling`` makes one vector of a text: the ``mean`` of its tokens, as sentence encoders are trained, or ``cls``.
+    """Cosine similarity as a score. Texts are cut after ``max_tokens``. An empty response scores 0.
 
-    Texts are cut after ``max_tokens``. An empty response is about nothing: 0.
+    ``pooling`` makes one vector of a text: the ``mean`` over its tokens, as sentence encoders are trained, or the
+    first, ``cls``.
     """
 
     model: str = "offline:minilm_l6"
@@ -47,7 +48,7 @@ class Specificity(Judge):
         if not responses:
             return torch.zeros(0)
         prompts = [e.prompt for e in examples]
-        distinct = list(dict.fromkeys([*prompts, *responses]))  # prompts come back for each of their samples
+        distinct = list(dict.fromkeys([*prompts, *responses]))  # a prompt is repeated for each of its samples
         place = {text: i for i, text in enumerate(distinct)}
         embedded_NH = self.embed(distinct)
         cosine_B = F.cosine_similarity(
@@ -57,7 +58,7 @@ class Specificity(Judge):
         return ((1 + cosine_B) / 2).clamp(0.0, 1.0) * said_B
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """(N, H) float32 on the CPU; a text without a token is the zero vector, at a right angle to all others."""
+        """(N, H) float32 embeddings on the CPU. A text without a token is the zero vector."""
         loaded = self.loaded()
         most = min(self.max_tokens, loaded.context)
         rows = loaded.tokenizer(list(texts), truncation=True, max_length=most)["input_ids"]

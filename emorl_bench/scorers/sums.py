@@ -1,4 +1,4 @@
-"""Is an answer to a sum right, brief or worked? Rules that are the truth (`emorl_bench.assets.sums.judge`)."""
+"""Is an answer to a sum right, brief or worked? These rules are the truth (`emorl_bench.assets.sums.judge`)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from emorl_bench.scorers.rule import Rule
 
 @dataclass(frozen=True)
 class SumScorer(Rule):
-    """``name`` says which: right, brief or worked. Not applicable where the prompt is no sum."""
+    """One objective of `sums`: right, brief or worked. It does not apply where the prompt is no sum."""
 
     name: str
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: ``name`` is unknown.
+        """
         if self.name not in OBJECTIVES:
             raise UserError(f"scorer {self.name}: of a sum is unknown{did_you_mean(self.name, OBJECTIVES)}")
 
@@ -30,4 +35,5 @@ class SumScorer(Rule):
         return float(getattr(judge(terms_of(prompt), response), self.name)) if is_sum(prompt) else None
 
     def fingerprint(self) -> str:
+        """Class, name and the hash of the code that judges."""
         return f"{type(self).__qualname__}-{self.name}-{rules_key()}"

@@ -1,6 +1,6 @@
-"""What the trained scorers share: a twin, artefacts that are trained when first asked for, and reading in batches.
+"""What the trained scorers share: a twin, weights that are trained when they are first needed, and reading in batches.
 
-The files beside this one say what each objective learns from (`study`); how is in `emorl_bench.scorer_training`.
+The files beside this one say what each scorer learns from (`study`). How it learns is in `emorl_bench.scorer_training`.
 """
 
 from __future__ import annotations
@@ -23,68 +23,64 @@ from emorl_bench.scorer_training.loop import read
 from emorl_bench.scorer_training.nets import ScorerNet, scores
 from emorl_bench.scorer_training.settings import Settings
 from emorl_bench.scorer_training.study import Study
+from emorl_bench.scorers.rule import DeviceScorer
 
 PARTS = {"train": "scorer", "held_out": "held_out"}  # twin -> part of a corpus that it learns from
 JUDGED_ON = ("select", "report")  # parts that neither twin learns from
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Settings, ABC):
+class Trained(DeviceScorer, Settings, ABC):
     """A scorer whose fields are the settings of its training.
 
-    ``twin`` is ``train``, or ``held_out``: another part of the corpus, another seed and, where ``held_out_encoder`` is
-    given, another encoder. ``data_dir`` holds the corpus; it is needed to know which weights are meant, not only to
-    train them. Wrong settings are said when the scorer is first used, not when it is built.
+    ``twin`` is ``train`` or ``held_out``. The held-out twin has another part of the corpus, another seed and, with
+    ``held_out_encoder``, another encoder. ``data_dir`` holds the corpus. It is needed not only to train the weights but
+    also to find them. Wrong settings are reported when the scorer is first used, not when it is built.
     """
 
     data_dir: str | None
     held_out_encoder: str | None = None
     twin: str = "train"
-    device: str = "cpu"
 
     @property
     @abstractmethod
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the objective."""
 
     @abstractmethod
     def study(self) -> Study:
-        """What this twin learns and is judged by; reads the corpus."""
+        """What this twin learns from and is judged by; reads the corpus."""
 
     def check(self, owner: str) -> None:
+        """See `Settings.check`."""
         super().check(owner)
         if self.twin not in PARTS:
             raise UserError(f"scorer {owner}: twin={self.twin}: unknown{did_you_mean(self.twin, PARTS)}")
 
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 0.0, 1.0
-
-    def on(self, device: torch.device) -> Self:
-        return replace(self, device=str(device))
-
     def held_out(self) -> Self:
+        """The held-out twin."""
         return replace(self, twin="held_out")
 
     def prepare(self) -> None:
-        """Train what is not in the cache, with progress."""
+        """Train what is not in the cache, with a progress bar."""
         self.train()
 
     def train(self, *, afresh: bool = False) -> Path:
-        """The directory of weights and card, trained first where it is absent, or ``afresh``."""
+        """The directory of weights and card. They are trained first where they are absent, or with ``afresh``."""
         return artefacts.ensure(self._order(), _study(self._plain()), afresh=afresh)
 
     def place(self) -> Path:
-        """Where weights and card lie, or will lie."""
+        """The directory in which weights and card are, or will be."""
         order = self._order()
         return artefacts.place(order, _study(self._plain()).data["fingerprint"])
 
     def fingerprint(self) -> str:
-        """Of settings, data and encoder; the trained weights need not be there."""
+        """Hash of settings, data and encoder. The trained weights need not exist yet."""
         return f"{self.name}-{self.twin}-{self.place().name}"
 
     @torch.no_grad()
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
-        """(B,) in [0, 1]; silence is no answer and scores 0, whatever a net makes of it."""
+        """(B,) in [0, 1]. An empty response scores 0, whatever the network would say."""
         net, tokenizer = _net(self)
         said = [i for i, response in enumerate(responses) if response.strip()]
         score_B = torch.zeros(len(responses))
@@ -94,10 +90,11 @@ class Trained(Settings, ABC):
         return score_B
 
     def part(self) -> str:
+        """The part of the corpus that this twin learns from."""
         return PARTS[self.twin]
 
     def described(self, corpus: str, division: Division[Any], judged_on: str = "") -> dict[str, Any]:
-        """What the card says of the data."""
+        """What the card says about the data."""
         return {
             "corpus": corpus,
             "part": self.part(),
@@ -119,10 +116,11 @@ class Trained(Settings, ABC):
 
 
 def judged(parts: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """The rows of the parts that neither twin learns from."""
     return [row for name in JUDGED_ON for row in parts[name]]
 
 
-@lru_cache(maxsize=8)  # a run asks several times, and a corpus may have 25,000 reviews
+@lru_cache(maxsize=8)  # a run calls this several times, and a corpus may have 25,000 reviews
 def _study(scorer: Trained) -> Study:
     return scorer.study()
 

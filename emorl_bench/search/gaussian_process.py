@@ -1,8 +1,9 @@
 """An exact Gaussian process for a few dozen noisy values (Rasmussen & Williams 2006, chapters 2 and 5).
 
-Matérn-5/2 kernel of one length, a constant mean (that of the values) and Gaussian noise. The signal's variance has a
-closed form given the rest; the length and the noise's share are the likeliest of a fixed grid: no optimiser, so the fit
-is the same on every machine and cannot be caught in a local optimum. One eigendecomposition serves all noises.
+The kernel is Matérn-5/2 with one length scale. The mean is constant: that of the values. The noise is Gaussian. The
+variance of the signal has a closed form given the rest. The length scale and the noise are the most likely ones of a
+fixed grid. There is no optimiser, so the fit is the same on every machine and cannot end in a local optimum. One
+eigendecomposition serves all noise levels.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LEAST_VARIANCE = 1e-18  # of values that are all equal
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """A posterior. ``noise`` is the noise's variance over the signal's, ``signal`` that of the signal."""
+    """A posterior. ``signal`` is the variance of the signal, ``noise`` the variance of the noise divided by it."""
 
     x_ND: Floats
     y_N: Floats
@@ -46,13 +47,19 @@ class GaussianProcess:
 
     @classmethod
     def fit(cls, x_ND: Floats, y_N: Floats, spectra: Sequence[Spectrum] | None = None) -> GaussianProcess:
-        """The likeliest of the grid. ``spectra`` are those of ``x``, where several functions are known at the same."""
+        """The most likely process of the grid.
+
+        Args:
+            x_ND: N points.
+            y_N: the values there.
+            spectra: `spectra_of` the points, where several functions are known at the same points.
+        """
         likelihood_LS, signal_LS = _likelihoods(spectra or spectra_of(x_ND), y_N)
         length, noise = np.unravel_index(int(likelihood_LS.argmax()), likelihood_LS.shape)
         return cls(x_ND, y_N, float(LENGTHS[length]), float(NOISES[noise]), float(signal_LS[length, noise]))
 
     def posterior(self, x_CD: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation, both (C,), of the function itself: what noise would add is not in it."""
+        """Mean and standard deviation, both (C,), of the function itself: the noise is not included."""
         cross_NC = matern(cdist(self.x_ND, x_CD), self.length)
         explained_NC = solve_triangular(self._lower_NN, cross_NC, lower=True)
         variance_C = self.signal * np.maximum(1 - (explained_NC**2).sum(0), 0.0)
@@ -67,14 +74,14 @@ def matern(distance: Floats, length: float) -> Floats:
 
 
 def spectra_of(x_ND: Floats) -> list[Spectrum]:
-    """Eigenvalues and eigenvectors of the kernel matrix at each of `LENGTHS`."""
+    """Eigenvalues and eigenvectors of the kernel matrix at each length scale of `LENGTHS`."""
     distance_NN = cdist(x_ND, x_ND)
     found = [np.linalg.eigh(matern(distance_NN, length)) for length in LENGTHS]
     return [(values_N, vectors_NN) for values_N, vectors_NN in found]
 
 
 def _likelihoods(spectra: Sequence[Spectrum], y_N: Floats) -> tuple[Floats, Floats]:
-    """Log marginal likelihood at each length and noise, and the signal's variance that maximises it (equation 5.8)."""
+    """Log marginal likelihood at each length scale and noise, and the signal's variance that maximises it (eq. 5.8)."""
     values_LN = np.stack([np.maximum(values_N, 0.0) for values_N, _ in spectra])
     squares_LN = np.stack([(vectors_NN.T @ (y_N - y_N.mean())) ** 2 for _, vectors_NN in spectra])
     spectrum_LSN = values_LN[:, None] + NOISES[:, None]

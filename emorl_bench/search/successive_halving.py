@@ -1,14 +1,14 @@
-"""The leaders of a search graded again on fresh prompts: the best of many is partly the luckiest.
+"""Grade the leaders of a search again on fresh prompts, because the best of many candidates is partly the luckiest.
 
 With ``method.search.confirm=C`` a search explores on one half of the select prompts. For each preference its C best
-candidates are then graded on the other half, fresh to them, and the one with the best mean over both halves answers:
-successive halving (1502.07943) with one halving. The mean is not over the fresh half alone: under normal noise the
-belief about a candidate rests on all that was seen of it, however it came to be chosen, so leaving the first half out
-only adds noise. (An estimate of what the answer is worth is another matter: that is what the report split is for.)
+candidates are then graded on the other half, which is fresh to them. The one with the best mean over both halves is the
+answer: successive halving (1502.07943) with one halving. The mean is over both halves because, under normal noise, the
+belief about a candidate rests on all its observations, however it was chosen. Leaving the first half out only adds
+noise. (An unbiased estimate of the answer's value is another matter: the report split gives that.)
 
-One budget: a grade on half of the prompts costs half, so ``evaluations=N`` pays for 2N - C candidates and C that are
-graded again. A search that serves all preferences explores once and pays C halves at most for each further preference.
-Within a half all candidates meet the same prompts.
+There is one budget. A grade on half of the prompts costs half, so ``evaluations=N`` pays for 2N - C candidates, of
+which C are graded again. A search that serves all preferences explores once, and pays at most C halves for each further
+preference. Within a half, all candidates are graded on the same prompts.
 """
 
 from __future__ import annotations
@@ -22,25 +22,38 @@ from torch import Tensor
 from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
 
-Part = Literal["all", "explored", "fresh"]  # of the select prompts
+Part = Literal["all", "explored", "fresh"]  # a part of the select prompts
 HALVES: tuple[Part, Part] = ("explored", "fresh")
-DIGITS = 9  # weights that agree to so many digits are the same direction
+DIGITS = 9  # weights that agree to this many digits are the same direction
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuccessiveHalving:
-    """What the settings of all strategies share. ``confirm``: how many leaders are graded again; ``None``: none."""
+    """The settings that all strategies share. ``confirm``: how many leaders are graded again; ``None``: none."""
 
     confirm: int | None = None
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: ``confirm`` is below 2.
+        """
         if self.confirm is not None and self.confirm < 2:
             raise UserError(
                 f"method.search.confirm={self.confirm}: give 2 or more leaders to compare, or null for none"
             )
 
     def candidates(self, evaluations: int, untried: int = 0) -> int:
-        """How many a budget pays for, in evaluations on all prompts; ``untried``: leaders that were no candidates."""
+        """Number of candidates that a budget pays for.
+
+        Args:
+            evaluations: the budget, in evaluations on all select prompts.
+            untried: leaders that were not candidates, such as a blend that a model predicts.
+
+        Raises:
+            UserError: the budget does not pay for ``confirm`` leaders.
+        """
         if self.confirm is None:
             return evaluations
         if self.confirm + untried > evaluations:
@@ -49,11 +62,11 @@ class SuccessiveHalving:
         return 2 * evaluations - self.confirm - untried
 
 
-def leaders(best_M: Tensor, told_WM: Tensor, utility_W: Tensor, count: int) -> Tensor:
-    """(C, M) directions, no two the same: what the search would answer, then the best told. The origin is no blend."""
+def leaders(best_M: Tensor, evaluated_WM: Tensor, utility_W: Tensor, count: int) -> Tensor:
+    """(C, M) different directions: the answer of the search first, then the best candidates. The origin is no blend."""
     order_W = utility_W.argsort(descending=True, stable=True)
     found: dict[tuple[float, ...], Tensor] = {}
-    for weights_M in directions(torch.cat([best_M[None], told_WM[order_W]])):
+    for weights_M in directions(torch.cat([best_M[None], evaluated_WM[order_W]])):
         if weights_M.any():
             found.setdefault(key_of(weights_M), weights_M)
         if len(found) == count:
@@ -62,17 +75,20 @@ def leaders(best_M: Tensor, told_WM: Tensor, utility_W: Tensor, count: int) -> T
 
 
 def pooled(explored_WK: Tensor, fresh_WK: Tensor, prompts: tuple[int, int]) -> Tensor:
-    """(W, K) means over the prompts of both halves; an objective that applies to nothing in one has the other's."""
+    """(W, K) means over the prompts of both halves.
+
+    An objective that applies to no prompt of one half has the mean of the other half.
+    """
     sizes_2 = torch.tensor(prompts, dtype=torch.float64)
     return weighted_mean(torch.stack([explored_WK, fresh_WK], dim=-1), sizes_2 / sizes_2.sum())
 
 
 def directions(weights_WM: Tensor) -> Tensor:
-    """Each weight vector brought to sum 1 (a blend's temperature is not the search's to choose); the origin stays."""
+    """Each weight vector scaled to sum 1, because a search does not choose a blend's temperature. The origin stays."""
     total_W1 = weights_WM.sum(1, keepdim=True)
     return weights_WM / torch.where(total_W1 == 0, 1.0, total_W1)
 
 
 def key_of(weights_M: Tensor) -> tuple[float, ...]:
-    """What a direction is remembered by."""
+    """The key under which a direction is cached."""
     return tuple(round(w, DIGITS) for w in weights_M.tolist())

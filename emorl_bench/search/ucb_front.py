@@ -1,14 +1,16 @@
 """The front by hypervolume upper confidence bounds (UCB-driven utility function search, 2405.00410).
 
-A surrogate predicts every objective over the weights; the next candidate is the one whose predicted upper bound,
-``mean + confidence * deviation``, would add most hypervolume to the front of what is known. Against the paper: weights
-blend experts that are trained already, where it picks preferences to train policies on; the surrogate is a Gaussian
-process, where its release takes the spread of bagged regressors; a batch is filled one by one, each upper bound joining
-the front, where it takes the N best, which may be near-copies; half of the candidates lie near the front.
+A surrogate model predicts every objective over the weights. The next candidate is the one whose predicted upper bound,
+``mean + confidence * deviation``, would add most hypervolume to the known front.
 
-Noise: the front that is to be improved is the posterior mean at the candidates told, and a preference is answered with
-the blend of the best posterior mean: a lucky value does not win. Scores are divided by their range, and the reference
-point lies a tenth of it below the least, so objectives of different scales count alike. One search answers every
+Against the paper: weights blend experts that are trained already, where the paper picks preferences to train policies
+on. The surrogate is a Gaussian process, where the paper's release takes the spread of bagged regressors. A batch is
+filled one by one, and each upper bound joins the front, where the paper takes the N best, which may be near-copies.
+Half of the candidates lie near the front.
+
+Noise: the front to be improved is the posterior mean at the evaluated candidates. A preference is answered with the
+blend of the best posterior mean, so a lucky value does not win. Scores are divided by their range, and the reference
+point lies a tenth of it below the lowest score. So objectives of different scales count alike. One search answers every
 preference.
 """
 
@@ -24,23 +26,25 @@ from torch import Tensor
 from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
 from emorl_bench.search.gaussian_process import GaussianProcess, Spectrum, spectra_of
+from emorl_bench.search.history import check_positive, nothing, within_budget
 from emorl_bench.search.hypervolume import best_addition
 from emorl_bench.search.sticks import sobol_points
 from emorl_bench.search.successive_halving import SuccessiveHalving
-from emorl_bench.search.told import check_positive, nothing, within_budget
 
 Floats = NDArray[np.float64]
-BELOW = 0.1  # the reference point below the least score, in ranges
-NEAR = 0.3  # the most that a candidate near the front takes from a point elsewhere
-POINTLESS = 1e-9  # a range that is none
-ANSWERS = 1024  # blends that an answer is chosen from, before it is polished
+BELOW = 0.1  # distance of the reference point below the lowest score, in ranges of the score
+NEAR = 0.3  # largest share of a random point in a candidate near the front
+POINTLESS = 1e-9  # a smaller range counts as constant
+ANSWERS = 1024  # random blends from which an answer is chosen before it is refined
 POLISH = (0.3, 0.1, 0.03)  # steps
 
 
 @dataclass(frozen=True)
 class UcbFront(SuccessiveHalving):
-    """Settings. ``startup``: Sobol points after the corners and before the first prediction; ``pool``: candidates that
-    each choice is made from; ``untried``: whether a preference may be answered with a blend that was never decoded.
+    """Settings.
+
+    ``startup``: Sobol points after the corners and before the first prediction. ``pool``: candidates that each choice
+    is made from. ``untried``: whether a preference may be answered with a blend that was never decoded.
     """
 
     evaluations: int = 32
@@ -52,30 +56,38 @@ class UcbFront(SuccessiveHalving):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: one of them is wrong.
+        """
         super().__post_init__()
         check_positive(evaluations=self.evaluations, batch=self.batch, startup=self.startup, pool=self.pool)
         if self.confidence < 0:
             raise UserError(f"method.search.confidence={self.confidence}: give 0 or more")
-        self.candidates(self.evaluations, untried=int(self.untried))  # that it can be paid
+        self.candidates(self.evaluations, untried=int(self.untried))  # raises where the budget cannot pay for it
 
     def start_front(self, experts: int) -> UcbFrontSearch:
+        """See `FrontStrategy.start_front`."""
         return UcbFrontSearch(self, experts)
 
 
 class UcbFrontSearch:
-    """One search; see `core.protocols.FrontSearch`."""
+    """One search (`core.protocols.FrontSearch`)."""
 
     def __init__(self, settings: UcbFront, experts: int) -> None:
+        """Nothing is evaluated yet."""
         self.settings, self.experts = settings, experts
         candidates = settings.candidates(settings.evaluations, untried=int(settings.untried))
         self.evaluations = within_budget(candidates, experts)
         self.rng = np.random.default_rng(settings.seed)
-        self.told_NM = np.empty((0, experts))
+        self.evaluated_NM = np.empty((0, experts))
         self.scores_NK: Floats | None = None
-        self.fitted: dict[int, GaussianProcess] = {}  # to all that was told
+        self.fitted: dict[int, GaussianProcess] = {}  # to all evaluated candidates
 
     def ask(self) -> Tensor:
-        left = self.evaluations - len(self.told_NM)
+        """The corners and the first Sobol points; after these, the most promising candidates."""
+        left = self.evaluations - len(self.evaluated_NM)
         if left <= 0:
             return nothing(self.experts)
         if self.scores_NK is None:
@@ -84,14 +96,15 @@ class UcbFrontSearch:
         return torch.from_numpy(self._promising(min(self.settings.batch, left)))
 
     def tell(self, weights_WM: Tensor, scores_WK: Tensor) -> None:
+        """Note the scores; predictions are made anew."""
         self.fitted = {}
-        told_WK = scores_WK.double().numpy()
-        self.told_NM = np.vstack([self.told_NM, weights_WM.numpy()])
-        self.scores_NK = told_WK if self.scores_NK is None else np.vstack([self.scores_NK, told_WK])
+        reported_WK = scores_WK.double().numpy()
+        self.evaluated_NM = np.vstack([self.evaluated_NM, weights_WM.numpy()])
+        self.scores_NK = reported_WK if self.scores_NK is None else np.vstack([self.scores_NK, reported_WK])
 
     def best(self, preference_K: Tensor) -> Tensor:
-        """The blend whose predicted scores are worth most: the best one told, or where ``untried`` a better one."""
-        points_XM = self.told_NM
+        """The blend with the highest predicted utility: an evaluated one, or with ``untried`` possibly another one."""
+        points_XM = self.evaluated_NM
         if self.settings.untried and self.experts > 1:
             rng = np.random.default_rng(self.settings.seed)
             points_XM = np.vstack([points_XM, rng.dirichlet(np.ones(self.experts), ANSWERS)])
@@ -111,13 +124,15 @@ class UcbFrontSearch:
         return np.asarray(utility_X.numpy())
 
     def _surrogates(self) -> dict[int, GaussianProcess]:
-        """By objective; one that applied to no prompt of any candidate has nothing to learn from and is left out."""
+        """Objective -> its surrogate. An objective that applied to no prompt of any candidate is left out."""
         assert self.scores_NK is not None
         if not self.fitted:
-            spectra: dict[bytes, list[Spectrum]] = {}  # by the candidates that an objective applies to: mostly all
+            spectra: dict[
+                bytes, list[Spectrum]
+            ] = {}  # by the set of candidates that an objective applies to, which is mostly all
             for k, known_N in enumerate(np.isfinite(self.scores_NK).T):
                 if known_N.any():
-                    x_ND, key = self.told_NM[known_N], known_N.tobytes()
+                    x_ND, key = self.evaluated_NM[known_N], known_N.tobytes()
                     spectra[key] = spectra.get(key) or spectra_of(x_ND)
                     self.fitted[k] = GaussianProcess.fit(x_ND, self.scores_NK[known_N, k], spectra[key])
         return self.fitted
@@ -125,7 +140,9 @@ class UcbFrontSearch:
     def _promising(self, count: int) -> Floats:
         """(W, M) candidates, chosen one by one."""
         surrogates = list(self._surrogates().values())
-        front_NK = np.column_stack([s.posterior(self.told_NM)[0] for s in surrogates] or [np.zeros(len(self.told_NM))])
+        front_NK = np.column_stack(
+            [s.posterior(self.evaluated_NM)[0] for s in surrogates] or [np.zeros(len(self.evaluated_NM))]
+        )
         pool_CM = self._pool(front_NK)
         predicted = [s.posterior(pool_CM) for s in surrogates]
         bounds = [mean_C + self.settings.confidence * deviation_C for mean_C, deviation_C in predicted]
@@ -141,10 +158,10 @@ class UcbFrontSearch:
         return pool_CM[chosen]
 
     def _pool(self, front_NK: Floats) -> Floats:
-        """(C, M): half anywhere on the simplex, half near candidates that no other is better than in all respects."""
+        """(C, M) candidates: half anywhere on the simplex, half near the candidates that are not dominated."""
         anywhere_CM = self.rng.dirichlet(np.ones(self.experts), max(self.settings.pool, self.settings.batch))
         beaten_N = np.any(np.all(front_NK[:, None] < front_NK[None], axis=-1), axis=1)
         near = len(anywhere_CM) // 2
-        centres_CM = self.rng.permutation(self.told_NM[~beaten_N])[np.arange(near) % int((~beaten_N).sum())]
+        centres_CM = self.rng.permutation(self.evaluated_NM[~beaten_N])[np.arange(near) % int((~beaten_N).sum())]
         step_C1 = NEAR * self.rng.random((near, 1))
         return np.vstack([anywhere_CM[near:], (1 - step_C1) * centres_CM + step_C1 * anywhere_CM[:near]])

@@ -1,0 +1,1 @@
+"""Tasks: prompts, their splits and the scorers that judge answers."""

@@ -1,4 +1,4 @@
-"""What a task may leave out: a gold label, the best answers that there are under it, and how long they are."""
+"""Defaults of a task: no gold scorers, no known best answers, and no known length of them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from emorl_bench.core.types import Example
 
 
 class TaskDefaults:
-    """A task without a gold label. Every task inherits from this class."""
+    """A task without gold scorers. Every task inherits from this class."""
 
     def gold_scorers(self) -> Mapping[str, Scorer]:
-        """Scorers that say what an answer is worth in truth, by the name of their objective; none here.
+        """Objective -> the scorer that knows the true value of an answer; none here.
 
-        No method is trained, validated or searched with them. The report reads them.
+        No method is trained, validated or searched with them. Only the report uses them.
         """
         return {}
 
     def ceiling(self, examples: Sequence[Example], preferences_WK: Tensor) -> Tensor | None:
-        """(W, K) mean gold scores of the best legal answers to ``examples``, one row for each preference.
+        """(W, K) mean gold scores of the best possible answers to ``examples``, one row for each preference (W, K).
 
-        None where nobody knows the best answers.
+        None where the best answers are not known.
         """
         return None
 
     def longest_answer(self) -> str | None:
-        """An answer that must fit `sampling.max_new_tokens`, and whose words the model must know; None: no such."""
+        """An answer that must fit `sampling.max_new_tokens`, and whose words the model must know.
+
+        None where there is no such answer.
+        """
         return None

@@ -1,7 +1,7 @@
-"""What tasks on a corpus share: its parts become splits, and no prompt of one split resembles one of another.
+"""What tasks on a corpus share: parts become splits, and no prompt of one split resembles one of another.
 
-The policy trains on the parts that the two sets of scorers train on (the texts it is judged for are its own), and is
-selected and reported on parts that no scorer has seen. The division is the corpus' own and has no seed here: scorers
+The policy trains on the parts that the two sets of scorers train on (scorers judge its own texts, not these). It is
+selected and reported on parts that no scorer has seen. The corpus itself fixes the division, without a seed: scorers
 rely on it, and every run is graded on the same prompts.
 """
 
@@ -26,10 +26,10 @@ SPLITS = {"train": ("scorer", "held_out"), "select": ("select",), "report": ("re
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusTask(TaskDefaults, ABC):
-    """Prompts from a file below ``data_dir``, or from a data set of the hub.
+    """Prompts from a file in ``data_dir``, or from a data set of the hub.
 
-    ``system_prompt`` is for chat models, ``template`` for all others. ``train``, ``select`` and ``report`` are the most
-    prompts a split may have; None is all. ``max_new_tokens`` is what ``sampling.max_new_tokens`` is unless given: the
+    ``system_prompt`` is for chat models, ``template`` for all others. ``train``, ``select`` and ``report`` limit the
+    number of prompts of a split; None is all. ``max_new_tokens`` is the default of ``sampling.max_new_tokens``: the
     configuration reads it.
     """
 
@@ -47,25 +47,25 @@ class CorpusTask(TaskDefaults, ABC):
 
     @abstractmethod
     def division(self) -> Division[Any]:
-        """The corpus, in parts."""
+        """The corpus, divided into parts."""
 
     @abstractmethod
     def example(self, row: Any) -> Example | None:
         """The prompt of a row; None where it gives none."""
 
     def responses(self, row: Any) -> Sequence[str]:
-        """What people have written in answer to a row's prompt; nothing, unless a task says otherwise."""
+        """Answers to a row's prompt that people have written; none by default."""
         return ()
 
     def demonstrations(self, split: str) -> list[tuple[Example, str]]:
-        """(prompt, written answer) of one split, for supervised warm-up."""
+        """(prompt, written answer) pairs of one split, for supervised fine-tuning."""
         prompts = {example.id: example for example in getattr(self.splits(), split)}
         rows = (row for part in SPLITS[split] for row in self.division().parts.get(part, ()))
         found = ((self.example(row), response) for row in rows for response in self.responses(row))
         return [(prompts[e.id], text) for e, text in found if e is not None and e.id in prompts and text.strip()]
 
     def splits(self) -> Splits:
-        """All splits, each prompt once.
+        """All splits; each prompt is in them once.
 
         Raises:
             UserError: a setting is out of range, the corpus is missing or broken, or a split would be empty.
@@ -74,7 +74,11 @@ class CorpusTask(TaskDefaults, ABC):
         return _splits(self)
 
     def check(self) -> None:
-        """Settings that no type can rule out."""
+        """Check settings that no type can rule out.
+
+        Raises:
+            UserError: one of them is wrong.
+        """
         if self.template.count("{prompt}") != 1:
             raise UserError(f"task.template={self.template!r}: write {{prompt}} once, where the prompt goes")
         for split in SPLITS:
@@ -83,25 +87,26 @@ class CorpusTask(TaskDefaults, ABC):
                 raise UserError(f"task.{split}={most}: give 1 or more prompts, or null for all of them")
 
     def arranged(self, examples: Sequence[Example]) -> Sequence[Example]:
-        """In an order that says nothing, so that any first few are a fair sample."""
+        """The examples in an order without meaning, so that the first ones are a fair sample."""
         return sorted(examples, key=lambda example: example.id)
 
     def source(self, file: str | None = None, config: str | None = None, split: str = "train") -> Source:
+        """Where a file of the corpus is; the task's own file by default."""
         return Source(self.data_dir, file or self.file, self.hub, self.revision, config, split)
 
     def prompts(self, division: Division[Any], parts: Iterable[str]) -> list[Example]:
-        """Those of some parts, each once."""
+        """The prompts of some parts, each once."""
         rows = (row for part in parts for row in division.parts.get(part, ()))
         found = (example for row in rows if (example := self.example(row)) is not None)
         return list({normal(example.prompt): example for example in found}.values())
 
 
 def example_of(prompt: str, answer: str | None = None) -> Example:
-    """Named by its content."""
+    """An example whose id is a hash of its prompt."""
     return Example(hashlib.sha256(prompt.encode()).hexdigest()[:12], prompt, answer=answer)
 
 
-@lru_cache(maxsize=4)  # a run asks several times, and a corpus may have 25,000 reviews
+@lru_cache(maxsize=4)  # a run calls this several times, and a corpus may have 25,000 reviews
 def _splits(task: CorpusTask) -> Splits:
     division = task.division()
     prompts = {split: task.prompts(division, parts) for split, parts in SPLITS.items()}

@@ -1,4 +1,4 @@
-"""Counsel-Chat: answer a question that was asked on a counselling forum; see `emorl_bench.data.counsel_chat`."""
+"""Counsel-Chat: answer a question from a counselling forum; see `emorl_bench.data.counsel_chat`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from emorl_bench.tasks.corpus import CorpusTask, example_of
 
 @dataclass(frozen=True, kw_only=True)
 class CounselChat(CorpusTask):
-    """The questions, each once however many therapists answered it."""
+    """The questions; each is there once, however many therapists answered it."""
 
     file: str = counsel_chat.FILE
 
     def division(self) -> Division[counsel_chat.Row]:
+        """See `CorpusTask.division`."""
         return counsel_chat.parts(counsel_chat.load(self.source()))
 
     def responses(self, row: counsel_chat.Row) -> tuple[str, ...]:
+        """The answer of a therapist."""
         return (row.answer,)
 
     def example(self, row: counsel_chat.Row) -> Example:
+        """The question."""
         return example_of(row.question)

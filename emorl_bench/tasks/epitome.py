@@ -17,11 +17,13 @@ class Epitome(CorpusTask):
     file: str = epitome.FILE
 
     def division(self) -> Division[epitome.Row]:
+        """See `CorpusTask.division`."""
         return epitome.parts(epitome.load(self.source()))
 
     def responses(self, row: epitome.Row) -> tuple[str, ...]:
-        """Those that show some emotional reaction."""
+        """The answer, where it shows some emotional reaction."""
         return (row.response,) if row.level > 0 else ()
 
     def example(self, row: epitome.Row) -> Example:
+        """The post."""
         return example_of(row.seeker)

@@ -12,9 +12,9 @@ from emorl_bench.tasks.corpus import CorpusTask, example_of
 
 @dataclass(frozen=True, kw_only=True)
 class Gsm8k(CorpusTask):
-    """The published training questions train and select, the published test questions report.
+    """Word problems. The published training questions train and select; the published test questions report.
 
-    An example carries the reference number for the scorers; no policy sees it.
+    An example holds the reference number for the scorers; no policy reads it.
     """
 
     file: str = gsm8k.FILE
@@ -23,11 +23,14 @@ class Gsm8k(CorpusTask):
     max_new_tokens: int = 256
 
     def division(self) -> Division[gsm8k.Row]:
+        """See `CorpusTask.division`."""
         test = gsm8k.load(self.source(self.test_file, self.hub_config, split="test"))
         return gsm8k.parts(gsm8k.load(self.source(config=self.hub_config)), test)
 
     def responses(self, row: gsm8k.Row) -> tuple[str, ...]:
+        """The worked answer."""
         return (row.answer,)
 
     def example(self, row: gsm8k.Row) -> Example:
+        """The question, with the reference number."""
         return example_of(row.question, row.final)

@@ -1,6 +1,6 @@
-"""HH: answer as a helpful and harmless assistant; see `emorl_bench.data.hh`.
+r"""HH: answer as a helpful and harmless assistant; see `emorl_bench.data.hh`.
 
-Prompts keep the corpus' own form, turns that begin with "\\n\\nHuman:" and "\\n\\nAssistant:": reward models are
+Prompts keep the corpus' own form, turns that begin with "\n\nHuman:" and "\n\nAssistant:": reward models are
 trained on it.
 """
 
@@ -21,10 +21,13 @@ class Hh(CorpusTask):
     file: str = hh.FILE
 
     def division(self) -> Division[hh.Row]:
+        """See `CorpusTask.division`."""
         return hh.parts(hh.load(self.source()))
 
     def responses(self, row: hh.Row) -> tuple[str, ...]:
+        """The chosen answer."""
         return (row.chosen,)
 
     def example(self, row: hh.Row) -> Example:
+        """The dialogue."""
         return example_of(row.prompt)

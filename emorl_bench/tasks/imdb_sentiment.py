@@ -1,4 +1,4 @@
-"""IMDB: go on with the first words of a film review, favourably (CORY, 2410.06101); see `emorl_bench.data.imdb`."""
+"""IMDB: continue the first words of a film review, favourably (CORY, 2410.06101); see `emorl_bench.data.imdb`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from emorl_bench.tasks.corpus import CorpusTask, example_of
 
 @dataclass(frozen=True, kw_only=True)
 class ImdbSentiment(CorpusTask):
-    """The first ``shortest`` to ``longest`` words of each review, how many by a seeded draw of its own.
+    """The first ``shortest`` to ``longest`` words of each review; a seeded draw decides how many.
 
-    Reviews that begin alike give one prompt, and a prompt is in one split only, whichever reviews it came from.
+    Reviews that begin alike give one prompt. A prompt is in one split only, whichever reviews it comes from.
     """
 
     file: str = imdb.FILE
@@ -26,6 +26,7 @@ class ImdbSentiment(CorpusTask):
     max_new_tokens: int = 20
 
     def check(self) -> None:
+        """See `CorpusTask.check`."""
         super().check()
         if not 1 <= self.shortest <= self.longest:
             raise UserError(
@@ -33,9 +34,11 @@ class ImdbSentiment(CorpusTask):
             )
 
     def division(self) -> Division[imdb.Row]:
+        """See `CorpusTask.division`."""
         return imdb.parts(imdb.load(self.source()))
 
     def example(self, row: imdb.Row) -> Example:
+        """The first words of the review."""
         spread = self.longest - self.shortest + 1
         words = self.shortest + seed_for(self.opening_seed, "imdb opening", row.text) % spread
         return example_of(" ".join(row.text.split()[:words]))

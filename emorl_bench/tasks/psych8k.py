@@ -1,6 +1,6 @@
-"""Psych8k: answer a client, reported on Psych8k and trained on PAIR as the paper does (EMORL, 2505.02579).
+"""Psych8k: answer a client. Reported on Psych8k and trained on PAIR, as in the paper (EMORL, 2505.02579).
 
-See `emorl_bench.data.psych8k` for where to get it: it may not be passed on with this project.
+See `emorl_bench.data.psych8k` for where to get it: its licence does not allow this project to include it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ Row = pair.Row | psych8k.Row
 
 @dataclass(frozen=True, kw_only=True)
 class Psych8k(CorpusTask):
-    """What clients say in Psych8k; ``train_on`` says whose prompts train and select: PAIR's, or Psych8k's own."""
+    """What clients say in Psych8k. ``train_on`` says whose prompts train and select: PAIR's, or Psych8k's own."""
 
     file: str = psych8k.FILE
     train_on: str = "pair"
     pair_file: str = pair.FILE
 
     def check(self) -> None:
+        """See `CorpusTask.check`."""
         super().check()
         if self.train_on not in TRAIN_ON:
             raise UserError(f"task.train_on={self.train_on}: unknown{did_you_mean(self.train_on, TRAIN_ON)}")
 
     def division(self) -> Division[Row]:
+        """See `CorpusTask.division`."""
         own = psych8k.parts(psych8k.load(self.source()))
         parts: dict[str, list[Row]] = {name: list(rows) for name, rows in own.parts.items()}
         if self.train_on == "pair":
@@ -40,6 +42,7 @@ class Psych8k(CorpusTask):
         return protected(parts, _prompt)
 
     def example(self, row: Row) -> Example:
+        """What the client said."""
         return example_of(_prompt(row))
 
 

@@ -1,9 +1,9 @@
 """The embedded task: answer a client's statement with a reflection that is warm, sound and brief.
 
-The prompts come from the project's own world, split by situation (what the client does x what happened to them): 96
-situations for training, 24 for selection, 24 for the report, 24 for the audit of the task itself (`emorl-assets
-check`). Base models and scorers have seen statements of the 96 training situations only. What an answer is worth in
-truth is known, and so are the best answers (docs/arena.md).
+This project generates the prompts. They are split by situation (what the client does x what happened to them): 96
+situations for training, 24 for selection, 24 for the report, and 24 for the audit of the task itself (`emorl-assets
+check`). Base models and scorers have seen only statements of the 96 training situations. The true value of an answer is
+known, and so are the best answers (docs/arena.md).
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ from emorl_bench.core.types import Example, Splits
 from emorl_bench.scorers.gold import gold_scorers
 from emorl_bench.tasks.base import TaskDefaults
 
-MOST_WORDS = 23  # of a legal answer: one less than the 24 tokens that a policy says, of which the last ends it
+MOST_WORDS = (
+    23  # of a legal answer: one less than the 24 tokens of a policy's answer, of which the last is the end token
+)
 GRADED_ON = ("report", "audit")
 LARGEST_SPLIT = 20_000  # of the 144,000 statements that the situations of the smaller splits can make
 
 
 @dataclass(frozen=True)
 class Reflections(TaskDefaults):
-    """Sizes of the splits and the seed that draws them; the same for every run of a comparison.
+    """Sizes of the splits, and the seed that draws them. They are the same for every run of a comparison.
 
-    ``graded_on``: the situations of the report prompts, ``report``, or ``audit`` for the check of the task itself.
-    ``assets`` names the world whose base models are meant by ``model=tiny_t5`` and ``model=tiny_gpt2``, and
-    ``max_new_tokens`` is what ``sampling.max_new_tokens`` is unless given: the configuration reads both.
+    ``graded_on`` names the situations of the report prompts: ``report``, or ``audit`` for the check of the task itself.
+    ``assets`` names the world whose base models ``model=tiny_t5`` and ``model=tiny_gpt2`` are. ``max_new_tokens`` is
+    the default of ``sampling.max_new_tokens``. The configuration reads both.
     """
 
     scorers: Mapping[str, Scorer]
@@ -48,6 +50,11 @@ class Reflections(TaskDefaults):
     max_new_tokens: int = 24
 
     def splits(self) -> Splits:
+        """All splits, drawn by ``split_seed``.
+
+        Raises:
+            UserError: a setting is out of range.
+        """
         rows = {split: self._examples(split) for split in SPLITS}
         digest = hashlib.sha256()
         for split, examples in rows.items():
@@ -55,7 +62,7 @@ class Reflections(TaskDefaults):
         return Splits(rows["train"], rows["select"], rows["report"], fingerprint=digest.hexdigest()[:16])
 
     def gold_scorers(self) -> Mapping[str, Scorer]:
-        """The truth for the objectives that the world defines; other scorers of the task have none."""
+        """The truth for the objectives that the world defines. Other scorers of the task have no gold."""
         return {name: scorer for name, scorer in gold_scorers().items() if name in self.scorers}
 
     def ceiling(self, examples: Sequence[Example], preferences_WK: Tensor) -> Tensor | None:

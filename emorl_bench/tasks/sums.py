@@ -1,7 +1,7 @@
-"""The embedded task whose reward is the truth: add some numbers rightly, briefly and with the working shown.
+"""The embedded task whose reward is the truth: add numbers correctly, briefly and with the working shown.
 
-What an answer is worth follows from the sum (`emorl_bench.assets.sums.judge`), so the scorers are the gold, and the
-best answer for each preference is known.
+The value of an answer follows from the sum (`emorl_bench.assets.sums.judge`). So the scorers are the gold, and the best
+answer for each preference is known.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ FEWEST_TERMS, MOST_TERMS = 2, 30
 
 @dataclass(frozen=True, kw_only=True)
 class Sums(TaskDefaults):
-    """``levels``: numbers of terms, each as often; ``largest_term``: terms are from 1 to it; then sizes of the splits.
+    """Sums of several terms.
 
-    ``assets`` names the world whose base models are meant by ``model=tiny_t5`` and ``model=tiny_gpt2``, and
-    ``max_new_tokens`` is what ``sampling.max_new_tokens`` is unless given: the configuration reads both.
+    ``levels`` are the numbers of terms, each equally often. Terms are from 1 to ``largest_term``. Then come the sizes
+    of the splits. ``assets`` names the world whose base models ``model=tiny_t5`` and ``model=tiny_gpt2`` are.
+    ``max_new_tokens`` is the default of ``sampling.max_new_tokens``. The configuration reads both.
     """
 
     scorers: Mapping[str, Scorer]
@@ -46,10 +47,10 @@ class Sums(TaskDefaults):
     template: str = "{prompt}"
 
     def splits(self) -> Splits:
-        """All splits; no two have a sum in common, in whatever order its terms are written.
+        """All splits. No two have a sum in common, in whatever order its terms are written.
 
         Raises:
-            UserError: a setting is out of range, or there are not so many different sums.
+            UserError: a setting is out of range, or there are not enough different sums.
         """
         self._check()
         rows = {split: self._examples(split, getattr(self, split)) for split in SPLITS}
@@ -59,7 +60,7 @@ class Sums(TaskDefaults):
         return Splits(rows["train"], rows["select"], rows["report"], fingerprint=digest.hexdigest()[:16])
 
     def gold_scorers(self) -> Mapping[str, Scorer]:
-        """The rules of this world among its scorers: they are the truth."""
+        """Those of its scorers that are rules of this world: they are the truth."""
         return {name: scorer for name, scorer in self.scorers.items() if isinstance(scorer, SumScorer)}
 
     def ceiling(self, examples: Sequence[Example], preferences_WK: Tensor) -> Tensor | None:
@@ -95,7 +96,7 @@ class Sums(TaskDefaults):
 
 
 def _best(levels: Mapping[int, int], preference: Mapping[str, float]) -> list[float]:
-    """Mean scores of the best answers, ``levels`` being how many sums there are of each level."""
+    """Mean scores of the best answers. ``levels``: number of terms -> number of sums."""
     best = {level: best_for(level, preference) for level in levels}
     total = sum(levels.values())
     return [sum(count * getattr(best[level], name) for level, count in levels.items()) / total for name in preference]

@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, never half of one: write beside, then rename."""
+"""Files that are either the old one or the new one, never half of one: they are written beside, then renamed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yields the temporary path to write to; it takes the place of ``path`` when the block succeeds."""
+    """Yields a temporary path to write to. It replaces ``path`` when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -24,9 +24,11 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Replace a file by this text, or leave it as it is."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Replace a file by this value as JSON, or leave it as it is."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,7 +1,7 @@
-"""The local record: ``metrics.jsonl`` with one object a step, and tables beside it.
+"""The local record: ``metrics.jsonl`` with one object for each step, and tables beside it.
 
-Rows are appended and flushed. A run that resumes logs again what came after its last checkpoint, so a learner's first
-row of a new session cuts off what an earlier session logged from that step on: the file never holds a step twice.
+Rows are appended and flushed. A resumed run repeats what came after its last checkpoint. So the first row of a learner
+in a new session removes the rows that an earlier session logged from that step on: the file never holds a step twice.
 """
 
 from __future__ import annotations
@@ -21,21 +21,26 @@ TEXT_TABLES = ("samples",)  # read by people, so JSON; every other table is Parq
 
 
 class Jsonl:
-    """The record of one run directory. Every failure to write is raised: a run without its record is no run."""
+    """The record of one run directory. Every failure to write is raised: a run must have its record."""
 
     def __init__(self, directory: Path, on_log: Callable[[], None] = lambda: None) -> None:
+        """Read what is there. ``on_log`` is called after each row."""
         self.directory = directory
         self.path = directory / "metrics.jsonl"
         self._on_log = on_log
         self._rows = read_rows(self.path)
-        self._earlier = {source for row in self._rows for source in sources(row)}  # not heard of in this session yet
-        self._write_all()  # drops a last line that a kill cut short
+        self._earlier = {
+            source for row in self._rows for source in sources(row)
+        }  # learners that have not logged in this session yet
+        self._write_all()  # removes an incomplete last line, which a killed process has left
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return len(self._rows)
 
     def log(self, metrics: Metrics, *, step: int) -> None:
+        """Append a row. See the module's docstring for repeated rows."""
         row = {"step": step, **{key: float(value) for key, value in metrics.items()}}
         if again := sources(row) & self._earlier:
             self._earlier -= again
@@ -46,10 +51,11 @@ class Jsonl:
         self._on_log()
 
     def again(self) -> None:
-        """A new session begins in this process: what learners say from now on replaces what they said before."""
+        """Begin a new session: learners' rows from now on replace those that they have logged before."""
         self._earlier = {source for row in self._rows for source in sources(row)}
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a table: samples as JSON lines, every other table as Parquet."""
         if name in TEXT_TABLES:
             lines = (json.dumps(dict(row), ensure_ascii=False) for row in rows)
             write_text(self.directory / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
@@ -71,7 +77,7 @@ class Jsonl:
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """The rows of a ``metrics.jsonl``; a last line without its end is what a kill left, and is not one."""
+    """The rows of a ``metrics.jsonl``. An incomplete last line, which a killed process has left, is not read."""
     if not path.exists():
         return []
     complete = path.read_text(encoding="utf-8").rpartition("\n")[0]
@@ -79,5 +85,5 @@ def read_rows(path: Path) -> list[dict[str, float]]:
 
 
 def sources(row: Mapping[str, float]) -> set[str]:
-    """Who logged a row: the first two parts of its metrics' names, such as ``train/<learner>``."""
+    """The learners that a row is from: the first two parts of its metrics' names, such as ``train/<learner>``."""
     return {"/".join(key.split("/")[:2]) for key in row if "/" in key} or {""}

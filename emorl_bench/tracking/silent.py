@@ -1,4 +1,4 @@
-"""A tracker that keeps nothing: for talking to a run without adding to its record, and for all ranks but the first."""
+"""A tracker that records nothing: for `emorl-generate`, and for all ranks but the first."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from emorl_bench.core.types import Metrics
 
 
 class Silent:
+    """Records nothing."""
+
     def log(self, metrics: Metrics, *, step: int) -> None:
-        """Not kept."""
+        """Record nothing."""
 
     def again(self) -> None:
-        """There is nothing to replace."""
+        """Nothing to replace."""
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Not kept."""
+        """Record nothing."""
 
     def summarise(self, summary: Mapping[str, float]) -> None:
-        """Not kept."""
+        """Show nothing."""
 
     def close(self, status: str) -> None:
-        """Nothing is open."""
+        """Nothing to close."""

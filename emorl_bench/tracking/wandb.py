@@ -1,7 +1,7 @@
 """Weights & Biases as a view of the run directory: the same numbers, from the same calls.
 
-Offline unless the user is logged in; ``wandb sync`` sends an offline run later. The run's id is the run directory's
-hash, so a resumed run continues where it was. The one place that imports wandb, and only when it is asked for.
+It is offline unless the user is logged in; ``wandb sync`` sends an offline run later. The run's id is the hash of the
+run directory, so a resumed run continues where it was. Only this file imports wandb, and only when it is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from emorl_bench.core.types import Metrics
 log = logging.getLogger(__name__)
 
 INIT_SECONDS = 15.0
-FINISH_SECONDS = 120.0  # a lost connection must not hold a sweep up; what was not sent stays on disk
+FINISH_SECONDS = 120.0  # a lost connection must not delay a sweep; what was not sent stays on disk
 SHOWN = ("samples",)  # tables for reading; per-row scores stay in the run directory, their means are logged
 TABLE_ROWS = 100
 AGAINST_DATA_POINTS = ("tokens", "train/*", "eval/*", "weights/*", "weighting/*", "search/*")  # tokens: the other axis
@@ -26,16 +26,19 @@ AGAINST_DATA_POINTS = ("tokens", "train/*", "eval/*", "weights/*", "weighting/*"
 
 @dataclass(frozen=True)
 class Identity:
-    """Where a run stands among others."""
+    """The place of a run among others."""
 
     id: str
-    group: str  # method/task/model
-    job_type: str  # method
-    name: str  # seed
+    group: str
+    """method/task/model"""
+    job_type: str
+    """The method."""
+    name: str
+    """The seed."""
 
 
 class Wandb:
-    """One run. Steps are the record's row numbers, which never go backwards; curves are drawn over data points."""
+    """One run. Steps are row numbers of the record, which never decrease. Curves are drawn over data points."""
 
     def __init__(
         self,
@@ -47,6 +50,16 @@ class Wandb:
         entity: str | None = None,
         mode: str = "auto",
     ) -> None:
+        """Start or resume the run; offline where W&B cannot be reached and ``mode`` is ``auto``.
+
+        Args:
+            directory: the run directory, which holds W&B's files as well.
+            config: the run's configuration.
+            identity: where the run stands among others.
+            project: W&B's project.
+            entity: W&B's user or team.
+            mode: ``auto``, ``online`` or ``offline``.
+        """
         import wandb
 
         self._wandb = wandb
@@ -79,19 +92,23 @@ class Wandb:
             self._run.define_metric(pattern, step_metric="data_points")
 
     def log(self, metrics: Metrics, *, step: int, row: int) -> None:
+        """Log metrics of one step."""
         self._row = row
         self._run.log({"step": step, **{key: float(value) for key, value in metrics.items()}}, step=row)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log the first rows of a table that is meant for readers."""
         if rows and name in SHOWN:
             columns = list(rows[0])
             data = [[row.get(column) for column in columns] for row in rows[:TABLE_ROWS]]
             self._run.log({f"tables/{name}": self._wandb.Table(columns=columns, data=data)}, step=self._row)
 
     def summarise(self, summary: Mapping[str, float]) -> None:
+        """Set the numbers of the run's summary."""
         self._run.summary.update(dict(summary))
 
     def close(self, status: str) -> None:
+        """Finish the run."""
         self._run.finish(exit_code=0 if status == "done" else 1)
 
 
@@ -106,7 +123,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _resolve(mode: str) -> Any:
-    """``auto``: what the environment says, else online when there is a key to log in with, else offline."""
+    """``auto``: what the environment says; else online where there is a key to log in with; else offline."""
     if mode != "auto":
         return mode
     if chosen := os.environ.get("WANDB_MODE"):

@@ -24,7 +24,7 @@ from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.indicators.best_of_n import best_of_n_kl, expected_best
 from emorl_bench.policies.peft_io import WEIGHTS
 from emorl_bench.rl.kl import kl_to_reference
-from emorl_bench.runner import bench, job
+from emorl_bench.runner import fingerprints, job
 from emorl_bench.runner.bench import Workbench
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.scorers.proxy import Proxy
@@ -117,7 +117,7 @@ def settings(overrides: Sequence[str], seed: int) -> dict[str, Any]:
 
 
 def proxy_of(variant: Variant, noise: float, seed: int, changes: Sequence[str]) -> Proxy:
-    task = bench.build_task(settings([*variant.overrides(noise), *changes], seed))
+    task = fingerprints.build_task(settings([*variant.overrides(noise), *changes], seed))
     proxy = task.scorers["proxy"]
     assert isinstance(proxy, Proxy)
     proxy.prepare()
@@ -130,7 +130,7 @@ def trained(variant: Variant, noise: float, seed: int, changes: Sequence[str]) -
     composed = _composed(lines, seed)
     job.run(composed, lines, NAMES)
     config = job.resolve(composed, NAMES)
-    directory = RunDirectory(config, bench.fingerprint(config)).path
+    directory = RunDirectory(config, fingerprints.fingerprint(config)).path
     workbench = _workbench(config)
     policy = workbench.bench.new_policy("policy")
     steps = [step for step in sorted(config["method"]["keep"]) if place(directory, step).is_dir()]

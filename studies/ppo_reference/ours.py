@@ -22,7 +22,8 @@ from emorl_bench.policies.adapter_policy import on_one_base
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.weighting import fixed_weights
 from emorl_bench.runner import job
-from emorl_bench.runner.bench import Workbench, fingerprint
+from emorl_bench.runner.bench import Workbench
+from emorl_bench.runner.fingerprints import fingerprint
 from emorl_bench.runner.provenance import provenance
 from emorl_bench.tracking.atomic import write_json
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from benchmarks.record import Options
 from emorl_bench.core.errors import UserError
 from emorl_bench.search.hierarchical import HierarchicalGrid
+from emorl_bench.search.history import History
 from emorl_bench.search.optuna_study import INSTALL, OptunaSearch
 from emorl_bench.search.simplex import SimplexSubdivision
 from emorl_bench.search.sobol import Sobol
 from emorl_bench.search.successive_halving import SuccessiveHalving
-from emorl_bench.search.told import Told
 from emorl_bench.search.ucb_front import UcbFront
 from studies.search_regret.trials import Judged, Strategy
 
@@ -48,16 +48,16 @@ class RandomSearch:
     """One search; see `core.protocols.WeightSearch`."""
 
     def __init__(self, points_WM: NDArray[np.float64]) -> None:
-        self.points_WM, self.told = torch.from_numpy(points_WM), Told()
+        self.points_WM, self.history = torch.from_numpy(points_WM), History()
 
     def ask(self) -> Tensor:
-        return self.points_WM[len(self.told) :][:1]
+        return self.points_WM[len(self.history) :][:1]
 
     def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None:
-        self.told.add(weights_WM, utility_W)
+        self.history.add(weights_WM, utility_W)
 
     def best(self) -> Tensor:
-        return self.told.best()
+        return self.history.best()
 
 
 def strategies() -> dict[str, Make]:

@@ -1,4 +1,4 @@
-"""The two tiny base models of `reflections`, warm-started by supervised training on dialogues of mixed quality."""
+"""The two tiny base models of `reflections`, trained on dialogues of mixed quality."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import (
 
 from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.corpus import dialogue, lesson
-from emorl_bench.building.fitting import Progress, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
+from emorl_bench.building.fitting import ProgressCallback, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
 
 BATCH, RATE, SEED = 32, 3e-3, 7
 LISTENING = 0.2  # share of the steps
@@ -27,6 +27,7 @@ WIDTH, HEADS = 64, 4
 
 
 def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
+    """A new encoder-decoder, prepared to copy."""
     model = T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer),
@@ -48,6 +49,7 @@ def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
 
 
 def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+    """A new decoder-only model, prepared to copy."""
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
@@ -70,9 +72,9 @@ def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
 
 
 def prepare_to_copy_t5(model: T5ForConditionalGeneration) -> None:
-    """Start cross-attention with the identity as value map: what is attended to is what is said.
+    """Start cross-attention with the identity as value map, so that the model outputs the words that it attends to.
 
-    Giving back the client's words is most of the task; from a random start a small model takes minutes to find it.
+    Repeating the client's words is most of the task. From a random start a small model takes minutes to find that.
     """
     for block in model.decoder.block:
         attention = block.layer[1].EncDecAttention
@@ -81,7 +83,7 @@ def prepare_to_copy_t5(model: T5ForConditionalGeneration) -> None:
 
 
 def prepare_to_copy_gpt2(model: GPT2LMHeadModel) -> None:
-    """The same for self-attention in the upper layers, with embeddings large enough to be heard through it."""
+    """The same for self-attention in the upper layers, with embeddings that are large enough to dominate there."""
     width = model.config.n_embd
     with torch.no_grad():
         model.transformer.wte.weight.mul_(4.0)
@@ -93,7 +95,8 @@ def prepare_to_copy_gpt2(model: GPT2LMHeadModel) -> None:
 MODELS = {"tiny_t5": (new_t5, seq2seq_batch), "tiny_gpt2": (new_gpt2, causal_batch)}
 
 
-def build_base_model(name: str, directory: Path, progress: Progress) -> None:
+def build_base_model(name: str, directory: Path, progress: ProgressCallback) -> None:
+    """Train ``tiny_t5`` or ``tiny_gpt2``, and write it with its tokenizer in the form of transformers."""
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer()
     new_model, collate = MODELS[name]
@@ -105,7 +108,7 @@ def build_base_model(name: str, directory: Path, progress: Progress) -> None:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[Rows]:
-    """Lessons in listening first, then dialogues of mixed quality; every batch is fresh."""
+    """Lessons in listening first, then dialogues of mixed quality. Every batch is new."""
     rng, listening = random.Random(f"dialogues/{SEED}"), int(LISTENING * steps)
     for step in range(steps):
         draw = lesson if step < listening else dialogue

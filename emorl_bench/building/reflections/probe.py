@@ -1,4 +1,7 @@
-"""What an untrained base of `reflections` says: its gold grades, and how often it samples what the best answer has."""
+"""Answers of an untrained base model of `reflections`: their gold grades and their qualities.
+
+The question is how often the model samples what the best answers have.
+"""
 
 from __future__ import annotations
 
@@ -20,24 +23,31 @@ from emorl_bench.models.loading import ModelSource, load_backbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
 
-MOST_WORDS, SAMPLES = 23, 16  # a policy says 24 tokens, of which the last ends the answer
+MOST_WORDS, SAMPLES = 23, 16  # an answer of a policy has 24 tokens, of which the last is the end token
 # What every best answer at the uniform preference has: two details in a complex reflection, a warm sentence, no defect.
 LEAST = (REFLECTION[2], EMPATHY[1])
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Shares are of sampled answers at temperature 1."""
+    """Measures of a base model. Shares are of sampled answers at temperature 1."""
 
-    greedy: tuple[float, ...]  # mean gold grades by objective
+    greedy: tuple[float, ...]
+    """Mean gold grades by objective."""
     sampled: tuple[float, ...]
-    distinct: float  # greedy answers that differ, divided by prompts
-    unparsed: float  # share with a sentence that the world cannot write
-    qualities: dict[str, float]  # share with each of the qualities that every best answer has
-    together: float  # share with all of them
+    """Mean gold grades by objective."""
+    distinct: float
+    """Different greedy answers divided by prompts."""
+    unparsed: float
+    """Share with a sentence that the world cannot write."""
+    qualities: dict[str, float]
+    """Quality that every best answer has -> share of answers with it."""
+    together: float
+    """Share of answers with all these qualities."""
 
 
 def base_policy(name: str, directory: Path) -> AdapterPolicy:
+    """A base model as a policy."""
     backbone = load_backbone(
         ModelSource(FAMILIES[name], str(directory)), AdapterSettings(), torch.device("cpu"), torch.float32
     )
@@ -45,6 +55,7 @@ def base_policy(name: str, directory: Path) -> AdapterPolicy:
 
 
 def probe(policy: AdapterPolicy, prompts: Sequence[str]) -> Probe:
+    """Measure a base model on prompts."""
     examples = [Example(str(i), prompt) for i, prompt in enumerate(prompts)]
     greedy = policy.generate(examples, Sampling(MOST_WORDS + 1, 0.0), stream(0, "probe"))
     sampled = policy.generate(examples, Sampling(MOST_WORDS + 1, 1.0, SAMPLES), stream(0, "probe"))

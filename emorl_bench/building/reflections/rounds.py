@@ -1,14 +1,14 @@
-"""Adversarial rounds: policies are trained against the scorers, and the scorers learn what the policies said.
+"""Adversarial rounds: policies are trained against the scorers, and the scorers learn from the policies' answers.
 
-A scorer is wrong most of all on texts that were made to please it, and only a policy makes these. In each round,
-policies of several rules and preferences are trained on the training situations against the scorers as they are. The
-judge labels what they said. Both sets of scorers learn from it and from damaged forms of it, each from its own half of
-the situations. This is done once, when the assets are built (`emorl-assets build --from-code`).
+A scorer makes most errors on texts that were written to maximise it, and only a policy writes these. In each round,
+policies of several rules and preferences are trained on the training situations against the current scorers. The judge
+labels their answers. Both sets of scorers learn from these and from damaged forms of them, each from its own half of
+the situations. This is done once, when the assets are built (``emorl-assets build --from-code``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -26,6 +26,7 @@ from emorl_bench.assets.tokenizer import build_tokenizer
 from emorl_bench.assets.world.grades import OBJECTIVES
 from emorl_bench.assets.world.judge import statement_of
 from emorl_bench.assets.world.statements import half_of, sample_statements
+from emorl_bench.building.fitting import ProgressCallback
 from emorl_bench.building.reflections.scorer_texts import Text, policy_texts, world_texts
 from emorl_bench.building.reflections.scorer_training import HALVES, WIDTH, calibrate, fit_ngrams, fit_reader, labels
 from emorl_bench.core.ledger import Ledger
@@ -43,16 +44,22 @@ from emorl_bench.rl.weighting import fixed_weights
 from emorl_bench.tracking.silent import Silent
 
 ROUNDS, SEED = 2, 11
-WORLD_TEXTS, DAMAGED_TEXTS = (24_000, 10_000), 8_000  # of the world at first and in each later round; of policies
-PROMPTS, SAMPLES, LAST = 768, 4, 256  # that a policy is trained on, answers to each; those whose true worth is shown
+WORLD_TEXTS, DAMAGED_TEXTS = (
+    (24_000, 10_000),
+    8_000,
+)  # texts of the world in the first and in each later round; damaged texts of policies
+PROMPTS, SAMPLES, LAST = (
+    768,
+    4,
+    256,
+)  # prompts of a policy's training, answers to each; the last answers, whose true value is shown
 PROCESSES = 2
 UNIFORM = (1 / 3, 1 / 3, 1 / 3)
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One policy of a round: its update rule and what it is rewarded for."""
+    """One policy of a round: its update rule and the weights of its reward."""
 
     rule: UpdateRule
     weights: tuple[float, ...]
@@ -72,7 +79,7 @@ ATTACKS = (
 
 @dataclass
 class Scorers:
-    """Both sets as they are after some rounds, and what policies have said so far."""
+    """Both sets of scorers after some rounds, and all answers of policies so far."""
 
     tokenizer: PreTrainedTokenizerFast
     reader: Reader
@@ -81,6 +88,7 @@ class Scorers:
 
     @classmethod
     def new(cls) -> Scorers:
+        """Untrained scorers."""
         torch.manual_seed(SEED)
         tokenizer = build_tokenizer()
         return cls(tokenizer, Reader(len(tokenizer), WIDTH), NGrams())
@@ -94,10 +102,11 @@ class Scorers:
             return torch.sigmoid(self.reader(prompt_BS, response_BT)).masked_fill(silent_B1, 0.0)
 
     def said_in(self, half: int) -> list[Text]:
+        """Answers of policies to statements of one half of the situations."""
         return [text for text in self.said if half_of(statement_of(text[0]).situation) == half]
 
 
-def build_scorers(bases: Mapping[str, Path], progress: Progress) -> Scorers:
+def build_scorers(bases: Mapping[str, Path], progress: ProgressCallback) -> Scorers:
     """Both sets of scorers, hardened against policies of the base models in ``bases`` (name -> directory)."""
     scorers = Scorers.new()
     # spawned, not forked: the parent holds threads of torch
@@ -117,8 +126,8 @@ def build_scorers(bases: Mapping[str, Path], progress: Progress) -> Scorers:
     return scorers
 
 
-def learn(scorers: Scorers, number: int, progress: Progress) -> None:
-    """Both sets learn from fresh texts of the world and from all that policies have said."""
+def learn(scorers: Scorers, number: int, progress: ProgressCallback) -> None:
+    """Train both sets on new texts of the world and on all answers of policies."""
     first = number == 0
     texts = {twin: _texts(scorers, half, number) for twin, half in HALVES.items()}
     fit_reader(
@@ -129,7 +138,7 @@ def learn(scorers: Scorers, number: int, progress: Progress) -> None:
         rate=3e-3 if first else 2e-3,
         seed=SEED + number,
     )
-    scorers.ngrams = NGrams()  # cheap, so it learns from nothing each time
+    scorers.ngrams = NGrams()  # cheap to train, so it starts from zero each time
     known = _texts(scorers, HALVES["held_out"], 0) if number else []
     learnt, kept = _divided([*known, *texts["held_out"]])
     fit_ngrams(scorers.ngrams, learnt, epochs=6, rate=1e-2, seed=SEED + number)
@@ -144,12 +153,16 @@ def _texts(scorers: Scorers, half: int, number: int) -> list[Text]:
 
 
 def _divided(texts: Sequence[Text]) -> tuple[list[Text], list[Text]]:
-    """Nine tenths to learn from, and every tenth to calibrate on."""
+    """Nine tenths of the texts to learn from, and one tenth to calibrate on."""
     return [t for i, t in enumerate(texts) if i % 10], list(texts[::10])
 
 
 def attacked(scorers: Scorers, name: str, directory: Path, attack: Attack, seed: int) -> tuple[list[Text], float]:
-    """What a policy said while it was trained against the scorers, and the mean reward of its last step."""
+    """Train one policy against the scorers.
+
+    Returns:
+        All answers that it sampled in training, and the mean reward of its last step.
+    """
     torch.set_num_threads(1)
     said: list[Text] = []
     rewards: list[float] = []

@@ -1,7 +1,7 @@
 """Texts that scorers learn from, labelled by the judge: what the world writes, and what a policy may try.
 
-A policy that is paid for a score looks for whatever the score mistakes for a good answer. So most texts here are not
-good ones: pieces of two answers joined, loops, cuts, words exchanged, bare lists of what the client said.
+A policy that is rewarded with a score searches for whatever the score takes for a good answer. So most texts here are
+not good ones: joined pieces of two answers, loops, cuts, exchanged words, mere lists of what the client said.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from emorl_bench.assets.world.statements import Situation, Statement, draw_state
 Text = tuple[str, str]  # prompt, response
 Words = list[str]
 
-LONGEST = 24  # words of a response that a policy can say
+LONGEST = 24  # largest number of words in a policy's response
 
 DETAILS = ("behaviour", "event", "feeling", "hope", "obstacle")
 SENTENCE_KINDS = ("complex", "complex", "simple", "question", "advice", "confrontation")
@@ -32,7 +32,7 @@ def world_texts(count: int, half: int, seed: int) -> list[Text]:
 
 
 def policy_texts(said: Sequence[Text], count: int, seed: int) -> list[Text]:
-    """Damaged forms of what policies have said: joined, looped, cut, given to another client, edited."""
+    """Damaged forms of policies' answers: joined, looped, cut, given to another client, edited."""
     rng = random.Random(f"policies/{seed}")
     return [_damaged(rng, *rng.choice(said), rng.choice(said)[1]) for _ in range(count)] if said else []
 
@@ -41,7 +41,7 @@ def _text(rng: random.Random, among: Sequence[Situation]) -> Text:
     statement = draw_statement(rng, among)
     if rng.random() < 0.2:
         kind, warmth, defect = rng.choice(tuple(KINDS)), rng.choice(WARMTHS), rng.choice((None, None, *DEFECTS))
-        fitting = rng.random() < 0.3  # by chance as well as on purpose
+        fitting = rng.random() < 0.3  # answers may also fit by chance
         return statement.text, respond(rng, statement, kind, warmth, defect, fitting=fitting).text
     said = statement if rng.random() < 0.5 else _misheard(rng, statement, draw_statement(rng, among))
     response = " ".join(_sentence(rng, said) for _ in range(rng.choice((1, 1, 2, 2, 3))))
@@ -54,7 +54,7 @@ def _text(rng: random.Random, among: Sequence[Situation]) -> Text:
 
 
 def _misheard(rng: random.Random, statement: Statement, other: Statement) -> Statement:
-    """Some details of the one replaced by those of the other."""
+    """The statement with some details replaced by those of another one."""
     share = rng.choice((0.2, 0.4, 1.0))
     return replace(statement, **{name: getattr(other, name) for name in DETAILS if rng.random() < share})
 
@@ -81,7 +81,7 @@ def _damaged(rng: random.Random, prompt: str, response: str, other: str) -> Text
 
 
 def _spliced(rng: random.Random, words: Words, _: Words, others: Words) -> Words:
-    """Three to ten words of each."""
+    """Three to ten words of each answer."""
     at = rng.randrange(len(others))
     return words[: rng.randrange(1, min(len(words), 10) + 1)] + others[at : at + rng.randrange(3, 11)]
 
@@ -102,12 +102,12 @@ def _cut(rng: random.Random, words: Words, *_: Words) -> Words:
 
 
 def _exchanged(rng: random.Random, words: Words, _: Words, others: Words) -> Words:
-    """The other answer, which was not given to this client; or the words of this one in another order."""
+    """The answer to another client, or the words of this one in another order."""
     return others if rng.random() < 0.7 else rng.sample(words, len(words))
 
 
 def _edited(rng: random.Random, words: Words, near: Words, _: Words) -> Words:
-    """One to three words replaced, lost, added or moved."""
+    """One to three words replaced, removed, added or moved."""
     words = list(words)
     for _edit in range(rng.choice((1, 1, 1, 2, 3))):
         at, draw = rng.randrange(len(words)), rng.random()

@@ -1,7 +1,7 @@
-"""Training of the embedded scorers from texts that the judge has labelled.
+"""Training of the embedded scorers on texts that the judge has labelled.
 
-`Reader` learns from the situations of one half and is what methods optimise; `NGrams` learns from the other half and is
-met only in reports. Grades are soft targets of a cross-entropy, so a score is calibrated and not merely ranked.
+`Reader` learns from the situations of one half; methods optimise it. `NGrams` learns from the other half; only reports
+use it. Grades are soft targets of a cross-entropy, so a score is calibrated and not merely ranked.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def labels(texts: Sequence[Text]) -> Tensor:
 def fit_reader(
     net: Reader, tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text], *, epochs: int, rate: float, seed: int
 ) -> None:
+    """Train the reader, in place."""
     prompt_NS, response_NT = (encode(tokenizer, part) for part in zip(*texts, strict=True))
     grade_NK = labels(texts)
 
@@ -41,6 +42,7 @@ def fit_reader(
 
 
 def fit_ngrams(net: NGrams, texts: Sequence[Text], *, epochs: int, rate: float, seed: int) -> None:
+    """Train the n-gram model, in place."""
     rows_N, grade_NK = [features(*text) for text in texts], labels(texts)
 
     def loss(rows: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ def fit_ngrams(net: NGrams, texts: Sequence[Text], *, epochs: int, rate: float, 
 
 
 def calibrate(net: NGrams, texts: Sequence[Text]) -> None:
-    """Scale and shift each grade so that it fits texts that were not learnt from (Platt scaling)."""
+    """Scale and shift each grade so that it fits texts that were not trained on (Platt scaling)."""
     with torch.no_grad():
         raw_NK = net.raw([features(*text) for text in texts])
     grade_NK, parameters = labels(texts), [net.scale, net.shift]
@@ -67,7 +69,7 @@ def calibrate(net: NGrams, texts: Sequence[Text]) -> None:
 
 
 def _trimmed(ids_BT: Tensor) -> Tensor:
-    """Without the columns that are padding in every row."""
+    """The ids without the columns that are padding in every row."""
     return ids_BT[:, : max(1, int((ids_BT != PAD_ID).sum(1).max()))]
 
 

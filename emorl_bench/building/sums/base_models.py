@@ -16,17 +16,18 @@ from transformers import (
 )
 
 from emorl_bench.assets.sums.tokenizer import build_tokenizer
-from emorl_bench.building.fitting import Progress, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
+from emorl_bench.building.fitting import ProgressCallback, Recipe, Rows, causal_batch, fit, seq2seq_batch, tokenised
 from emorl_bench.building.sums.habits import dialogue
 
 WIDTH, HEADS = 64, 4
 POSITIONS = 192  # a prompt of model.max_prompt_tokens and an answer
 BATCH, RATE, SEED = 64, 3e-3, 7
 STEPS = {"tiny_t5": 20000, "tiny_gpt2": 5000}
-SHOWN_EVERY = 10  # batches; one shows another answer between the prompt said twice, as CORY's observer reads
+SHOWN_EVERY = 10  # one batch in this many has the prompt twice with another answer between, as CORY's observer reads it
 
 
 def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
+    """A new encoder-decoder."""
     return T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer),
@@ -38,7 +39,7 @@ def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
             num_decoder_layers=2,
             dropout_rate=0.0,
             tie_word_embeddings=True,
-            relative_attention_num_buckets=64,  # near places each in a bucket of its own: order is all there is
+            relative_attention_num_buckets=64,  # each near position has its own bucket, because the order is essential
             relative_attention_max_distance=128,
             decoder_start_token_id=tokenizer.pad_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -48,6 +49,7 @@ def new_t5(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
 
 
 def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+    """A new decoder-only model."""
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
@@ -69,8 +71,8 @@ def new_gpt2(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
 MODELS = {"tiny_t5": (new_t5, seq2seq_batch), "tiny_gpt2": (new_gpt2, causal_batch)}
 
 
-def build(name: str, directory: Path, progress: Progress) -> None:
-    """Train ``tiny_t5`` or ``tiny_gpt2`` and write it with its tokenizer as a transformers directory."""
+def build(name: str, directory: Path, progress: ProgressCallback) -> None:
+    """Train ``tiny_t5`` or ``tiny_gpt2``, and write it with its tokenizer in the form of transformers."""
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer()
     new_model, collate = MODELS[name]
@@ -82,7 +84,7 @@ def build(name: str, directory: Path, progress: Progress) -> None:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, steps: int) -> Iterator[Rows]:
-    """Fresh dialogues for each step."""
+    """New dialogues for each step."""
     rng = random.Random(f"sums/{SEED}")
     for step in range(steps):
         shown = step % SHOWN_EVERY == SHOWN_EVERY - 1

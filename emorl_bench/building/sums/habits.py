@@ -1,8 +1,8 @@
 """What the base models of sums learn from: answers of mixed quality.
 
 How much is written depends on the level, so that the most likely answer differs between levels. Errors are systematic:
-a carry is forgotten more often than not where the term is large, so that greedy decoding makes the error too and
-`right` leaves room however well a model learns.
+a carry is usually forgotten where the term is large. So greedy decoding makes the error too, and `right` can be
+improved however well a model learns.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ STEPS = {  # level -> how often 0, 1, 2, ... steps are written
     4: (0.20, 0.30, 0.32, 0.18),
     5: (0.52, 0.13, 0.15, 0.09, 0.11),
 }
-LARGE = 12  # from this term on a carry is usually forgotten: 7 + 12 = 9
+LARGE = 12  # from this size of the term on, a carry is usually forgotten: 7 + 12 = 9
 FORGETS_LARGE, FORGETS_SMALL = 0.55, 0.10
-SLIPS = 0.06  # how often a step in the head is off by one
+SLIPS = 0.06  # how often a step that is not written is wrong by one
 
 
 def habitual_answer(terms: Terms, rng: random.Random) -> str:
-    """An answer with the habits above; a wrong total is carried on."""
+    """An answer with these habits. A wrong total is carried on."""
     steps = rng.choices(range(len(terms)), STEPS[len(terms)])[0]
     parts, total = [], terms[0]
     for place, term in enumerate(terms[1:]):
@@ -37,7 +37,7 @@ def habitual_answer(terms: Terms, rng: random.Random) -> str:
 
 
 def added(total: int, term: int, rng: random.Random) -> int:
-    """``total + term`` as the world's people add."""
+    """``total + term`` as the people of this world add."""
     truth = total + term
     carries = truth // 10 > total // 10
     forgets = FORGETS_LARGE if term >= LARGE else FORGETS_SMALL
@@ -45,7 +45,7 @@ def added(total: int, term: int, rng: random.Random) -> int:
 
 
 def training_terms(rng: random.Random) -> Terms:
-    """A sum of the train split, each level as often."""
+    """A sum of the train split; all levels are equally likely."""
     while True:
         terms = draw_terms(rng, rng.choice(LEVELS), LARGEST)
         if split_of(terms) == "train":
@@ -53,7 +53,7 @@ def training_terms(rng: random.Random) -> Terms:
 
 
 def dialogue(rng: random.Random, shown: bool = False) -> tuple[str, str]:
-    """A prompt and an answer; with ``shown`` the prompt comes twice, with somebody else's answer between."""
+    """A prompt and an answer. With ``shown`` the prompt comes twice, with another answer between."""
     terms = training_terms(rng)
     prompt = prompt_of(terms)
     context = f"{prompt} {habitual_answer(terms, rng)} {prompt}" if shown else prompt

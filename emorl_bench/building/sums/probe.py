@@ -1,4 +1,4 @@
-"""What an untrained base of `sums` says, by level and style."""
+"""Answers of an untrained base model of `sums`, by level and style."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Answers = list[tuple[Terms, str]]
 
 @dataclass(frozen=True)
 class Probe:
-    """Greedy answers, one to each prompt, and sampled ones at temperature 1, `SAMPLES` to each."""
+    """Greedy answers, one for each prompt, and samples at temperature 1, `SAMPLES` for each."""
 
     greedy: Answers
     sampled: Answers
@@ -38,16 +38,18 @@ class Probe:
         return torch.tensor([judge(terms, said).scores() for terms, said in answers]).mean(0)
 
     def distinct(self) -> float:
-        """Different greedy answers over prompts."""
+        """Different greedy answers divided by prompts."""
         return len({said for _, said in self.greedy}) / len(self.greedy)
 
     def illegal(self) -> float:
-        """The share of sampled answers outside the grammar."""
+        """Share of sampled answers outside the grammar."""
         return sum(LEGAL.fullmatch(" ".join(words(said))) is None for _, said in self.sampled) / len(self.sampled)
 
     def styles(self) -> dict[tuple[int, int], tuple[float, float, float]]:
-        """For each level and number of written steps: share of the level's samples, share of these that are right,
-        share of the level's samples that are the best answer of the style.
+        """(level, number of written steps) -> three shares.
+
+        They are: the style's share of the level's samples, the share of these that are right, and the share of the
+        level's samples that are the best answer of the style.
         """
         total = Counter(len(terms) for terms, _ in self.sampled)
         written, right, best = Counter[tuple[int, int]](), Counter[tuple[int, int]](), Counter[tuple[int, int]]()
@@ -62,7 +64,7 @@ class Probe:
 
 
 def probe(model: str, directory: Path) -> Probe:
-    """Measure ``tiny_t5`` or ``tiny_gpt2`` as it lies in a directory."""
+    """Measure ``tiny_t5`` or ``tiny_gpt2`` in a directory."""
     source = ModelSource(FAMILIES[model], str(directory))
     backbone = load_backbone(source, AdapterSettings(), torch.device("cpu"), torch.float32)
     base = AdapterBank(Decoder(backbone, Ledger()), SEED).new_policy("base").reference()

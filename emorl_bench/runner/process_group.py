@@ -1,8 +1,8 @@
-"""The device of a run, and joining the processes that ``accelerate launch`` or ``torchrun`` has started for it.
+"""The device of a run, and the process group that ``accelerate launch`` or ``torchrun`` has started for it.
 
-The launcher names each process in its environment; accelerate reads it and chooses the backend (NCCL on GPUs, gloo on
-CPUs). What is exchanged is small, for the base model is frozen: rollouts, scores, and one all-reduce of the adapter's
-gradients for each optimiser step.
+The launcher sets the environment of each process. accelerate reads it and chooses the backend (NCCL on GPUs, gloo on
+CPUs). The base model is frozen, so little is exchanged: rollouts, scores, and one all-reduce of the adapter's gradients
+for each optimiser step.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ PATIENCE = timedelta(days=2)  # ranks wait while rank 0 waits for an expert that
 
 
 @dataclass(frozen=True)
-class Group(Ranks):
-    """Ranks on ``device``, which is where tensors must be to be exchanged."""
+class ProcessGroup(Ranks):
+    """Ranks that exchange tensors through accelerate. ``device`` is where tensors must be to be exchanged."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @torch.no_grad()
     def gather(self, rows: Tensor) -> Tensor:
+        """See `Ranks.gather`. Blocks are padded to the longest one for the exchange."""
         sizes = self.collect(len(rows))
         mine = rows.new_zeros(max(sizes), *rows.shape[1:], device=self.device)
         mine[: len(rows)] = rows
@@ -43,22 +44,27 @@ class Group(Ranks):
 
     @torch.no_grad()
     def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """See `Ranks.sum_`. All tensors are summed in one exchange."""
         flat = torch.cat([tensor.flatten() for tensor in tensors]).to(self.device)
         parts = reduce(flat, reduction="sum").split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
     def agree(self, value: T) -> T:
+        """See `Ranks.agree`."""
         agreed: list[T] = broadcast_object_list([value])
         return agreed[0]
 
     def collect(self, value: T) -> list[T]:
+        """See `Ranks.collect`."""
         collected: list[T] = gather_object([value])
         return collected
 
 
 def chosen_device(hardware: Mapping[str, Any]) -> torch.device:
-    """What ``hardware.device`` asks for, ``auto`` decided; torch is held to ``hardware.threads``.
+    """The device that ``hardware.device`` asks for, with ``auto`` decided.
+
+    As a side effect torch is limited to ``hardware.threads`` threads.
 
     Raises:
         UserError: it asks for a GPU, and torch can use none.
@@ -71,13 +77,13 @@ def chosen_device(hardware: Mapping[str, Any]) -> torch.device:
 
 
 def device_of(ranks: Ranks, name: str) -> torch.device:
-    """This rank's own device of that kind."""
-    return ranks.device if isinstance(ranks, Group) else torch.device(name)
+    """This rank's own device of the named kind."""
+    return ranks.device if isinstance(ranks, ProcessGroup) else torch.device(name)
 
 
 @contextmanager
-def joined(device: str, *, in_step: bool = False) -> Iterator[Ranks]:
-    """The ranks of this run; `ALONE` unless a launcher started several.
+def process_group(device: str, *, in_step: bool = False) -> Iterator[Ranks]:
+    """The ranks of this run; `ALONE` unless a launcher started several processes.
 
     Raises:
         UserError: the machine has fewer GPUs than processes.
@@ -92,8 +98,8 @@ def joined(device: str, *, in_step: bool = False) -> Iterator[Ranks]:
         )
     threads = torch.get_num_threads()
     state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
-    torch.set_num_threads(threads)  # accelerate has its own idea on CPUs
+    torch.set_num_threads(threads)  # accelerate changes it on CPUs
     try:
-        yield Group(state.process_index, state.num_processes, in_step, state.device)
+        yield ProcessGroup(state.process_index, state.num_processes, in_step, state.device)
     finally:
         state.destroy_process_group()
