@@ -154,6 +154,7 @@ def make_bench(tmp_path: Path, architecture: str = "t5", *, steps: int = 4, **ch
     }
     runtime = {"experts_dir": tmp_path / "experts", "fingerprint": architecture}
     runtime |= {f.name: changes.pop(f.name) for f in fields(Runtime) if f.name in changes}
+    bank.decoder.ranks = runtime.get("ranks", bank.decoder.ranks)
     (tmp_path / "run").mkdir(exist_ok=True)
     return Bench(**{**given, **changes}, runtime=Runtime(**runtime))
 
