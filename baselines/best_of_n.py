@@ -24,7 +24,7 @@ from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.protocols import Bench, Generator, Solution
 from emorl_bench.core.types import Example, Rollout, Sampling
-from emorl_bench.policies.adapter_policy import concatenated
+from emorl_bench.models.backbone import concatenated
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.weighting import fixed_weights
 

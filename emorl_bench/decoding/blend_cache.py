@@ -93,8 +93,8 @@ class KnownAnswers:
         longest = max(map(len, self.points))
         if (answer := self._common(wanted, longest)) is not None:
             return answer, True
-        # Otherwise the longest beginning that is known around these weights. The longer the beginning, the fewer answers
-        # share it and the smaller is the hull of their points, so bisection finds the largest length.
+        # Otherwise the longest beginning that is known around these weights. A longer beginning is shared by fewer
+        # answers, so the hull of their points is smaller, and bisection finds the largest length.
         length = bisect_left(range(longest), True, key=lambda n: self._common(wanted, n + 1) is None)
         return self._common(wanted, length) or (), False
 

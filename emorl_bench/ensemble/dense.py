@@ -19,8 +19,9 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Generator, Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.models.backbone import concatenated
 from emorl_bench.models.lora import Adapter
-from emorl_bench.policies.adapter_policy import concatenated, on_one_base
+from emorl_bench.policies.adapter_policy import on_one_base
 
 
 class Merge(Protocol):

@@ -212,6 +212,21 @@ def responses(rollouts: Sequence[Rollout], fill: int) -> tuple[Tensor, Tensor]:
     return torch.cat(ids), torch.cat([pad(mask_BT, by, value=False) for _, mask_BT, by in grown])
 
 
+def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
+    """The rows of several rollouts as one rollout of groups of one, for computations on single rows."""
+    ids_BT, mask_BT = responses(rollouts, fill)
+    logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
+    return Rollout(
+        tuple(e for r in rollouts for e in r.examples),
+        tuple(text for r in rollouts for text in r.responses),
+        ids_BT,
+        mask_BT,
+        torch.cat(logprobs),
+        1,
+        rollouts[0].temperature,
+    )
+
+
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over every parameter's name, shape and bytes (16 hex digits)."""
     digest = hashlib.sha256()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy
@@ -19,7 +18,7 @@ from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.decoding.decode import Decoder
-from emorl_bench.models.backbone import Backbone, responses
+from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, active, fresh_adapter
 from emorl_bench.policies.peft_io import save_adapter
 
@@ -159,21 +158,6 @@ def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> 
     with active(decoder.backbone.layers, adapters):
         hidden = decoder.backbone.forced(rollouts)
     return hidden.unflatten(0, (len(rollouts), -1))
-
-
-def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
-    """The rows of several rollouts as one rollout of groups of one, for computations on single rows."""
-    ids_BT, mask_BT = responses(rollouts, fill)
-    logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
-    return Rollout(
-        tuple(e for r in rollouts for e in r.examples),
-        tuple(text for r in rollouts for text in r.responses),
-        ids_BT,
-        mask_BT,
-        torch.cat(logprobs),
-        1,
-        rollouts[0].temperature,
-    )
 
 
 def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:

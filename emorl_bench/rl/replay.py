@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.types import Example, Rollout
-from emorl_bench.policies.adapter_policy import concatenated
+from emorl_bench.models.backbone import concatenated
 
 
 @dataclass(frozen=True)
