@@ -165,9 +165,7 @@ class Decoder:
             try:
                 fed += self._part(plan, outputs, batch.only(outputs), generated)
             except torch.OutOfMemoryError:
-                if (
-                    rows == 1 or self.ranks.in_step
-                ):  # ranks in step must all make the same passes, so none may repeat a part
+                if rows == 1 or self.ranks.in_step:  # ranks in step all make the same passes: none may repeat a part
                     raise
                 rows = 0
             if rows == 0:  # after the handler, because its traceback keeps the failed pass in memory
@@ -198,9 +196,8 @@ class Decoder:
     def _halve(self) -> None:
         self.max_rows //= 2
         torch.cuda.empty_cache()
-        print(
-            f"decode: out of memory; continuing with at most {self.max_rows} rows at once", file=sys.stderr, flush=True
-        )
+        said = f"decode: out of memory; continuing with at most {self.max_rows} rows at once"
+        print(said, file=sys.stderr, flush=True)
 
     def _part(self, plan: Plan, mine_O: Tensor, part: Batch, generated: Generated) -> int:
         """Decode one part of the batch and write its outputs to the rows ``mine_O`` of ``generated``."""
