@@ -41,9 +41,9 @@ READOUT_BYTES = 1 << 26  # logits computed at a time: enough rows for a fast pro
 class Decoder:
     """Decodes with any adapters of one base model.
 
-    ``max_rows`` is the largest number of rows in a batch. When a batch of that size exhausts the memory, the bound is
-    halved and stays halved. ``fused`` is the faster step for this architecture (`stepping.find_fused`), which is looked
-    for and tested when the decoder is made. It is None where transformers' own modules are used.
+    ``max_rows`` bounds the rows of a batch. When a batch exhausts the memory, the bound is halved and stays halved.
+    ``fused`` is the faster step for this architecture, found and tested when the decoder is made (`find_fused`). It is
+    None where transformers' own modules are used.
     """
 
     backbone: Backbone
@@ -75,7 +75,6 @@ class Decoder:
             adapters: M adapters. None at all is the base model.
             weights_WM: policy w is the merge of the adapters under row w. Without weights, policy w is adapter w.
             examples: the prompts of each policy; all policies have the same number of prompts.
-            sampling: temperature, length and samples for each prompt.
             rngs: one generator for each policy, or one for all.
 
         Returns:
@@ -166,9 +165,7 @@ class Decoder:
             try:
                 fed += self._part(plan, outputs, batch.only(outputs), generated)
             except torch.OutOfMemoryError:
-                if (
-                    rows == 1 or self.ranks.in_step
-                ):  # ranks in step must all make the same passes, so none may repeat a part
+                if rows == 1 or self.ranks.in_step:  # ranks in step all make the same passes: none may repeat a part
                     raise
                 rows = 0
             if rows == 0:  # after the handler, because its traceback keeps the failed pass in memory
@@ -199,9 +196,8 @@ class Decoder:
     def _halve(self) -> None:
         self.max_rows //= 2
         torch.cuda.empty_cache()
-        print(
-            f"decode: out of memory; continuing with at most {self.max_rows} rows at once", file=sys.stderr, flush=True
-        )
+        said = f"decode: out of memory; continuing with at most {self.max_rows} rows at once"
+        print(said, file=sys.stderr, flush=True)
 
     def _part(self, plan: Plan, mine_O: Tensor, part: Batch, generated: Generated) -> int:
         """Decode one part of the batch and write its outputs to the rows ``mine_O`` of ``generated``."""
@@ -242,8 +238,7 @@ class Decoder:
     def _next(self, plan: Plan, part: Batch, tree: PrefixTree, hidden_NRH: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """The next token (L,) of each output and its log-probability (L,).
 
-        Tokens that are known beforehand (``known_OT``) need no logits. The other outputs are read out in chunks, so
-        that the logits of a large vocabulary need a bounded amount of memory.
+        Tokens that are known beforehand (``known_OT``) need no logits. Other logits are computed in chunks of rows.
         """
         token_L = torch.full_like(tree.output_L, -1)
         if t < part.known_OT.shape[1]:
@@ -283,10 +278,7 @@ class Decoder:
         return Rollout(rows, texts, ids, mask, logprobs, g, sampling.temperature or 1.0)
 
     def _count(self, generated: Generated, examples: Sequence[Sequence[Example]], samples: int, passes: int) -> None:
-        """Charge each learner for its own block where learners decode in one batch; otherwise the one open cost pays.
-
-        ``passes``: forward passes of the model for one token of one output.
-        """
+        """Charge each learner for its own block if learners decode in one batch; otherwise the one open cost pays."""
         payers = self.ledger.costs
         tokens_W = generated.mask.view(len(examples), -1).sum(1).tolist()
         for w, own in enumerate(examples):

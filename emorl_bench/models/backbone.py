@@ -212,6 +212,142 @@ def responses(rollouts: Sequence[Rollout], fill: int) -> tuple[Tensor, Tensor]:
     return torch.cat(ids), torch.cat([pad(mask_BT, by, value=False) for _, mask_BT, by in grown])
 
 
+def fingerprint(self) -> str:
+        """Hash of the base weights: an adapter belongs to one base."""
+        return self._fingerprint
+
+    # reading and writing text -----------------------------------------------------------------
+    @abstractmethod
+    def plain_ids(self, text: str) -> list[int]:
+        """Token ids of a text for a model without a chat template: special tokens included, never truncated."""
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Token ids of a prompt in its template, at most ``max_prompt_tokens`` of them (`prompting`)."""
+        return self.reader.ids(text)
+
+    def is_eos(self, ids: Tensor) -> Tensor:
+        """Whether each token is one of the model's end tokens: int64 of any shape -> bool of the same shape."""
+        is_eos = ids == self.eos
+        for other in self.other_ends:
+            is_eos = is_eos | (ids == other)
+        return is_eos
+
+    def response_ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask (B, T) of answers as the tokenizer encodes them, each with the end token added."""
+        rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        ids_BT, mask_BT = self._padded([[*row, self.eos] for row in rows], left=False)
+        return ids_BT, mask_BT.bool()
+
+    def response_texts(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[str, ...]:
+        """The text of each response (B, T), without its end token and without what the mask leaves out."""
+        rows = [row[keep].tolist() for row, keep in zip(ids_BT, mask_BT & ~self.is_eos(ids_BT), strict=True)]
+        return tuple(self.tokenizer.batch_decode(rows, skip_special_tokens=True))
+
+    @property
+    @abstractmethod
+    def first_token(self) -> int | None:
+        """The token that the decoder is fed first; None for models that continue the prompt itself."""
+
+    @abstractmethod
+    def padded_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Ids and mask (P, S) of P prompts, padded on the side that this family needs."""
+
+    def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Tensor, Tensor]:
+        width = max(len(r) for r in rows)
+        fill = [[self.pad] * (width - len(r)) for r in rows]
+        keep = [[1] * len(r) for r in rows]
+        none = [[0] * (width - len(r)) for r in rows]
+        ids = [f + list(r) if left else list(r) + f for r, f in zip(rows, fill, strict=True)]
+        mask = [n + k if left else k + n for k, n in zip(keep, none, strict=True)]
+        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
+
+    # decoding ---------------------------------------------------------------------------------
+    @abstractmethod
+    def start(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Decoding, Tensor]:
+        """Read P prompts once for each of N adapters, which are active on the model's layers.
+
+        Returns:
+            the state, and (N*P, H) hidden states that the first tokens are read from.
+        """
+
+    @abstractmethod
+    def step(self, state: Decoding, tokens_R: Tensor) -> Tensor:
+        """Feed one token to each row: ids (N*R,) -> hidden states (N*R, H). The state is changed in place."""
+
+    def select(self, state: Decoding, rows: Tensor) -> Decoding:
+        """The same decode with some of its rows, by index: repeated, dropped or reordered."""
+        state.cache.batch_select_indices(rows)
+        memory = None if state.memory is None else state.memory[rows]
+        return Decoding(state.cache, state.mask_RS[rows], memory)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(..., H) -> (..., V) logits, in the model's own dtype."""
+        return self.lm_head(hidden)
+
+    # teacher forcing --------------------------------------------------------------------------
+    def checkpoint_gradients(self) -> None:
+        """From now on forward passes with gradients keep less memory, and backward passes take longer.
+
+        Raises:
+            UserError: the model does not say what its blocks are (`checkpoint_blocks`).
+        """
+        checkpoint_blocks(self.model)
+        self._recomputes = True
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether a forward pass made now is run again in the backward pass, and so must use no cache."""
+        return self._recomputes and torch.is_grad_enabled()
+
+    @abstractmethod
+    def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """(N*B, T, H): the hidden state from which each response token was drawn, by teacher forcing; differentiable.
+
+        There is one rollout of B rows for each of N adapters, adapter-major. T is the longest response of all.
+        """
+
+
+def distinct_contexts(rollouts: Sequence[Rollout]) -> tuple[list[str], list[int]]:
+    """The distinct prompts of N rollouts, so that samples of one prompt can share its encoding.
+
+    Returns:
+        N*P texts, rollout-major, and for each of the N*B rows the index of its text. P is the largest number of
+        distinct texts in a rollout; a rollout with fewer repeats its last one, so that all blocks have equal size.
+    """
+    distinct = [list(dict.fromkeys(e.context for e in rollout.examples)) for rollout in rollouts]
+    most = max(map(len, distinct))
+    texts: list[str] = []
+    rows: list[int] = []
+    for contexts, rollout in zip(distinct, rollouts, strict=True):
+        place = {text: len(texts) + i for i, text in enumerate(contexts)}
+        rows += [place[e.context] for e in rollout.examples]
+        texts += contexts + contexts[-1:] * (most - len(contexts))
+    return texts, rows
+
+
+def responses(rollouts: Sequence[Rollout], fill: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask (N*B, T) of N rollouts, rollout-major; shorter responses are padded with ``fill`` and masked."""
+    width = max(rollout.response_ids_BT.shape[1] for rollout in rollouts)
+    grown = [(r.response_ids_BT, r.response_mask_BT, (0, width - r.response_ids_BT.shape[1])) for r in rollouts]
+    ids = [pad(ids_BT, by, value=fill) for ids_BT, _, by in grown]
+    return torch.cat(ids), torch.cat([pad(mask_BT, by, value=False) for _, mask_BT, by in grown])
+
+
+def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
+    """The rows of several rollouts as one rollout of groups of one, for computations on single rows."""
+    ids_BT, mask_BT = responses(rollouts, fill)
+    logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
+    return Rollout(
+        tuple(e for r in rollouts for e in r.examples),
+        tuple(text for r in rollouts for text in r.responses),
+        ids_BT,
+        mask_BT,
+        torch.cat(logprobs),
+        1,
+        rollouts[0].temperature,
+    )
+
+
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over every parameter's name, shape and bytes (16 hex digits)."""
     digest = hashlib.sha256()

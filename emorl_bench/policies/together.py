@@ -72,7 +72,7 @@ def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> 
 
 
 def concatenated(rollouts: Sequence[Rollout], fill: int = 0) -> Rollout:
-    """The rows of several rollouts as one, for whatever looks at rows one by one."""
+    """The rows of several rollouts as one rollout of groups of one, for computations on single rows."""
     ids_BT, mask_BT = responses(rollouts, fill)
     logprobs = [pad(r.logprobs_BT, (0, ids_BT.shape[1] - r.logprobs_BT.shape[1])) for r in rollouts]
     return Rollout(

@@ -78,7 +78,13 @@ class Stacking:
 
 
 def gradients(passes: Sequence[Pass]) -> list[tuple[Metrics, Gradients]]:
-    """Forward, loss and backward: of each pass the metrics of its loss, and the gradients of what it trains."""
+    """Forward, loss and backward: of each pass the metrics of its loss, and the gradients of what it trains.
+
+    The chain rule is applied in two parts. Each learner's loss is taken back only to its own slice of the hidden
+    states, so that the logits of one learner at a time are in memory. These slopes are then the starting gradient of
+    one backward pass through the stacked model. It is exact: that pass computes the gradient of the sum of all losses,
+    and no adapter has a part in another learner's hidden states, so each adapter gets the gradient of its own loss.
+    """
     policies = [one.learner.policy for one in passes]
     hidden_MBTH = hidden_together(policies, [one.part.rollout for one in passes])
     slope_MBTH = torch.zeros_like(hidden_MBTH)

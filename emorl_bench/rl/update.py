@@ -40,10 +40,10 @@ class Batch:
     rollout: Rollout
     metrics: Metrics = field(default_factory=dict, kw_only=True)
 
-    def rows(self, picks: Sequence[int]) -> Self:
+    def rows(self, row_indices: Sequence[int]) -> Self:
         """The same for some rows, cut to the longest response among them."""
-        part = self.rollout.rows(picks)
-        index, width = torch.as_tensor(picks, device=part.response_ids_BT.device), part.response_ids_BT.shape[1]
+        part = self.rollout.rows(row_indices)
+        index, width = torch.as_tensor(row_indices, device=part.response_ids_BT.device), part.response_ids_BT.shape[1]
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
         cut = {name: t[index, :width] if name.endswith("_BT") else t[index] for name, t in tensors.items()}
         return replace(self, rollout=part, **cut)
