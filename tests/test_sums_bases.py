@@ -77,7 +77,7 @@ def test_every_tenth_batch_shows_another_answer_and_all_fit_the_positions() -> N
 # answers must fit ------------------------------------------------------------
 def test_an_answer_that_does_not_fit_or_cannot_be_said_is_one_line() -> None:
     backbone = make_bank("gpt2").decoder.backbone
-    with pytest.raises(UserError, match=r"no word for '9', which answers of this task may need"):
+    with pytest.raises(UserError, match=r"no word for '15', which answers of this task may need"):
         check_answer_room(Sums(scorers={}), backbone, 28)
     backbone.tokenizer = build_tokenizer()
     check_answer_room(Sums(scorers={}), backbone, 27)
@@ -85,7 +85,7 @@ def test_an_answer_that_does_not_fit_or_cannot_be_said_is_one_line() -> None:
         UserError, match=r"sampling\.max_new_tokens=26: the longest answer of this task takes 27 tokens"
     ):
         check_answer_room(Sums(scorers={}), backbone, 26)
-    with pytest.raises(UserError, match=r"no word for '54'"):
+    with pytest.raises(UserError, match=r"no word for '90'"):
         check_answer_room(Sums(scorers={}, levels=(6,)), backbone, 64)
     check_answer_room(Reflections(scorers={}), backbone, 1)
 
