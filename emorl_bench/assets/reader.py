@@ -41,7 +41,7 @@ class Reader(nn.Module):
         there_BTH, _ = self.forwards(read_BTH)
         back_BTH, _ = self.backwards(taken(read_BTH, order_BT))
         state_BTH = torch.cat([there_BTH, taken(back_BTH, order_BT)], -1)
-        asked_BH, _ = pooled(asked_BSH, heard_BS)
+        asked_BH = pooled(asked_BSH, heard_BS)[0].clamp_min(-1.0)  # as if every row had padding, which is -1
         length_B1 = mask_BT.sum(1, keepdim=True) / 20
         return self.head(torch.cat([*pooled(state_BTH, mask_BT), asked_BH, length_B1], -1))
 
