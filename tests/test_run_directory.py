@@ -120,7 +120,7 @@ def test_a_directory_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path)
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
     """`job.run` with a bench that takes no time; ``execute`` is what it does."""
-    monkeypatch.setattr(job.bench, "fingerprint", lambda config: "f")
+    monkeypatch.setattr(job.fingerprints, "fingerprint", lambda config: "f")
 
     def call(execute: Callable[..., dict[str, Any]], *overrides: str) -> float | None:
         monkeypatch.setattr(job.bench, "execute", execute)
