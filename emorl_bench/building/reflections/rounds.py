@@ -44,15 +44,10 @@ from emorl_bench.rl.weighting import fixed_weights
 from emorl_bench.tracking.silent import Silent
 
 ROUNDS, SEED = 2, 11
-WORLD_TEXTS, DAMAGED_TEXTS = (
-    (24_000, 10_000),
-    8_000,
-)  # texts of the world in the first and in each later round; damaged texts of policies
-PROMPTS, SAMPLES, LAST = (
-    768,
-    4,
-    256,
-)  # prompts of a policy's training, answers to each; the last answers, whose true value is shown
+# Texts of the world in the first and in each later round; damaged texts of policies.
+WORLD_TEXTS, DAMAGED_TEXTS = (24_000, 10_000), 8_000
+# Prompts of a policy's training, answers to each prompt, and how many of the last answers have their true value shown.
+PROMPTS, SAMPLES, LAST = 768, 4, 256
 PROCESSES = 2
 UNIFORM = (1 / 3, 1 / 3, 1 / 3)
 
