@@ -261,7 +261,9 @@ def test_mod_is_the_papers_rule(architecture) -> None:
 
 # as methods -----------------------------------------------------------------------------------------
 def of_yaml(name: str):
-    config = OmegaConf.create({"seed": 0, "method": OmegaConf.load(conf_dir() / "method" / f"{name}.yaml")})
+    settings = OmegaConf.load(conf_dir() / "method" / f"{name}.yaml")
+    settings.pop("defaults")  # the update rule, which lies outside of a method
+    config = OmegaConf.create({"seed": 0, "method": settings})
     return instantiate(OmegaConf.to_container(config, resolve=True)["method"])
 
 

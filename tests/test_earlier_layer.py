@@ -233,7 +233,9 @@ def test_a_model_whose_blocks_are_not_marked_is_refused(monkeypatch) -> None:
 @pytest.mark.parametrize("architecture", ["t5", "gpt2"])
 def test_the_yaml_answers_every_preference_and_again_when_frozen(bench: Callable[..., Any], architecture) -> None:
     made, answers = bench(architecture, steps=8), []
-    method = instantiate(OmegaConf.to_container(OmegaConf.load(conf_dir() / "method" / "emorl_earlier.yaml")))
+    settings = OmegaConf.load(conf_dir() / "method" / "emorl_earlier.yaml")
+    settings.pop("defaults")  # the update rule, which lies outside of a method
+    method = instantiate(OmegaConf.to_container(settings))
     for given in (made, replace(made, ledger=Ledger()).with_runtime(frozen=True)):
         solution = method.fit(given)
         policies = [solution.policy_for(torch.tensor(p)) for p in ([1.0, 0.0], [0.5, 0.5], [0.0, 1.0])]
