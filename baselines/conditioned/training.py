@@ -56,10 +56,10 @@ class Conditioning:
                 f"method.preferences={self.preferences}: processes that divide the base model cannot go apart by "
                 "preference; say method.preferences=1, or hardware.shard_base=false"
             )
-        if self.update.replays:
+        if self.update.replay_prompts:
             raise UserError(
-                "method.update: it learns from older answers too, which were given under other preferences; say "
-                "method.update.replay_prompts=0"
+                f"method.update.replay_prompts={self.update.replay_prompts}: older answers were given under other "
+                "preferences; say 0"
             )
         self.update.learner(probe, bench.ledger)  # refuses bad settings of its own
 

@@ -172,7 +172,7 @@ class UpdateRule(Protocol):
     @property
     def rewards_are_weights(self) -> bool: ...  # a reward is the weight of its answer's log-likelihood
     @property
-    def replays(self) -> bool: ...  # answers of earlier steps are learnt from beside the fresh ones
+    def replay_prompts(self) -> int: ...  # of earlier steps, learnt from beside the fresh ones in each update
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner: ...
 
 

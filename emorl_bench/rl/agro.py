@@ -41,10 +41,6 @@ class Agro(AdapterRule):
 
     needs_behaviour_logprobs: ClassVar[bool] = False
 
-    @property
-    def replays(self) -> bool:
-        return self.replay_prompts > 0
-
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
         if self.kl_coefficient <= 0:
             raise UserError(

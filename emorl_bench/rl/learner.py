@@ -35,9 +35,9 @@ class AdapterRule:
     rewards_are_weights: ClassVar[bool] = False  # a reward is the weight of its answer's log-likelihood
 
     @property
-    def replays(self) -> bool:
-        """Whether an update learns from answers of earlier steps too."""
-        return False
+    def replay_prompts(self) -> int:
+        """How many prompts of earlier steps each update learns from beside the fresh ones."""
+        return 0
 
 
 Rule = TypeVar("Rule", bound=AdapterRule)
