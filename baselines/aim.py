@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Aggregator, Bench, Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Bench, Policy, Sampler
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout
 from emorl_bench.ensemble.merging import Merge, OneByOne, check_share
@@ -43,7 +43,7 @@ class Aim(Aggregator):
         if self.calibration_prompts < 1:
             raise UserError(f"method.aggregator.calibration_prompts={self.calibration_prompts}: give 1 or more")
 
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         return OneByOne(experts, weights_WM, self)
 
     def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.core.protocols import Bench, Generator, Solution
+from emorl_bench.core.masked import weighted_mean
+from emorl_bench.core.protocols import Bench, Sampler, Solution
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.together import concatenated
 from emorl_bench.rl.loop import train
@@ -60,7 +60,7 @@ class ChosenFront:
     candidates: Candidates
     chooses_with_scorers: bool = True
 
-    def policy_for(self, preference_K: Tensor) -> Generator:
+    def policy_for(self, preference_K: Tensor) -> Sampler:
         return Chosen(self.candidates, preference_K)
 
 
@@ -68,7 +68,7 @@ class ChosenFront:
 class Candidates:
     """Scored answers, n for each that is wanted, remembered: every preference chooses among the same."""
 
-    policy: Generator
+    policy: Sampler
     score: Callable[[Rollout], Tensor]
     n: int
     temperature: float  # of candidates for greedy answers
@@ -116,8 +116,8 @@ class Chosen:
         drawn, scores_BK = self.candidates.of(examples, sampling, rng)
         n = self.candidates.n
         worth_BN = weighted_mean(scores_BK, self.preference_K.to(scores_BK)).nan_to_num(-math.inf).view(-1, n)
-        picks = torch.arange(len(worth_BN)) * n + worth_BN.argmax(1)
-        best = drawn.rows(picks.tolist())
+        row_indices = torch.arange(len(worth_BN)) * n + worth_BN.argmax(1)
+        best = drawn.rows(row_indices.tolist())
         logprobs_BT = best.logprobs_BT.clone()
         logprobs_BT[:, 0] += math.log(n) - (n - 1) / n
         if sampling.temperature == 0:

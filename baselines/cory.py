@@ -31,13 +31,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import mean_scores, stated
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.masked import mean_scores, stated
 from emorl_bench.core.protocols import Bench, Learner, Policy, Solution
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.solutions import Member, OneOf
+from emorl_bench.core.solutions import BestCandidate, Candidate
 from emorl_bench.core.types import Example, Metrics, Rollout
-from emorl_bench.rl.loop import describe, prompts, side_by_side
+from emorl_bench.rl.loop import describe, prompts, run_rounds
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
@@ -78,10 +78,10 @@ class Cory:
             return [pair.iterate(step, *self.roles(step))]
 
         run = TrainingRun(bench, "cory", agents, learners, weighting, bench.budget)
-        side_by_side(bench, [run], round)
+        run_rounds(bench, [run], round)
         best = max(AGENTS, key=lambda name: run.progress.best[name][0])
-        members = {name: Member(policy, validation(run, name)) for name, policy in agents.items()}
-        return OneOf(members, best if self.deploy == "best" else self.deploy)
+        members = {name: Candidate(policy, validation(run, name)) for name, policy in agents.items()}
+        return BestCandidate(members, best if self.deploy == "best" else self.deploy)
 
     def roles(self, step: int) -> tuple[str, str]:
         """Pioneer and observer of an iteration."""

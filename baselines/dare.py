@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Policy, Sampler
 from emorl_bench.core.seeds import stream
 from emorl_bench.ensemble.dense import dense_adapter, update
 from emorl_bench.ensemble.merging import OneByOne, check_share
@@ -31,7 +31,7 @@ class Dare(Aggregator):
     def __post_init__(self) -> None:
         check_share("drop", self.drop, zero=True, one=False)
 
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         return OneByOne(experts, weights_WM, self)
 
     def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:

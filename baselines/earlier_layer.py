@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Policy, Sampler
 from emorl_bench.decoding.layer_averaging import decoder_blocks
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.policies.adapter_policy import on_one_base
@@ -45,7 +45,7 @@ class EarlierLayer(Aggregator):
 
     layer: int | None = None
 
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         layer, layers = self._place(experts)
         mixing = HiddenState() if layer == layers else Met(layer)
         return mixing.blend(experts, directions(weights_WM))

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Policy, Sampler
 from emorl_bench.decoding.mixing import Head
 from emorl_bench.ensemble.blending import Blend, of_rows, weighted
 
 
 @dataclass(frozen=True)
 class Mod(Aggregator):
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         return Blend(experts, weights_WM, self)
 
     def states(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> None:

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Bench, Generator, Policy, Solution
+from emorl_bench.core.protocols import Bench, Policy, Sampler, Solution
 from emorl_bench.core.types import Budget
-from emorl_bench.rl.loop import solo, train_runs
+from emorl_bench.rl.loop import single_policy_run, train_runs
 from emorl_bench.rl.weighting import FixedWeights
 
 Preference = tuple[float, ...]
@@ -43,7 +43,7 @@ class Morlhf:
             bench.ledger.limit = len(wanted) * bench.budget.prompts  # the one method that may exceed it, by its key
         policies: dict[Preference, Policy] = {w: bench.new_policy(named(w)) for w in wanted[: len(budgets)]}
         runs = [
-            solo(bench, policy, FixedWeights(w, bench.reward), name=named(w), budget=budget)
+            single_policy_run(bench, policy, FixedWeights(w, bench.reward), name=named(w), budget=budget)
             for (w, policy), budget in zip(policies.items(), budgets, strict=True)
         ]
         train_runs(bench, runs)
@@ -56,7 +56,7 @@ class OneEach:
 
     policies: dict[Preference, Policy]
 
-    def policy_for(self, preference_K: Tensor) -> Generator:
+    def policy_for(self, preference_K: Tensor) -> Sampler:
         known_WK = torch.tensor(list(self.policies), dtype=torch.float64)
         nearest = int((known_WK - preference_K.double()).norm(dim=1).argmin())
         return list(self.policies.values())[nearest]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Policy, Sampler
 from emorl_bench.ensemble.merging import SideBySide
 from emorl_bench.models.lora import Adapter, merge
 
@@ -24,7 +24,7 @@ from emorl_bench.models.lora import Adapter, merge
 class Soup(Aggregator):
     """The weighted sum of the experts' updates."""
 
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         return SideBySide(experts, weights_WM)
 
     def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:

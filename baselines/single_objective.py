@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.core.protocols import Aggregator, Bench, Generator, Policy, Solution
+from emorl_bench.core.protocols import Aggregator, Bench, Policy, Sampler, Solution
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.ensemble.front import SearchedFront
 from emorl_bench.ensemble.merging import SideBySide
@@ -24,7 +24,7 @@ from emorl_bench.search.simplex import SimplexSubdivision
 class OneOfThem(Aggregator):
     """The expert that has all the weight: one-hot vectors are all that is asked for."""
 
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         return SideBySide(experts, weights_WM)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Policy, Sampler
 from emorl_bench.ensemble.dense import dense_adapter, kept_from, per_expert, updates
 from emorl_bench.ensemble.merging import OneByOne, check_share
 from emorl_bench.models.lora import Adapter
@@ -35,7 +35,7 @@ class Ties(Aggregator):
         if self.scale <= 0:
             raise UserError(f"method.aggregator.scale={self.scale}: give a number above 0, such as 1")
 
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         return OneByOne(experts, weights_WM, self)
 
     def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.bounds import Peaks, Work, distinct_rows, reading_bound, steps_bound
 from benchmarks.models import Setting
 from benchmarks.timing import Side, Timing, timed
-from emorl_bench.core.protocols import Generator
+from emorl_bench.core.protocols import Sampler
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Sampling
 from emorl_bench.ensemble.blending import HiddenState
@@ -20,10 +20,10 @@ from emorl_bench.ensemble.blending import HiddenState
 
 @dataclass
 class Decode:
-    """Greedy decodes of one generator, ``vectors`` weight vectors at once; remembers the last one's tokens."""
+    """Greedy decodes of one sampler, ``vectors`` weight vectors at once; remembers the last one's tokens."""
 
     setting: Setting
-    generator: Generator
+    sampler: Sampler
     vectors: int = 1
     experts: int = 1
     times: int = 1  # batches of prompts
@@ -48,7 +48,7 @@ class Decode:
         before = self._fed
         greedy = Sampling(self.setting.new_tokens, temperature=0.0)
         occupied = self._gpu_bytes(reset=True)
-        rollout = self.generator.generate(examples, greedy, stream(0))
+        rollout = self.sampler.generate(examples, greedy, stream(0))
         self.working_bytes = self._gpu_bytes() - occupied
         if rollout.tokens != self.vectors * len(examples) * self.setting.new_tokens:
             raise AssertionError(f"a response ended early: {rollout.tokens} tokens decoded, so work is not equal")

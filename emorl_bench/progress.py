@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 PLAIN_EVERY = 10.0  # seconds between two plain lines
 
 
-class Steps:
+class ProgressBar:
     """A progress bar.
 
     ``with Steps("expert reflection", total=200, unit="prompts") as steps: steps.to(done, "reward 0.81")``
@@ -33,7 +33,7 @@ class Steps:
             )
             self._bar = Progress(*columns, transient=True)
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> ProgressBar:
         """Show the bar."""
         if self._bar is not None:
             self._bar.start()

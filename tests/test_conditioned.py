@@ -26,7 +26,7 @@ from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
 from emorl_bench.rl.agro import Agro
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.grpo import Grpo
-from emorl_bench.rl.loop import side_by_side
+from emorl_bench.rl.loop import run_rounds
 from emorl_bench.rl.ppo import Ppo
 from emorl_bench.rl.preferences import drawn
 from emorl_bench.rl.rloo import Rloo
@@ -143,7 +143,7 @@ def test_a_network_learns_to_listen(bench) -> None:
     pair = expert_bank(made)
     policy = ConditionedPolicy.of("net", pair, Deaf(len(pair[0].own.factors), 2, 16, stream(0)))
     run = ConditionedRun(made, policy, Conditioning(Rloo(learning_rate=1e-2, kl_coefficient=0.0), 3), made.budget)
-    side_by_side(made, [run], run.round)
+    run_rounds(made, [run], run.round)
     utilities = [row["eval/net/utility"] for row in run.progress.history]
     assert run.progress.best["net"][0] == max(utilities)
     row = run.progress.history[0]

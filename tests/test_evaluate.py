@@ -15,7 +15,7 @@ from torch import Tensor
 from baselines.best_of_n import BestOfN
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Bench, Generator
+from emorl_bench.core.protocols import Bench, Sampler
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Example, Rollout, Sampling
@@ -42,9 +42,9 @@ class Length:
 
 @dataclass
 class PerPreference:
-    policies: Sequence[Generator]
+    policies: Sequence[Sampler]
 
-    def policy_for(self, preference_K: Tensor) -> Generator:
+    def policy_for(self, preference_K: Tensor) -> Sampler:
         return self.policies[(preference_K == PREFERENCES_WK).all(1).nonzero().item()]
 
 

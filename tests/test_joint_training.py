@@ -118,7 +118,7 @@ class Probe(AdapterLearner):
     def beside_adapter(self):
         return [self.weight]
 
-    def prepare(self, rollout, rewards_B, teaches_B, reference_BT):
+    def prepare(self, rollout, rewards_B, has_reward_B, reference_BT):
         expected_BT = self.policy.reference().logprobs(rollout).detach()
         torch.testing.assert_close(reference_BT, expected_BT.to(reference_BT), atol=1e-6, rtol=0)
         return Batch(rollout)

@@ -26,7 +26,7 @@ from emorl_bench.models.loading import ModelSource, load_backbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.models.prompting import PromptFormat
 from emorl_bench.offline import directory
-from emorl_bench.offline.soundness import check_files
+from emorl_bench.offline.model_files import check_files
 from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.runner.provenance import with_model
 

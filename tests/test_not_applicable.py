@@ -16,9 +16,9 @@ from synthetic_runs import write_run
 
 from baselines.cory import Cory
 from emorl_bench.cli.report import main as report
-from emorl_bench.core.applicable import mean_scores, not_applicable, weighted_mean
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.masked import mean_scores, not_applicable, weighted_mean
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Example, Rollout, Sampling
@@ -174,8 +174,8 @@ def test_scst_learns_from_a_single_row_and_says_finite_numbers() -> None:
 
 def test_masked_rows_have_no_tokens() -> None:
     rollout = rolled()
-    teaches_B = torch.arange(12) % 2 == 0
-    quiet = rollout.keeping(teaches_B)
+    has_reward_B = torch.arange(12) % 2 == 0
+    quiet = rollout.keeping(has_reward_B)
     assert not quiet.response_mask_BT[1::2].any()
     assert quiet.logprobs_BT[1::2].abs().sum() == 0
     assert quiet.response_mask_BT[::2].equal(rollout.response_mask_BT[::2])

@@ -27,9 +27,9 @@ class MarkedLearner(_ScstLearner):
     def rewards(self, scores_BK: Tensor, weighting: Weighting, group_size: int) -> Tensor:
         return weighting.reward(scores_BK) + MARK
 
-    def prepare(self, rollout: Any, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Any:
+    def prepare(self, rollout: Any, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None) -> Any:
         heard.append(rewards_B)
-        return super().prepare(rollout, rewards_B, teaches_B, reference_BT)
+        return super().prepare(rollout, rewards_B, has_reward_B, reference_BT)
 
 
 @dataclass(frozen=True)

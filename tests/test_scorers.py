@@ -220,6 +220,6 @@ def fails(prompts: list[str], responses: list[str]) -> list[float]:
 def test_batches_are_of_like_length_and_within_the_limit() -> None:
     lengths = [5, 1, 9, 2, 2, 30, 4]
     cut = list(batches(lengths, 10))
-    assert sorted(i for picks in cut for i in picks) == list(range(7))
-    assert all(len(picks) * max(lengths[i] for i in picks) <= 10 or len(picks) == 1 for picks in cut)
-    assert [lengths[i] for picks in cut for i in picks] == sorted(lengths)
+    assert sorted(i for indices in cut for i in indices) == list(range(7))
+    assert all(len(indices) * max(lengths[i] for i in indices) <= 10 or len(indices) == 1 for indices in cut)
+    assert [lengths[i] for indices in cut for i in indices] == sorted(lengths)

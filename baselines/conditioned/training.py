@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from baselines.conditioned.policy import ConditionedPolicy
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Bench, Generator, Policy, Solution, UpdateRule
+from emorl_bench.core.protocols import Bench, Policy, Sampler, Solution, UpdateRule
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.policies.adapter_policy import on_one_base
 from emorl_bench.rl.experts import expert_bank
-from emorl_bench.rl.loop import describe, prompts, side_by_side
+from emorl_bench.rl.loop import describe, prompts, run_rounds
 from emorl_bench.rl.preferences import PreferenceRun, drawn
 from emorl_bench.rl.run import TrainingRun, refuse_too_little
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
@@ -69,9 +69,9 @@ class ConditionedFront:
     """A `Solution` that answers every preference at once: the mix of its experts that the network makes of it."""
 
     policy: ConditionedPolicy
-    _made: dict[tuple[float, ...], Generator] = field(default_factory=dict)
+    _made: dict[tuple[float, ...], Sampler] = field(default_factory=dict)
 
-    def policy_for(self, preference_K: Tensor) -> Generator:
+    def policy_for(self, preference_K: Tensor) -> Sampler:
         key = tuple(preference_K.tolist())
         if key not in self._made:
             self._made[key] = self.policy.at(preference_K)
@@ -125,5 +125,5 @@ def fit_conditioned(bench: Bench, name: str, settings: Conditioning, network_for
     layers = len(on_one_base(experts)[1][0].factors)
     network = network_for(layers, len(experts), stream(bench.seed, name))
     run = ConditionedRun(bench, ConditionedPolicy.of(name, experts, network), settings, share)
-    side_by_side(bench, [run], run.round)
+    run_rounds(bench, [run], run.round)
     return ConditionedFront(run.conditioned)

@@ -83,11 +83,11 @@ class Recorded:
         size, examples, responses, rows = sampling.samples_per_prompt, list[Example](), list[str](), list[Tensor]()
         for i in torch.randperm(len(self.answers), generator=rng)[:prompts].tolist():
             given = self.answers[i]
-            picks = torch.randperm(len(given.responses), generator=rng)[:size].tolist()
-            missing = size - len(picks)
+            row_indices = torch.randperm(len(given.responses), generator=rng)[:size].tolist()
+            missing = size - len(row_indices)
             examples += [given.example] * size
-            responses += [given.responses[pick] for pick in picks + picks[:1] * missing]
-            rows += [given.scores[picks], torch.full((missing, given.scores.shape[1]), math.nan)]
+            responses += [given.responses[pick] for pick in row_indices + row_indices[:1] * missing]
+            rows += [given.scores[row_indices], torch.full((missing, given.scores.shape[1]), math.nan)]
         return _rollout(policy, examples, responses, sampling), torch.cat(rows)
 
 

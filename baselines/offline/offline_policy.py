@@ -25,7 +25,7 @@ from emorl_bench.core.protocols import Bench, Policy, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Metrics, Rollout
-from emorl_bench.rl.loop import describe, prompts, side_by_side, solo
+from emorl_bench.rl.loop import describe, prompts, run_rounds, single_policy_run
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import fixed_weights
 
@@ -52,8 +52,8 @@ class OfflinePolicy:
             rewards = learner.rewards(scores_BK, weighting, rollout.group_size)
             return [seen | dict(learner.step(rollout, rewards, stream(bench.seed, "policy", "update", step)))]
 
-        run = solo(bench, policy, weighting, name="policy", budget=bench.budget)
-        side_by_side(bench, [run], round)
+        run = single_policy_run(bench, policy, weighting, name="policy", budget=bench.budget)
+        run_rounds(bench, [run], round)
         return OnePolicy(policy)
 
     def _written(self, bench: Bench, policy: Policy, file: Path) -> Source:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import or_none
+from emorl_bench.core.masked import or_none
 from emorl_bench.core.protocols import Bench
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.types import Example, Rollout

@@ -37,10 +37,10 @@ from baselines.ric.prompting import (
     shares_of,
 )
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.core.protocols import Bench, Generator, Policy, Solution
+from emorl_bench.core.protocols import Bench, Policy, Sampler, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
-from emorl_bench.rl.loop import describe, prompts, side_by_side
+from emorl_bench.rl.loop import describe, prompts, run_rounds
 from emorl_bench.rl.preferences import PreferenceRun, drawn
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import fixed_weights
@@ -79,7 +79,7 @@ class RewardsInContext:
             seen = self._ask(run, step) if run.online else self._listen(run, step)
             return [seen | self._learn(run, step)]
 
-        side_by_side(bench, [run], round)
+        run_rounds(bench, [run], round)
         return solution
 
     def _check(self, bench: Bench) -> None:
@@ -163,7 +163,7 @@ class Stages(PreferenceRun):
             collected=Collected(bench, policy.ranks),
         )
 
-    def answering(self, preference_K: Tensor) -> Generator:
+    def answering(self, preference_K: Tensor) -> Sampler:
         return self.solution.policy_for(preference_K)
 
     @property
@@ -202,9 +202,9 @@ class Conditioned:
     policy: Policy
     wording: Wording
     mapping: Association
-    _known: dict[tuple[int, ...], Generator] = field(default_factory=dict)  # what is asked for -> who is asked
+    _known: dict[tuple[int, ...], Sampler] = field(default_factory=dict)  # what is asked for -> who is asked
 
-    def policy_for(self, preference_K: Tensor) -> Generator:
+    def policy_for(self, preference_K: Tensor) -> Sampler:
         levels_K = self.levels(preference_K)
         return self._known.setdefault(levels_K, Asked(self.policy, self.wording, levels_K))
 

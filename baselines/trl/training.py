@@ -1,6 +1,6 @@
 """Training by TRL's own trainers inside the loop that every method shares.
 
-One round of `rl.loop.side_by_side` is one call of TRL's ``train``: it samples answers to the step's prompts with
+One round of `rl.loop.run_rounds` is one call of TRL's ``train``: it samples answers to the step's prompts with
 transformers' ``generate``, asks the bench's scorers as its reward functions, one for each objective, computes its own
 advantages and takes its own optimiser steps. Adam's moments live on from call to call, so many calls are one training.
 
@@ -24,14 +24,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import TrainerCallback
 
 from baselines.trl.settings import TrainerName, TrlSettings, trl_settings
-from emorl_bench.core.applicable import or_none
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.masked import or_none
 from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.seeds import seed_for
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.policies.adapter_policy import on_one_base
-from emorl_bench.rl.loop import describe, prompts, side_by_side
+from emorl_bench.rl.loop import describe, prompts, run_rounds
 from emorl_bench.rl.optimiser import Optimiser, numbered
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import FixedWeights
@@ -183,7 +183,7 @@ def train_with_trl(
     def round(runs: Sequence[TrainingRun], step: int) -> list[Metrics]:
         return [learner.step(step)]
 
-    side_by_side(bench, [run], round)
+    run_rounds(bench, [run], round)
     return policy
 
 

@@ -41,8 +41,8 @@ def run_tests(kit: Kit) -> None:
 
 def command(kit: Kit) -> list[str]:
     plugins = ["-p", recorder.__name__, "-p", "no:cacheprovider"]
-    side_by_side = ["-n", str(WORKERS), "--dist", "loadfile"]
-    beside = side_by_side if find_spec("xdist") and kit.device.type == "cuda" else []
+    in_parallel = ["-n", str(WORKERS), "--dist", "loadfile"]
+    beside = in_parallel if find_spec("xdist") and kit.device.type == "cuda" else []
     return [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", "--durations", "10", *plugins, *beside]
 
 

@@ -53,7 +53,7 @@ def generate(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(config["hardware"]["threads"]))
     import torch  # imported after all checks that need no model
 
-    from emorl_bench.core.applicable import or_none
+    from emorl_bench.core.masked import or_none
     from emorl_bench.core.seeds import stream
     from emorl_bench.core.types import Example, Sampling
     from emorl_bench.runner.bench import Workbench

@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 from emorl_bench.config.schema import RootConfig
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.locating import OFFLINE, is_local, resolve
-from emorl_bench.offline.soundness import conversion
+from emorl_bench.offline.model_files import conversion
 
 Condition = tuple[Callable[[Any], bool], str]
 

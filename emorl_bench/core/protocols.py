@@ -17,14 +17,14 @@ from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling, Splits, Training
 
 
-class Generator(Protocol):
+class Sampler(Protocol):
     """Anything that can answer prompts: a policy, a merged policy, an ensemble."""
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout: ...
 
 
-class Policy(Generator, Protocol):
-    """A generator that can be trained: one adapter of a shared base model."""
+class Policy(Sampler, Protocol):
+    """A sampler that can be trained: one adapter of a shared base model."""
 
     @property
     def name(self) -> str: ...
@@ -48,7 +48,7 @@ class Policy(Generator, Protocol):
 
 
 Scores = Tensor | Sequence[float | None]
-"""(B,) float32, or a list in which ``None`` says that the objective does not apply to a row (`core.applicable`)."""
+"""(B,) float32, or a list in which ``None`` says that the objective does not apply to a row (`core.masked`)."""
 
 
 class Scorer(Protocol):
@@ -187,7 +187,7 @@ class Aggregator(ABC):
     """Training prompts that `calibrated` spends; they are taken from what is reserved for the search."""
 
     @abstractmethod
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator: ...
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler: ...
 
     def validate(self, policy: Policy) -> None:  # noqa: B027, most go with every model
         """Asked before anything is trained: raise a `UserError` where this does not go with the policy's model."""
@@ -237,7 +237,7 @@ class Tracker(Protocol):
 class Solution(Protocol):
     """The answer to: which policy would you deploy for this preference?"""
 
-    def policy_for(self, preference_K: Tensor) -> Generator: ...
+    def policy_for(self, preference_K: Tensor) -> Sampler: ...
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from emorl_bench.core.protocols import Generator
+from emorl_bench.core.protocols import Sampler
 from emorl_bench.core.types import Metrics
 
 
@@ -16,27 +16,27 @@ from emorl_bench.core.types import Metrics
 class OnePolicy:
     """One policy for every preference."""
 
-    policy: Generator
+    policy: Sampler
 
-    def policy_for(self, preference_K: Tensor) -> Generator:
+    def policy_for(self, preference_K: Tensor) -> Sampler:
         """The policy, whatever the preference (K,)."""
         return self.policy
 
 
 @dataclass(frozen=True)
-class Member:
+class Candidate:
     """A policy that could be deployed alone. ``select`` holds its mean scores on the select split."""
 
-    policy: Generator
+    policy: Sampler
     select: Metrics
 
 
 @runtime_checkable
-class Grouped(Protocol):
+class HasCandidates(Protocol):
     """A `Solution` whose policies are also graded one by one, at the uniform preference."""
 
     @property
-    def members(self) -> Mapping[str, Member]:
+    def members(self) -> Mapping[str, Candidate]:
         """The policies by name."""
 
 
@@ -53,17 +53,17 @@ class Choosing(Protocol):
 
 
 @dataclass(frozen=True)
-class OneOf:
+class BestCandidate:
     """One of several policies, for every preference."""
 
-    members: Mapping[str, Member]
+    members: Mapping[str, Candidate]
     deployed: str
 
     @property
-    def policy(self) -> Generator:
+    def policy(self) -> Sampler:
         """The deployed policy."""
         return self.members[self.deployed].policy
 
-    def policy_for(self, preference_K: Tensor) -> Generator:
+    def policy_for(self, preference_K: Tensor) -> Sampler:
         """The deployed policy, whatever the preference (K,)."""
         return self.policy

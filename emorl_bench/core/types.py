@@ -106,13 +106,13 @@ class Rollout:
         logprobs_BT = self.logprobs_BT.masked_fill(~mask_BT, 0.0)
         return replace(self, response_mask_BT=mask_BT, logprobs_BT=logprobs_BT)
 
-    def rows(self, picks: Sequence[int]) -> Rollout:
+    def rows(self, row_indices: Sequence[int]) -> Rollout:
         """The rollout with some rows only, as wide as the longest response among them; its group size is 1."""
-        index = torch.as_tensor(list(picks), device=self.response_ids_BT.device)
+        index = torch.as_tensor(list(row_indices), device=self.response_ids_BT.device)
         width = max(1, int(self.response_mask_BT[index].sum(1).max()))
         return Rollout(
-            tuple(self.examples[i] for i in picks),
-            tuple(self.responses[i] for i in picks),
+            tuple(self.examples[i] for i in row_indices),
+            tuple(self.responses[i] for i in row_indices),
             self.response_ids_BT[index, :width],
             self.response_mask_BT[index, :width],
             self.logprobs_BT[index, :width],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emorl_bench.core.protocols import Aggregator, Generator, Policy
+from emorl_bench.core.protocols import Aggregator, Policy, Sampler
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.decoding.mixing import Head, Mixing
 from emorl_bench.policies.adapter_policy import on_one_base
@@ -44,7 +44,7 @@ class Blend:
 
 @dataclass(frozen=True)
 class HiddenState(Aggregator):
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         return Blend(experts, weights_WM, self)
 
     def states(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class HiddenState(Aggregator):
 
 @dataclass(frozen=True)
 class Logits(Aggregator):
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         return Blend(experts, weights_WM, self)
 
     def states(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> None:
@@ -68,7 +68,7 @@ class Logits(Aggregator):
 
 @dataclass(frozen=True)
 class Probabilities(Aggregator):
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator:
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
         return Blend(experts, weights_WM, self)
 
     def states(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import mean_scores, or_none, weighted_mean
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost
+from emorl_bench.core.masked import mean_scores, or_none, weighted_mean
 from emorl_bench.core.protocols import Aggregator, Bench, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, part_of

@@ -20,8 +20,8 @@ from emorl_bench.core.protocols import (
     Bench,
     FrontSearch,
     FrontStrategy,
-    Generator,
     Policy,
+    Sampler,
     SearchStrategy,
     Solution,
     WeightSearch,
@@ -44,7 +44,7 @@ class SearchedFront:
     strategy: SearchStrategy | FrontStrategy
     share: float | None = None
     _found: dict[tuple[float, ...], Tensor] = field(default_factory=dict)  # preference -> weights
-    _blends: dict[tuple[float, ...], Generator] = field(default_factory=dict)  # weights -> the one generator of them
+    _blends: dict[tuple[float, ...], Sampler] = field(default_factory=dict)  # weights -> the one sampler of them
     _front: Exploration | None = None  # the search of all preferences, once it is over
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class SearchedFront:
         self.part: Part = "explored" if halved else "all"
         self.evaluations = Evaluations(self.bench, self.experts, self.aggregator, halved=halved, share=self.share)
 
-    def policy_for(self, preference_K: Tensor) -> Generator:
+    def policy_for(self, preference_K: Tensor) -> Sampler:
         key = tuple(preference_K.tolist())
         if key not in self._found:
             graded = self.bench.preferences

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Generator, Policy
+from emorl_bench.core.protocols import Policy, Sampler
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.models.lora import Adapter
 from emorl_bench.policies.adapter_policy import on_one_base
@@ -25,7 +25,7 @@ class Merge(Protocol):
     """How M adapters become one. Weights are not negative; an expert of weight 0 is not there."""
 
     def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter: ...
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Generator: ...
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler: ...
 
 
 @dataclass(frozen=True)

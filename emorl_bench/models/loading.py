@@ -18,7 +18,7 @@ from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.models.prompting import PromptFormat
 from emorl_bench.models.seq2seq import Seq2SeqBackbone
 from emorl_bench.offline.locating import Located, locate
-from emorl_bench.offline.soundness import check_files
+from emorl_bench.offline.model_files import check_files
 
 FAMILIES: dict[str, tuple[Any, type[Backbone]]] = {
     "seq2seq": (AutoModelForSeq2SeqLM, Seq2SeqBackbone),

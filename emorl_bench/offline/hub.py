@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.offline.soundness import whole
+from emorl_bench.offline.model_files import whole
 
 WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 CODE = ("*.py",)  # only where remote code is trusted

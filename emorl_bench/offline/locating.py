@@ -50,7 +50,7 @@ def resolve(path: str) -> str:
 def locate(
     path: str, revision: str | None = None, fallback: str | None = None, code: bool = False, key: str = "model.path"
 ) -> Located:
-    """The directory of a model. Its content is checked elsewhere (`soundness`).
+    """The directory of a model. Its content is checked elsewhere (`model_files`).
 
     Args:
         path: a directory, ``offline:NAME`` or a name on the hub.

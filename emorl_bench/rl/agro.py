@@ -73,7 +73,9 @@ class _AgroLearner(ReinforceLearner[Agro]):
         self.replayed = len(older) / (len(fresh) + len(older))
         return joined([*fresh, *older])
 
-    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Weighted:
+    def prepare(
+        self, rollout: Rollout, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None
+    ) -> Weighted:
         assert reference_BT is not None
         # The policy as it is now, and not as it was when it answered, if it was this policy at all.
         current_BT = self.read(rollout, lambda hidden_BTH, part: token_logprobs(self.policy.logits(hidden_BTH), part))
@@ -81,10 +83,10 @@ class _AgroLearner(ReinforceLearner[Agro]):
         regularised_B = rewards_B - self.rule.kl_coefficient * log_ratio_B
         metrics = {
             "loss": (spread(regularised_B.view(-1, rollout.group_size), 1) ** 2).mean().item() / 2,
-            "log_ratio": log_ratio_B[teaches_B].mean().item(),  # the KL where the answers are the policy's own
+            "log_ratio": log_ratio_B[has_reward_B].mean().item(),  # the KL where the answers are the policy's own
             "replayed": self.replayed,
         }
-        shares_B = leave_one_out(regularised_B, rollout.group_size) / teaches_B.sum()
+        shares_B = leave_one_out(regularised_B, rollout.group_size) / has_reward_B.sum()
         return Weighted(rollout, shares_B, metrics=metrics)
 
     def state_dict(self) -> dict[str, Tensor]:

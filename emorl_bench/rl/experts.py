@@ -27,7 +27,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.types import Budget
 from emorl_bench.rl.checkpoint import FILE
-from emorl_bench.rl.loop import solo, train_runs
+from emorl_bench.rl.loop import single_policy_run, train_runs
 from emorl_bench.rl.weighting import one_hot
 
 PROMPTS = re.compile(r"prompts(\d+)")
@@ -107,7 +107,7 @@ def _train(bench: Bench, experts: Mapping[str, Policy], share: Budget) -> None:
         place, weighting = expert_dir(bench, name, share), one_hot(0, 1, bench.reward)
         below = bench.runtime.ranks.once(partial(smaller, place))
         own = bench.only(name)
-        runs.append(solo(own, policy, weighting, name=name, budget=share, dir=place, earlier=below))
+        runs.append(single_policy_run(own, policy, weighting, name=name, budget=share, dir=place, earlier=below))
     train_runs(bench, runs)
 
 

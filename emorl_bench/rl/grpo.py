@@ -80,12 +80,14 @@ class _GrpoLearner(AdapterLearner[Grpo, Compared]):
     def uses_reference(self) -> bool:
         return self.rule.kl_coefficient != 0
 
-    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Compared:
+    def prepare(
+        self, rollout: Rollout, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None
+    ) -> Compared:
         advantages_B = scaled_advantages(rewards_B, rollout.group_size, self.rule.scale)
-        metrics = {"advantage_std": advantages_B[teaches_B].std(correction=int(teaches_B.sum() > 1)).item()}
+        metrics = {"advantage_std": advantages_B[has_reward_B].std(correction=int(has_reward_B.sum() > 1)).item()}
         if reference_BT is not None:
             kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
-            metrics["kl"] = kl_B[teaches_B].mean().item()
+            metrics["kl"] = kl_B[has_reward_B].mean().item()
         return Compared(rollout, advantages_B, reference_BT, metrics=metrics)
 
     def minibatches(self, batch: Compared, rng: torch.Generator) -> Sequence[Compared]:

@@ -158,13 +158,13 @@ class _JacobianLearner(AdapterLearner[JacobianRule, Objectives]):
         return torch.where(here_K, shaped_BK * self.rule.scales(shares_K), torch.nan)
 
     def prepare(
-        self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None
+        self, rollout: Rollout, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None
     ) -> Objectives:
         rewards_BK, metrics = rewards_B, dict[str, float]()
         if reference_BT is not None:
             kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
             rewards_BK = rewards_BK - self.rule.kl_coefficient * kl_B[:, None]
-            metrics["kl"] = kl_B[teaches_B].mean().item()
+            metrics["kl"] = kl_B[has_reward_B].mean().item()
         applies_BK = ~rewards_BK.isnan()
         here = [k for k, applies in enumerate(applies_BK.any(0).tolist()) if applies]
         shares = [group_advantages(rewards_BK[:, k], rollout.group_size) / applies_BK[:, k].sum() for k in here]

@@ -54,7 +54,7 @@ class AdapterLearner(Learner, ABC, Generic[Rule, Frozen]):
 
     # the rule -----------------------------------------------------------------------------------
     @abstractmethod
-    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Frozen:
+    def prepare(self, rollout: Rollout, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None) -> Frozen:
         """What stands still during the update of one rollout.
 
         Args:
@@ -129,4 +129,4 @@ def shuffled(batch: Frozen, epochs: int, parts: int, rng: torch.Generator) -> li
     size = -(-rows // parts)
     orders = [torch.randperm(rows, generator=rng).tolist() for _ in range(epochs)]
     cut = [order[low : low + size] for order in orders for low in range(0, rows, size)]
-    return [batch.rows(picks) for picks in cut if batch.rollout.response_mask_BT[picks].any()]
+    return [batch.rows(row_indices) for row_indices in cut if batch.rollout.response_mask_BT[row_indices].any()]

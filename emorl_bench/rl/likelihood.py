@@ -32,7 +32,9 @@ class Likelihood(AdapterRule):
 
 
 class _LikelihoodLearner(ReinforceLearner[Likelihood]):
-    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Weighted:
+    def prepare(
+        self, rollout: Rollout, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None
+    ) -> Weighted:
         if (rewards_B < 0).any():
             raise UserError(
                 "update=likelihood: a reward is the weight of its answer here, not below 0; say reward=linear"

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from emorl_bench.core.applicable import mean_scores, not_applicable, stated
+from emorl_bench.core.masked import mean_scores, not_applicable, stated
 from emorl_bench.core.protocols import Bench, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout
 from emorl_bench.policies.together import can_stack, generate_together
-from emorl_bench.progress import Steps
+from emorl_bench.progress import ProgressBar
 from emorl_bench.rl.learner import AdapterLearner
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.update import Updater
@@ -31,7 +31,7 @@ def train(
     bench: Bench, policy: Policy, weighting: Weighting, *, name: str, budget: Budget, dir: Path | None = None
 ) -> Policy:
     """Train one policy on one weighting until its budget is spent; it ends at its best validation."""
-    train_runs(bench, [solo(bench, policy, weighting, name=name, budget=budget, dir=dir)])
+    train_runs(bench, [single_policy_run(bench, policy, weighting, name=name, budget=budget, dir=dir)])
     return policy
 
 
@@ -40,10 +40,10 @@ def train_runs(bench: Bench, runs: Sequence[TrainingRun]) -> None:
     drivable = all(isinstance(run.learners[run.name], AdapterLearner) for run in runs)
     together = bench.runtime.joint_experts and drivable and can_stack([run.policies[run.name] for run in runs])
     for group in [runs] if together else [[run] for run in runs]:
-        side_by_side(bench, group, sample_score_update(bench))
+        run_rounds(bench, group, sample_score_update(bench))
 
 
-def solo(
+def single_policy_run(
     bench: Bench,
     policy: Policy,
     weighting: Weighting,
@@ -84,7 +84,7 @@ def sample_score_update(bench: Bench) -> Round:
     return round
 
 
-def side_by_side(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
+def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
     """Bring every run to its end, from wherever an earlier process has left it.
 
     The runs that are furthest behind go first, so runs that were taken up at different steps meet; from then on they go
@@ -97,7 +97,7 @@ def side_by_side(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> Non
     for run in unfinished:
         run.check()
     total = sum(run.budget.prompts or 1 for run in unfinished)
-    with Steps(
+    with ProgressBar(
         f"train {', '.join(run.name for run in unfinished)}", total, "prompts", quiet=not bench.runtime.ranks.first
     ) as steps:
         while group := _furthest_behind(unfinished):

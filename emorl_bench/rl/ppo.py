@@ -144,14 +144,16 @@ class _PpoLearner(AdapterLearner[Ppo, Estimated]):
     def uses_reference(self) -> bool:
         return self.rule.kl == "sampled"
 
-    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Estimated:
+    def prepare(
+        self, rollout: Rollout, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None
+    ) -> Estimated:
         mask_BT = rollout.response_mask_BT
         values_BT, kl_BT = (self.read(rollout, self._values_and_kl) * mask_BT[..., None]).unbind(-1)
         if reference_BT is not None:
             kl_BT = (rollout.logprobs_BT - reference_BT) * mask_BT
-        rewards_BT = token_rewards(self._scaled(rewards_B, teaches_B), self.kl_coefficient * kl_BT, mask_BT)
+        rewards_BT = token_rewards(self._scaled(rewards_B, has_reward_B), self.kl_coefficient * kl_BT, mask_BT)
         advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, self.rule.gamma, self.rule.lam)
-        metrics = self._adapt_kl(kl_BT.sum(1)[teaches_B])
+        metrics = self._adapt_kl(kl_BT.sum(1)[has_reward_B])
         return Estimated(rollout, values_BT, whiten(advantages_BT, mask_BT), returns_BT, metrics=metrics)
 
     def minibatches(self, batch: Estimated, rng: torch.Generator) -> Sequence[Estimated]:
@@ -181,10 +183,10 @@ class _PpoLearner(AdapterLearner[Ppo, Estimated]):
         self.value.step()
         return {**metrics, "skipped": 0.0}
 
-    def _scaled(self, rewards_B: Tensor, teaches_B: Tensor) -> Tensor:
+    def _scaled(self, rewards_B: Tensor, has_reward_B: Tensor) -> Tensor:
         """(B,) rewards in the units of `reward_scale`, 0 where there is none."""
         if self.rule.reward_scale != "plain":
-            self.moments.add(rewards_B[teaches_B])
+            self.moments.add(rewards_B[has_reward_B])
         return self.moments.scaled(rewards_B, self.rule.reward_scale).nan_to_num(0.0)
 
     def _adapt_kl(self, kl_B: Tensor) -> dict[str, float]:

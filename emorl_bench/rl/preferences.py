@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import mean_scores
-from emorl_bench.core.protocols import Generator
+from emorl_bench.core.masked import mean_scores
+from emorl_bench.core.protocols import Sampler
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights, one_hot
 
@@ -29,7 +29,7 @@ class PreferenceRun(TrainingRun, ABC):
     """
 
     @abstractmethod
-    def answering(self, preference_K: Tensor) -> Generator:
+    def answering(self, preference_K: Tensor) -> Sampler:
         """Who answers a preference as training stands."""
 
     @cached_property
@@ -44,7 +44,7 @@ class PreferenceRun(TrainingRun, ABC):
         return len(self.grid) * len(self.bench.select)
 
     @property
-    def graded(self) -> Mapping[str, Generator]:
+    def graded(self) -> Mapping[str, Sampler]:
         return {name: self.answering(torch.tensor(point.weights)) for name, point in self.grid.items()}
 
     def worth(self, name: str, scores_K: Tensor) -> float:

@@ -16,10 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import mean_scores, stated
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost, Ledger
-from emorl_bench.core.protocols import Bench, Generator, Learner, Policy, Weighting
+from emorl_bench.core.masked import mean_scores, stated
+from emorl_bench.core.protocols import Bench, Learner, Policy, Sampler, Weighting
 from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
@@ -29,7 +29,7 @@ from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
 class TrainingRun:
     """Policies that share one reward and end together: usually one, CORY's two agents, one expert.
 
-    Each is validated alone and put back to its own best checkpoint at the end. `rl.loop.side_by_side` drives it.
+    Each is validated alone and put back to its own best checkpoint at the end. `rl.loop.run_rounds` drives it.
     ``earlier``: directories of the same training with smaller budgets, the nearest first.
     """
 
@@ -147,7 +147,7 @@ class TrainingRun:
         self._log({f"train/{self.name}/{k}": v for k, v in metrics.items()} | self._weights() | self._axes())
 
     @property
-    def graded(self) -> Mapping[str, Generator]:
+    def graded(self) -> Mapping[str, Sampler]:
         """What is validated, by name: here the policies themselves."""
         return self.policies
 

@@ -68,14 +68,16 @@ class _ScstLearner(ReinforceLearner[Scst]):
     def uses_reference(self) -> bool:
         return self.rule.kl_coefficient != 0
 
-    def prepare(self, rollout: Rollout, rewards_B: Tensor, teaches_B: Tensor, reference_BT: Tensor | None) -> Weighted:
-        rows, metrics = int(teaches_B.sum()), dict[str, float]()
+    def prepare(
+        self, rollout: Rollout, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None
+    ) -> Weighted:
+        rows, metrics = int(has_reward_B.sum()), dict[str, float]()
         if reference_BT is not None:
             kl_B = sequence_kl(rollout.logprobs_BT, reference_BT, rollout.response_mask_BT)
             rewards_B = rewards_B - self.rule.kl_coefficient * kl_B
-            metrics["kl"] = kl_B[teaches_B].mean().item()
+            metrics["kl"] = kl_B[has_reward_B].mean().item()
         advantages_B = self.rule.advantages(rewards_B, rollout.group_size)
-        metrics["advantage_std"] = advantages_B[teaches_B].std(correction=int(rows > 1)).item()
+        metrics["advantage_std"] = advantages_B[has_reward_B].std(correction=int(rows > 1)).item()
         if self.rule.train_on == "text":
             rollout = retokenized(self.policy, rollout)
         if not self.rule.end_token:

@@ -68,9 +68,9 @@ class _Turn:
         """Mask the rows that have no reward; says whether there are others."""
         rollout, rewards = self.learner.beside_older(self.rollout, self.rewards, self.rng)
         self.rewards = rewards.to(rollout.logprobs_BT.device)
-        self.teaches_B = ~self.rewards.isnan().view(len(rewards), -1).all(1)
-        self.rollout = rollout.keeping(self.teaches_B)
-        return bool(self.teaches_B.any())
+        self.has_reward_B = ~self.rewards.isnan().view(len(rewards), -1).all(1)
+        self.rollout = rollout.keeping(self.has_reward_B)
+        return bool(self.has_reward_B.any())
 
     def passes(self, minibatches: Sequence[Batch]) -> list[Pass]:
         """One for each micro-batch, in order."""
@@ -119,7 +119,7 @@ class Updater:
         self._read_reference([turn for turn in turns if turn.learner.uses_reference])
         for turn in turns:
             with self.ledger.alone(turn.index):
-                turn.batch = turn.learner.prepare(turn.rollout, turn.rewards, turn.teaches_B, turn.reference_BT)
+                turn.batch = turn.learner.prepare(turn.rollout, turn.rewards, turn.has_reward_B, turn.reference_BT)
         planned = [turn.passes(turn.learner.minibatches(turn.batch, turn.rng)) for turn in turns]
         for going, passes in in_step(turns, planned):
             for turn, one, done in zip(going, passes, self.stacking.each(passes, gradients), strict=True):

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from emorl_bench.core.applicable import mean_scores
-from emorl_bench.core.protocols import Bench, Generator
+from emorl_bench.core.masked import mean_scores
+from emorl_bench.core.protocols import Bench, Sampler
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.policies.adapter_policy import AdapterPolicy
@@ -34,7 +34,7 @@ def validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
 
 
 def _answers(
-    bench: Bench, graded: Sequence[Generator], sampling: Sampling, rngs: Sequence[torch.Generator]
+    bench: Bench, graded: Sequence[Sampler], sampling: Sampling, rngs: Sequence[torch.Generator]
 ) -> list[Rollout]:
     """Adapters of one base answer together; whoever puts prompts in a way of its own answers alone."""
     policies = [asked for asked in graded if isinstance(asked, AdapterPolicy)]

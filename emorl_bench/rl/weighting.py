@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.masked import weighted_mean
 from emorl_bench.core.protocols import Bench, Weighting
 
 LOG_FLOOR = 1e-4  # EMORL's release clips scores to [1e-4, 1 - 1e-4] before the logarithm

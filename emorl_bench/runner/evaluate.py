@@ -15,9 +15,9 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Generator, Policy, Solution
+from emorl_bench.core.protocols import Policy, Sampler, Solution
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.solutions import Grouped
+from emorl_bench.core.solutions import HasCandidates
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.runner.points import Row, Scored, at, ceiling, front, metrics, point, rows
@@ -115,15 +115,15 @@ class Grader:
         }
         for name, found in grades.summary["decoding"].items():
             grades.metrics |= metrics(name, found)
-        if isinstance(solution, Grouped):
+        if isinstance(solution, HasCandidates):
             grades.summary["members"] = self._members(solution, deployed, seen, grades, ledger)
         grades.summary["mean_reward"] = grades.summary["decoding"][self.decoding[0]]["uniform"]["mean_reward"]
         return grades
 
     def _members(
         self,
-        solution: Grouped,
-        deployed: Generator,
+        solution: HasCandidates,
+        deployed: Sampler,
         seen: Mapping[int, dict[str, Row]],
         grades: Grades,
         ledger: Ledger,
@@ -144,7 +144,7 @@ class Grader:
         return found
 
     def _grade_policy(
-        self, policy: Generator, index: int, grades: Grades, ledger: Ledger | None = None
+        self, policy: Sampler, index: int, grades: Grades, ledger: Ledger | None = None
     ) -> dict[str, Row]:
         """One point for each decoding. With a ledger it also holds the cost of an answer.
 
@@ -174,7 +174,7 @@ class Grader:
             panels["gold"] = self.gold
         return {name: Scored(panel.objectives, panel.score(rollout)) for name, panel in panels.items()}
 
-    def _decode(self, policy: Generator, decoding: str) -> Rollout:
+    def _decode(self, policy: Sampler, decoding: str) -> Rollout:
         sampling = self.sampling if decoding == "sampled" else replace(self.sampling, temperature=0.0)
         return policy.generate(self.report, sampling, stream(self.seed, "report", decoding))
 

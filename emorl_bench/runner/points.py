@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import mean_scores, not_applicable, or_none, weighted_mean
+from emorl_bench.core.masked import mean_scores, not_applicable, or_none, weighted_mean
 from emorl_bench.core.types import Rollout
 from emorl_bench.indicators.fronts import deployed_utility, hypervolume, worst_objective
 from emorl_bench.indicators.text import distinct_share, diversity_2, edit_rate

@@ -30,7 +30,7 @@ from emorl_bench.core.ranks import ALONE
 from emorl_bench.core.types import Example
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.loading import FAMILIES
-from emorl_bench.progress import Steps
+from emorl_bench.progress import ProgressBar
 from emorl_bench.runner.base_model import load_base, locate_model, prompt_format, weights_hash
 from emorl_bench.runner.fingerprints import build_task
 from emorl_bench.runner.provenance import provenance
@@ -150,7 +150,7 @@ def train(config: Config, device: torch.device, lessons: Mapping[str, Lesson], o
             data_collator=DataCollatorForSeq2Seq(tokenizer_of(config), model, label_pad_token_id=IGNORED),
         )
         steps = -(-len(lessons["train"].rows) // config["batch"]) * config["epochs"]
-        with Steps("warm-up", steps, "steps") as shown:
+        with ProgressBar("warm-up", steps, "steps") as shown:
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(_Shown(shown))
             trainer.train()
@@ -201,7 +201,7 @@ def tokenizer_of(config: Config) -> Any:
 class _Shown(TrainerCallback):  # type: ignore[misc]
     """Shows the trainer's progress: rate, time left, and the loss once it is known."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: ProgressBar) -> None:
         self.steps, self.note = steps, ""
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **rest: Any) -> None:

@@ -54,8 +54,8 @@ class Levels:
         """See `Subject.batches`."""
         rows = self.epoch(rng)
         share = {level: n / len(rows) for level, n in Counter(row.level for row in rows).items()}
-        for picks in bucketed([sum(map(len, row.text)) for row in rows], size, rng):
-            yield self._batch([rows[i] for i in picks], share)
+        for indices in bucketed([sum(map(len, row.text)) for row in rows], size, rng):
+            yield self._batch([rows[i] for i in indices], share)
 
     def _batch(self, rows: Sequence[Graded], share: dict[int, float]) -> TextBatch:
         level_B = torch.tensor([row.level for row in rows])

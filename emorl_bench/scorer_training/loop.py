@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import seed_for
-from emorl_bench.progress import Steps
+from emorl_bench.progress import ProgressBar
 from emorl_bench.scorer_training.nets import ScorerNet, Text, tokenise
 from emorl_bench.scorer_training.settings import Settings
 from emorl_bench.scorer_training.study import Subject
@@ -37,7 +37,7 @@ def fit(net: ScorerNet, tokenizer: Any, subject: Subject, settings: Settings, la
     steps = settings.epochs * -(-subject.units // settings.batch)
     optimiser, schedule = _optimiser(net, settings, steps)
     losses, done = [], 0
-    with Steps(label, total=steps, unit="batches") as progress:
+    with ProgressBar(label, total=steps, unit="batches") as progress:
         for _ in range(settings.epochs):
             net.train()
             epoch = []

@@ -37,8 +37,8 @@ def interval(statistic: Statistic, groups: Sequence[object], rows: int | None = 
     rng = np.random.default_rng(0)
     draws = []
     for _ in range(RESAMPLES):
-        picks = rng.integers(len(members), size=len(members))
-        draws.append(statistic(np.concatenate([members[i] for i in picks])))
+        indices = rng.integers(len(members), size=len(members))
+        draws.append(statistic(np.concatenate([members[i] for i in indices])))
     known = np.asarray(draws)[np.isfinite(draws)]
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if known.size else (np.nan, np.nan)
     value = statistic(np.arange(len(groups)))
@@ -47,7 +47,7 @@ def interval(statistic: Statistic, groups: Sequence[object], rows: int | None = 
 
 def mean_of(values_N: Floats) -> Statistic:
     """The mean of values, as a statistic of a resample."""
-    return lambda picks: float(values_N[picks].mean()) if picks.size else float("nan")
+    return lambda indices: float(values_N[indices].mean()) if indices.size else float("nan")
 
 
 def wins(better_N: Floats, worse_N: Floats) -> Floats:
@@ -67,8 +67,8 @@ def concordance(value_N: Floats, level_N: Ints, near_NN: NDArray[np.bool_] | Non
     won_NN = wins(value_N[:, None], value_N[None, :]) * counted_NN
     counted = counted_NN.astype(np.float64)
 
-    def statistic(picks: Ints) -> float:
-        times_N = np.bincount(picks, minlength=len(level_N)).astype(np.float64)
+    def statistic(indices: Ints) -> float:
+        times_N = np.bincount(indices, minlength=len(level_N)).astype(np.float64)
         pairs = times_N @ counted @ times_N
         return float(times_N @ won_NN @ times_N / pairs) if pairs else float("nan")
 
@@ -78,9 +78,9 @@ def concordance(value_N: Floats, level_N: Ints, near_NN: NDArray[np.bool_] | Non
 def macro_f1(predicted_N: Ints, level_N: Ints, levels: int) -> Statistic:
     """Mean F1 of the levels that occur. A level that is never predicted correctly counts 0."""
 
-    def statistic(picks: Ints) -> float:
+    def statistic(indices: Ints) -> float:
         table = np.zeros((levels, levels))
-        np.add.at(table, (level_N[picks], predicted_N[picks]), 1)
+        np.add.at(table, (level_N[indices], predicted_N[indices]), 1)
         both = table.sum(0) + table.sum(1)
         present = table.sum(1) > 0
         return float((2 * np.diag(table)[present] / both[present]).mean())
@@ -92,8 +92,8 @@ def rank_correlations(value_N: Floats, level_N: Ints) -> dict[str, Statistic]:
     """Spearman's rho and Kendall's tau-b, which are not defined where all rows have one level or value."""
 
     def of(correlation: Callable[..., Any]) -> Statistic:
-        def statistic(picks: Ints) -> float:
-            value, level = value_N[picks], level_N[picks]
+        def statistic(indices: Ints) -> float:
+            value, level = value_N[indices], level_N[indices]
             if np.ptp(value) == 0 or np.ptp(level) == 0:
                 return float("nan")
             return float(correlation(value, level).statistic)

@@ -147,9 +147,9 @@ def read(net: RewardHeads, tokenizer: Any, texts: Sequence[Text], settings: Sett
     device = net.centre_K.device
     order = sorted(range(len(texts)), key=lambda i: sum(map(len, texts[i])))
     rewards_NK = torch.zeros(len(texts), len(net.centre_K))
-    for picks in _chunks(order):
-        inputs = inputs_of(tokenizer, [texts[i] for i in picks], settings)
-        rewards_NK[picks] = net({k: v.to(device) for k, v in inputs.items()}).float().cpu()
+    for indices in _chunks(order):
+        inputs = inputs_of(tokenizer, [texts[i] for i in indices], settings)
+        rewards_NK[indices] = net({k: v.to(device) for k, v in inputs.items()}).float().cpu()
     return rewards_NK
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import seed_for
-from emorl_bench.progress import Steps
+from emorl_bench.progress import ProgressBar
 from emorl_bench.scorer_training.loop import CLIP_NORM, WARM_UP, WEIGHT_DECAY
 from emorl_bench.scorer_training.preference_heads import RewardHeads, inputs_of
 from emorl_bench.scorer_training.settings import Settings
@@ -38,7 +38,7 @@ def fit(net: RewardHeads, tokenizer: Any, subject: Subject, settings: Settings, 
     members, blocks = len(net.encoders), net.heads[0].out_features
     steps = math.ceil(math.ceil(subject.units / settings.batch) / blocks) * settings.epochs
     losses = torch.zeros(members, settings.epochs)
-    with Steps(label, total=steps * members, unit="batches") as progress:
+    with ProgressBar(label, total=steps * members, unit="batches") as progress:
         for member in range(members):
             training = _Member(net, tokenizer, settings, member, steps)
             rng = random.Random(seed_for(settings.seed, "scorer", "batches", member))

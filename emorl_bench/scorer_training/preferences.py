@@ -67,8 +67,8 @@ class Preferences:
 
         The loss is the mean over heads of their Bradley-Terry losses over the pairs of the batch.
         """
-        for picks in bucketed([len(choice.prompt) for choice in self.train], size, rng):
-            chosen = [self.train[i] for i in picks]
+        for indices in bucketed([len(choice.prompt) for choice in self.train], size, rng):
+            chosen = [self.train[i] for i in indices]
             better_P, worse_P, _ = _rows(chosen)
             yield TextBatch([t for choice in chosen for t in choice.texts], partial(_loss, better_P, worse_P))
 

@@ -69,9 +69,9 @@ class Ranking:
 
     def batches(self, size: int, rng: random.Random) -> Iterator[TextBatch]:
         """See `Subject.batches`."""
-        for picks in bucketed([len(group.prompt) for group in self.train], size, rng):
-            shown = [self._shown(i, rng) for i in picks]
-            texts = [(self.train[i].prompt, text) for i, rows in zip(picks, shown, strict=True) for _, text in rows]
+        for indices in bucketed([len(group.prompt) for group in self.train], size, rng):
+            shown = [self._shown(i, rng) for i in indices]
+            texts = [(self.train[i].prompt, text) for i, rows in zip(indices, shown, strict=True) for _, text in rows]
             yield TextBatch(texts, self._loss(pairs_of([[kind for kind, _ in rows] for rows in shown])))
 
     def _shown(self, number: int, rng: random.Random) -> list[tuple[str, str]]:

@@ -172,8 +172,8 @@ def in_batches(rows: Sequence[Sequence[int]], batch_tokens: int, judge: Callable
     """(B,) float32 on the CPU: the values of ``judge``, which gets the indices of rows with similar length."""
     values_B = torch.zeros(len(rows))
     with torch.no_grad():
-        for picks in batches(list(map(len, rows)), batch_tokens):
-            values_B[picks] = judge(picks).float().cpu()
+        for indices in batches(list(map(len, rows)), batch_tokens):
+            values_B[indices] = judge(indices).float().cpu()
     return values_B
 
 
@@ -182,11 +182,11 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
 
     A batch ends where rows times the longest would exceed ``batch_tokens``.
     """
-    picks: list[int] = []
+    indices: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if picks and (len(picks) + 1) * lengths[place] > batch_tokens:
-            yield picks
-            picks = []
-        picks.append(place)
-    if picks:
-        yield picks
+        if indices and (len(indices) + 1) * lengths[place] > batch_tokens:
+            yield indices
+            indices = []
+        indices.append(place)
+    if indices:
+        yield indices

@@ -55,9 +55,9 @@ class Fluency(Judge):
         loaded = self.loaded()
         rows, first = self._rows(loaded, [e.prompt for e in examples], responses)
 
-        def judge(picks: list[int]) -> Tensor:
-            logits_BTV = loaded.model(**loaded.padded([rows[i] for i in picks])).logits
-            return torch.stack([_mean_nll(logits_BTV[b], rows[i], first[i]) for b, i in enumerate(picks)])
+        def judge(indices: list[int]) -> Tensor:
+            logits_BTV = loaded.model(**loaded.padded([rows[i] for i in indices])).logits
+            return torch.stack([_mean_nll(logits_BTV[b], rows[i], first[i]) for b, i in enumerate(indices)])
 
         return in_batches(rows, self.batch_tokens, judge)
 

@@ -6,7 +6,7 @@ an uninterrupted one.
 
 New texts are divided among the ranks of a run, and every rank gets all scores. A scorer that returns an invalid value
 stops the run, on every rank, with its name and the text that caused it. Where a scorer returns ``None`` it does not
-apply to the row: the score is NaN, which `core.applicable` leaves out of every mean. A NaN that a scorer itself returns
+apply to the row: the score is NaN, which `core.masked` leaves out of every mean. A NaN that a scorer itself returns
 is an error.
 """
 

@@ -55,10 +55,10 @@ class RewardModel(Judge):
             )
         rows, types = self._rows(loaded, [e.prompt for e in examples], responses)
 
-        def judge(picks: list[int]) -> Tensor:
-            inputs = loaded.padded([rows[i] for i in picks])
+        def judge(indices: list[int]) -> Tensor:
+            inputs = loaded.padded([rows[i] for i in indices])
             if types is not None:
-                inputs["token_type_ids"] = loaded.filled([types[i] for i in picks], 0)
+                inputs["token_type_ids"] = loaded.filled([types[i] for i in indices], 0)
             return self._transformed(loaded.model(**inputs).logits.float())
 
         said_B = torch.tensor([bool(r.strip()) for r in responses], dtype=torch.bool)

@@ -64,13 +64,13 @@ class Specificity(Judge):
         rows = loaded.tokenizer(list(texts), truncation=True, max_length=most)["input_ids"]
         embedded_NH = torch.zeros(len(rows), loaded.model.config.hidden_size)
         with torch.no_grad():
-            for picks in batches(list(map(len, rows)), self.batch_tokens):
-                picks = [i for i in picks if rows[i]]
-                if not picks:
+            for indices in batches(list(map(len, rows)), self.batch_tokens):
+                indices = [i for i in indices if rows[i]]
+                if not indices:
                     continue
-                inputs = loaded.padded([rows[i] for i in picks])
+                inputs = loaded.padded([rows[i] for i in indices])
                 states_BTH = loaded.model(**inputs).last_hidden_state.float()
                 weights_BT1 = inputs["attention_mask"][..., None].float()
                 mean_BH = (states_BTH * weights_BT1).sum(1) / weights_BT1.sum(1)
-                embedded_NH[picks] = (states_BTH[:, 0] if self.pooling == "cls" else mean_BH).cpu()
+                embedded_NH[indices] = (states_BTH[:, 0] if self.pooling == "cls" else mean_BH).cpu()
         return embedded_NH

@@ -19,8 +19,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.masked import weighted_mean
 
 Part = Literal["all", "explored", "fresh"]  # a part of the select prompts
 HALVES: tuple[Part, Part] = ("explored", "fresh")

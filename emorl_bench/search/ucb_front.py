@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.masked import weighted_mean
 from emorl_bench.search.gaussian_process import GaussianProcess, Spectrum, spectra_of
 from emorl_bench.search.history import check_positive, nothing, within_budget
 from emorl_bench.search.hypervolume import best_addition

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from emorl_bench.config import schema
 from emorl_bench.config.compose import VERSION_BASE, conf_dir
-from emorl_bench.core.protocols import Generator
+from emorl_bench.core.protocols import Sampler
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.indicators.best_of_n import best_of_n_kl, expected_best
@@ -142,7 +142,7 @@ def trained(variant: Variant, noise: float, seed: int, changes: Sequence[str]) -
     return Curve("rl", noise, variant, seed, steps, np.array(kl), np.array(proxy), np.stack(gold_P, axis=1))
 
 
-def _graded(workbench: Workbench, policy: Generator, seed: int) -> tuple[float, float, Floats]:
+def _graded(workbench: Workbench, policy: Sampler, seed: int) -> tuple[float, float, Floats]:
     """KL in nats per sequence, mean proxy, gold by prompt: of sampled answers, the same random numbers each time."""
     grader = workbench.grader
     sampling = Sampling(grader.sampling.max_new_tokens, grader.sampling.temperature, SAMPLES)

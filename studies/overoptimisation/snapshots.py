@@ -14,7 +14,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Solution
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Metrics
-from emorl_bench.rl.loop import Round, sample_score_update, side_by_side, solo
+from emorl_bench.rl.loop import Round, run_rounds, sample_score_update, single_policy_run
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import fixed_weights
 
@@ -33,8 +33,8 @@ class Snapshots:
             raise UserError(f"method.keep={list(self.keep)}: give the steps to keep, such as [0,8,16]")
         weighting = fixed_weights(self.weights, bench.objectives, bench.reward)
         policy = bench.new_policy("policy")
-        run = solo(bench, policy, weighting, name="policy", budget=bench.budget)
-        side_by_side(bench, [run], self._keeping(sample_score_update(bench), bench))
+        run = single_policy_run(bench, policy, weighting, name="policy", budget=bench.budget)
+        run_rounds(bench, [run], self._keeping(sample_score_update(bench), bench))
         return OnePolicy(policy)
 
     def _keeping(self, plain: Round, bench: Bench) -> Round:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import weighted_mean
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.masked import weighted_mean
 from emorl_bench.tracking.jsonl import read_rows
 
 

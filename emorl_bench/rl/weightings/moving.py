@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emorl_bench.core.applicable import mean_scores
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.masked import mean_scores
 from emorl_bench.core.protocols import Bench, Weighting
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Metrics
