@@ -1,4 +1,4 @@
-"""The README's examples of a method, a scorer, a task and an update rule are run as they stand."""
+"""The printed examples of a method (README), a scorer, a task and an update rule (docs/extending.md) run as they stand."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "extending.md")
 SMALL = ["budget=smoke", "preferences.divisions=1", "tracker=local", "decoding=[greedy]"]
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An outsider's directory: the README's files where it says; the checkout's places become the outsider's own."""
+    """An outsider's directory: the files of both pages where they say; the checkout's places become the outsider's own."""
     directory = tmp_path_factory.mktemp("outsider")
-    blocks = re.findall(r"```(?:python|yaml)\n# file: (\S+)\n(.*?)```", README.read_text(), re.DOTALL)
+    blocks = re.findall(r"```(?:python|yaml)\n# file: (\S+)\n(.*?)```", "".join(page.read_text() for page in PAGES), re.DOTALL)
     assert len(blocks) == 8
     for name, content in blocks:
         path = directory / name.replace("baselines/", "my_bench/").replace("conf/method/", "my_conf/method/")
