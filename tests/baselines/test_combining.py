@@ -74,7 +74,7 @@ def trimmed(values: Sequence[float], density: float) -> list[float]:
     return [value if e in largest else 0.0 for e, value in enumerate(values)]
 
 
-# the dense seam -----------------------------------------------------------------------------------
+# dense weights ------------------------------------------------------------------------------------
 def test_a_dense_update_goes_through_an_adapter_to_the_bit() -> None:
     drawn = {name: torch.randn(shape, generator=stream(4)) for name, shape in SHAPES.items()}
     adapter = dense_adapter(drawn)

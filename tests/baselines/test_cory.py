@@ -50,7 +50,7 @@ ABLATIONS = {
 
 @dataclass
 class Heard:
-    """Everything that passes the seams of a bench, in order."""
+    """Everything that a method asks of a bench, in order."""
 
     said: list[tuple[str, Rollout]] = field(default_factory=list)  # agent and what it answered in training
     told: list[tuple[str, Rollout, Tensor]] = field(default_factory=list)
