@@ -1,4 +1,4 @@
-"""The printed examples of a method (README), a scorer, a task and an update rule (docs/extending.md) run as they stand."""
+"""The examples of README and docs/extending.md (method, scorer, task, update rule) are run as they stand."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ SMALL = ["budget=smoke", "preferences.divisions=1", "tracker=local", "decoding=[
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An outsider's directory: the files of both pages where they say; the checkout's places become the outsider's own."""
+    """An outsider's directory: both pages' files where they say; the checkout's places become the outsider's own."""
     directory = tmp_path_factory.mktemp("outsider")
-    blocks = re.findall(r"```(?:python|yaml)\n# file: (\S+)\n(.*?)```", "".join(page.read_text() for page in PAGES), re.DOTALL)
+    printed = "".join(page.read_text() for page in PAGES)
+    blocks = re.findall(r"```(?:python|yaml)\n# file: (\S+)\n(.*?)```", printed, re.DOTALL)
     assert len(blocks) == 8
     for name, content in blocks:
         path = directory / name.replace("baselines/", "my_bench/").replace("conf/method/", "my_conf/method/")

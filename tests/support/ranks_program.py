@@ -1,4 +1,4 @@
-"""What `tests.core.test_distributed` runs in every process of a group: exercises the exchanges and writes what this rank saw."""
+"""What `test_distributed` runs in every process of a group: it tries the exchanges and writes what this rank saw."""
 
 from __future__ import annotations
 
