@@ -44,7 +44,7 @@ class Bf16Argmax:
 
     @classmethod
     def of(cls, head: Any) -> Bf16Argmax | None:
-        """For a head of a model; None where it would not be exact, or not faster."""
+        """Prepare the argmax of a model's head; None where it would not be exact, or not faster."""
         if not isinstance(head, nn.Linear) or head.bias is not None or head.weight.numel() < LEAST_WEIGHTS:
             return None
         if head.weight.device.type != "cpu" or head.weight.dtype != torch.float32 or not _fast_bfloat16():

@@ -85,7 +85,7 @@ class KnownAnswers:
     def recall(self, weights: Point) -> tuple[Answer, bool]:
         """The tokens that the answer under weights (M,) begins with, and whether these are the complete answer.
 
-        Only tokens that follow from known answers by convexity; ``((), False)`` if none does.
+        It gives only tokens that follow from known answers by convexity, and ``((), False)`` if none does.
         """
         if not _has_direction(weights) or not self.points:
             return (), False

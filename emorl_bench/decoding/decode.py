@@ -54,6 +54,7 @@ class Decoder:
     fused: FusedModel | None = field(init=False)
 
     def __post_init__(self) -> None:
+        """Find the fused step of the model, and test it."""
         self.fused = find_fused(self.backbone)
 
     @cached_property
@@ -75,6 +76,7 @@ class Decoder:
             adapters: M adapters. None at all is the base model.
             weights_WM: policy w is the merge of the adapters under row w. Without weights, policy w is adapter w.
             examples: the prompts of each policy; all policies have the same number of prompts.
+            sampling: number of tokens, temperature and samples.
             rngs: one generator for each policy, or one for all.
 
         Returns:

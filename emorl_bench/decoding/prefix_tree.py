@@ -30,10 +30,13 @@ class Moves:
 class PrefixTree:
     """The L outputs that have not ended: ``output_L`` are their indices, ``row_L`` the row that each of them reads.
 
-    At first these are all O outputs, in the ``rows`` starting rows that ``start_O`` (O,) names.
+    Args:
+        start_O: the starting row of each of the O outputs.
+        rows: the number of starting rows.
     """
 
     def __init__(self, start_O: Tensor, rows: int) -> None:
+        """Begin with all outputs in their starting rows."""
         self.output_L = torch.arange(len(start_O), device=start_O.device)
         self.row_L = start_O
         self.rows = rows
