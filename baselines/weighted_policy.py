@@ -1,13 +1,14 @@
 """One policy trained on one weighted sum of the scores: what every ensemble must beat.
 
-`method=weighted_ppo` trains it with PPO, `method=weighted_scst` with the experts' own update rule; `dynaopt`,
-`c_dynaopt`, `dorb`, `round_robin`, `random_weights`, `saw` and `hv_guided` move the weights as they train
-(`rl.weightings`). It may spend the whole budget that EMORL divides among its experts. It answers every preference with
-the same policy. Weights that move at validations have more of them (``validate_every``), and pay for them.
+`method=weighted_ppo` trains it with PPO, and `method=weighted_scst` with the experts' own update rule. `dynaopt`,
+`c_dynaopt`, `dorb`, `round_robin`, `random_weights`, `saw` and `hv_guided` change the weights during training
+(`rl.weightings`). The policy may spend the whole budget that EMORL divides among its experts, and it answers every
+preference. Weights that change at validations have more validations (``validate_every``), and pay for them.
 
-`method=ppo_matched` is the rival of CORY (2410.06101) at equal samples in each iteration: CORY's two agents answer a
-batch of prompts each, so it answers two batches and learns from them at once. Prompts are doubled and not the samples
-of each, so that both have spent the same prompts and samples after every iteration, and one budget gives both as many.
+`method=ppo_matched` is the rival of CORY (2410.06101) with equal samples in each iteration. CORY's two agents answer a
+batch of prompts each, so this policy answers two batches and learns from them at once. The prompts are doubled, and not
+the samples of each prompt. So both have spent the same prompts and samples after every iteration, and one budget gives
+both as many iterations.
 """
 
 from __future__ import annotations
@@ -24,10 +25,15 @@ from emorl_bench.rl.weighting import WeightingRule, fixed_weights
 
 @dataclass(frozen=True)
 class WeightedPolicy:
-    """``weights``: one for each objective, summing to 1; ``None`` is uniform. ``weighting``: how they move, if at all.
-    ``batches``: of prompts in each update. ``validate_every``: steps between validations, None those of the budget.
+    """One policy for all preferences.
 
     Checkpoints are chosen, and convergence is judged, by ``weights`` as they are given.
+
+    Attributes:
+        weights: one for each objective, summing to 1; None is uniform.
+        weighting: the rule by which the weights change during training; None keeps them fixed.
+        batches: the number of batches of prompts in each update.
+        validate_every: steps between validations; None takes the number of the budget.
     """
 
     weights: Sequence[float] | None = None
@@ -36,6 +42,11 @@ class WeightedPolicy:
     validate_every: int | None = None
 
     def fit(self, bench: Bench) -> Solution:
+        """See `core.protocols.Method.fit`.
+
+        Raises:
+            UserError: a setting is below 1, the weights do not fit the objectives, or the weighting refuses the bench.
+        """
         if self.batches < 1:
             raise UserError(f"method.batches={self.batches}: give 1 or more batches of prompts for each update")
         if self.validate_every is not None and self.validate_every < 1:

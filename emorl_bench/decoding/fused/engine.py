@@ -119,7 +119,7 @@ class FusedStepper:
         self.rows = Rows(prompts, steps, mix_SM)
 
     def first(self) -> Tensor:
-        """See `Stepper.first`. Reading the prompt gives these states of a decoder-only model; an encoder-decoder makes a step."""
+        """See `Stepper.first`; for a decoder-only model the states were found when the prompts were read."""
         if self.rows.prompts.first_NPH is not None:
             return self.rows.prompts.first_NPH
         assert self.first_token is not None
