@@ -91,7 +91,7 @@ class Candidates:
     policy: Sampler
     score: Callable[[Rollout], Tensor]
     n: int
-    temperature: float  # of candidates for greedy answers
+    temperature: float
     _drawn: dict[tuple[object, ...], tuple[Rollout, Tensor, Tensor]] = field(default_factory=dict)
 
     def of(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> tuple[Rollout, Tensor]:

@@ -32,7 +32,6 @@ class Mod(Aggregator):
 
     def states(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> None:
         """None: without states of its own, MOD is an independent check of `HiddenState`."""
-        return None  # there are: those of `HiddenState`; going without keeps this the check of it
 
     def logits(self, hidden_MRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
         """See `decoding.mixing.Mixing.logits`; log-probabilities of all experts, weighted and summed."""

@@ -1,7 +1,7 @@
-"""How many bytes of weights are alive while experts are decoded: counted in the interpreter, not declared.
+"""The bytes of weights that are alive while experts are decoded, counted in the interpreter.
 
-A decode of one short prompt has activations and caches of kilobytes, so what is alive in the midst of it is weights:
-the base model, the adapters, and whatever fused or folded copies the decoder has made of them.
+A decode of one short prompt has activations and caches of kilobytes. So what is alive during it is weights: the base
+model, the adapters, and the fused or folded copies that the decoder has made of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ KINDS = frozenset({torch.Tensor, torch.nn.Parameter})
 
 @dataclass(frozen=True)
 class WeightBytes:
-    """``bare`` is a base model and one adapter and nothing else; the others are alive in the midst of a decode."""
+    """Bytes of weights.
+
+    Attributes:
+        bare: a base model and one adapter, and nothing else.
+        one: what is alive during a decode of one policy.
+        three: what is alive during a decode of a blend of three experts.
+    """
 
     bare: int
     one: int
@@ -31,6 +37,7 @@ class WeightBytes:
 
 
 def weight_bytes(shape: Shape, dtype: torch.dtype, device: torch.device) -> WeightBytes:
+    """Count the bytes of weights of a shape."""
     before = _alive()
     short = replace(shape, prompts=1, prompt_tokens=(4, 4), new_tokens=3, tied=True)
     setting = random_setting(short, dtype=dtype, device=device)
@@ -51,7 +58,7 @@ def _peak(act: Callable[[], object], before: Mapping[int, int]) -> int:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Looks at all living tensors at every 250th operation."""
+    """Look at all living tensors at every 250th operation."""
 
     def __init__(self, before: Mapping[int, int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -52,7 +52,7 @@ class Asked:
     """
 
     preferences_WK: Tensor
-    of: dict[str, int] = field(default_factory=dict)  # id of the prompt -> row
+    of: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Answer:
     example: Example
     response: str
     ids: tuple[int, ...]
-    scores: tuple[float, ...]  # K, NaN: does not apply
+    scores: tuple[float, ...]
     asked: tuple[float, ...] | None
     kept: bool
 

@@ -36,7 +36,7 @@ class Wording:
             beginning (`models.prompting`).
     """
 
-    tags: tuple[tuple[str, ...], ...]  # K x L
+    tags: tuple[tuple[str, ...], ...]
     template: str
 
     def __post_init__(self) -> None:

@@ -80,8 +80,8 @@ class ScorersForTrl:
     bench: Bench
     weighting: FixedWeights
     backbone: Backbone
-    examples: Sequence[Example] = ()  # of the step
-    told: tuple[Rollout, Tensor] = field(init=False)  # the last answers and their scores (B, K)
+    examples: Sequence[Example] = ()
+    told: tuple[Rollout, Tensor] = field(init=False)
 
     def functions(self) -> list[Callable[..., list[float | None]]]:
         """One reward function for each objective."""
