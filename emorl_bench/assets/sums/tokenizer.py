@@ -1,4 +1,4 @@
-"""One token a word: the marks of a sum, ``so``, and the numbers that the base models' world has.
+"""A tokenizer with one token for each word: the marks of a sum, ``so``, and the numbers of the base models' world.
 
 Special ids and the form of a sequence are those of `emorl_bench.assets.tokenizer`.
 """
@@ -15,6 +15,7 @@ VOCABULARY = (*SPECIAL, "+", "=", ",", "so", *map(str, range(NUMBERS)))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of `sums`."""
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)  # joins with spaces
