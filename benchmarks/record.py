@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from benchmarks.bounds import Peaks, measured_peaks
 from benchmarks.timing import Timing, say
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner.provenance import code_diff, provenance
+from emorl_bench.runner.provenance import code_diff, installed_version, provenance
 from emorl_bench.tracking.atomic import write_json
 
 RESULTS = Path("results/performance")
@@ -180,7 +179,7 @@ class Record:
         here = provenance(self.threads, self.options.device.type)
         here["command"] = ["python", "-m", f"benchmarks.{self.options.name}", *sys.argv[1:]]
         here["uncommitted_changes"] = bool(code_diff())
-        here["versions"] |= {name: metadata.version(name) for name in ("accelerate", "trl") if _installed(name)}
+        here["versions"] |= {name: found for name in ("accelerate", "trl") if (found := installed_version(name))}
         settings = {"quick": self.options.quick, "dtype": str(self.options.dtype), "repeats": self.options.repeats}
         return {
             "benchmark": self.options.name,
@@ -207,13 +206,6 @@ def run(main: Callable[[Sequence[str] | None], None]) -> int:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _installed(package: str) -> bool:
-    try:
-        return bool(metadata.version(package))
-    except metadata.PackageNotFoundError:
-        return False
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from benchmarks.gpu.kit import Kit, Part, Settings
 from benchmarks.gpu.study import go_on
 from benchmarks.gpu.training import measure_training
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner.provenance import code_diff, provenance
+from emorl_bench.runner.provenance import code_diff, installed_version, provenance
 
 PARTS = (
     Part("tests", 3.5, 10.0, run_tests),
@@ -82,20 +81,13 @@ def options(argv: Sequence[str] | None) -> Settings:
 def about(device: torch.device) -> dict[str, Any]:
     """Where the numbers come from: card, versions, commit and command."""
     here = provenance(THREADS, device.type)
-    here["versions"] |= {name: version for name in ALSO if (version := _version(name))}
+    here["versions"] |= {name: version for name in ALSO if (version := installed_version(name))}
     here["command"] = ["python", "-m", "benchmarks.gpu", *sys.argv[1:]]
     machine = here["machine"]
     card = machine["accelerator"] or f"no GPU ({machine['processor']})"
     if device.type == "cuda":
         card += f", {torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"
     return {"card": card, **here, "uncommitted_changes": bool(code_diff())}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":
