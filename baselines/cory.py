@@ -46,7 +46,7 @@ from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 AGENTS = ("first", "second")  # `first` starts as the pioneer
-TEMPLATES = {  # what the observer reads; the words of the last are ours
+TEMPLATES = {  # what the observer reads; the wording of the last one is our own
     "again": "{prompt} {response} {prompt}",  # IMDB: the query, the pioneer's text, the query again
     "sentence": 'I can make this sentence "{prompt} {response}" more positive: {prompt}',  # IMDB, as released
     "reference": "{prompt}\nSomebody's answer, for reference, right or wrong: {response}",  # GSM8K
@@ -176,7 +176,7 @@ def filled(template: str, prompt: str, response: str) -> str:
 def validation(run: TrainingRun, name: str) -> Metrics:
     """What an agent scored on the select split at its best validation; training ends by going back to that state."""
     step, own = run.progress.best[name][1], f"eval/{name}/"
-    row = next((row for row in run.progress.history if row["step"] == step), {})  # none where nothing was paid for
+    row = next((row for row in run.progress.history if row["step"] == step), {})  # none if no validation was paid for
     return {key.removeprefix(own): value for key, value in row.items() if key.startswith(own)} | {"step": step}
 
 

@@ -50,7 +50,8 @@ class Morlhf:
         wanted = in_order(bench.preferences)
         budgets = [bench.budget] * len(wanted) if self.each else shares(bench, len(wanted))
         if self.each and bench.budget.prompts is not None:
-            bench.ledger.limit = len(wanted) * bench.budget.prompts  # the one method that may exceed it, by its key
+            # `each` is the only key by which a method may exceed its budget.
+            bench.ledger.limit = len(wanted) * bench.budget.prompts
         policies: dict[Preference, Policy] = {w: bench.new_policy(named(w)) for w in wanted[: len(budgets)]}
         runs = [
             single_policy_run(bench, policy, FixedWeights(w, bench.reward), name=named(w), budget=budget)

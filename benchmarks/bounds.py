@@ -21,8 +21,8 @@ from benchmarks.timing import seconds_of
 
 ROWS = (16, 48, 192, 768, 3072)
 READ_BYTES = 1 << 29
-BLOCK = (512, 2048)  # of the matrix that rows are multiplied with
-BLOCK_GPU = (8192, 8192)  # beyond its cache, and long enough that a launch does not count
+BLOCK = (512, 2048)  # size of the matrix that rows are multiplied with
+BLOCK_GPU = (8192, 8192)  # larger than its cache, and so large that the time of a launch is negligible
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def steps_bound(peaks: Peaks, work: Work, experts: int, prompt_lengths: Sequence
     weights = (work.step + experts * work.adapter_step + work.head) * work.bytes_each
     seconds = 0.0
     for t, rows in enumerate(distinct_rows(ids_WBT)[0]):
-        blends = min(len(ids_WBT) * prompts, experts * rows)  # the head meets each blend or each state
+        blends = min(len(ids_WBT) * prompts, experts * rows)  # the head reads blends, or states if these are fewer
         attended = work.attention * (t + 1 + (0 if work.cross else length)) + work.cross * length
         multiplications = experts * rows * (work.step + work.adapter_step + attended) + blends * work.head
         seconds += peaks.least(weights, 2 * multiplications, experts * rows)

@@ -101,7 +101,7 @@ def measure_tree(record: Record) -> None:
 def front(experts: int) -> Tensor:
     """(W, M) the simplex lattice of eighths: 45 for three experts."""
     grid_WM = torch.from_numpy(simplex_grid(experts, DIVISIONS))
-    return grid_WM[((grid_WM * DIVISIONS).frac() == 0).all(1)]  # the added centre is none of them
+    return grid_WM[((grid_WM * DIVISIONS).frac() == 0).all(1)]  # this drops the centre, which the grid adds
 
 
 def compare(record: Record, setting: Setting, plain: Naive, ours: Mapping[str, Decode]) -> dict[str, float]:

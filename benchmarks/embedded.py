@@ -68,7 +68,7 @@ def trained_setting(dtype: torch.dtype, device: torch.device) -> Setting:
     pool = list({e.prompt: e for e in [*bench.select, *bench.train]}.values())
 
     def draw(call: int, times: int) -> list[Example]:
-        first = call * PROMPTS % (len(pool) - PROMPTS * times)  # the decoder remembers answers: ask anew
+        first = call * PROMPTS % (len(pool) - PROMPTS * times)  # new prompts, because the decoder remembers answers
         return pool[first : first + PROMPTS * times]
 
     return Setting("embedded", new_model, bank, experts, NEW_TOKENS, draw)

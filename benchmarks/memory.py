@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.models import Shape, random_setting
 from benchmarks.ours import blended, one_policy, scattered_weights
 
-EVERY = 250  # operations between two looks: a few looks at each decode
+EVERY = 250  # operations between two counts, so each decode has a few counts
 KINDS = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
@@ -42,7 +42,7 @@ def weight_bytes(shape: Shape, dtype: torch.dtype, device: torch.device) -> Weig
     short = replace(shape, prompts=1, prompt_tokens=(4, 4), new_tokens=3, tied=True)
     setting = random_setting(short, dtype=dtype, device=device)
     adapter = sum(tensor.nbytes for tensor in setting.experts[0].adapter().values())
-    others = adapter * (len(setting.experts) - 1)  # loaded, but no part of what one policy needs
+    others = adapter * (len(setting.experts) - 1)  # they are loaded, but one policy does not need them
     bare = _total(_alive(), before) - others
     one = _peak(lambda: one_policy(setting, 1).run(setting.prompts()), before) - others
     weights_WM = scattered_weights(1, len(setting.experts))

@@ -38,8 +38,9 @@ from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
 
 NEVER = -1  # an end token that no head can choose
 SPECIAL = ("<pad>", "</s>", "<unk>")
-# Size of a random adapter relative to the base. STRONG: blends part at once, 44 distinct answers to a prompt on a front
-# of 45. ALIKE: about 20, as the trained experts of the embedded task (`benchmarks.decode` counts). WEAK: hardly any.
+# Size of a random adapter relative to the base. It decides how many distinct answers a front of 45 blends gives to a
+# prompt (`benchmarks.decode` counts them). STRONG: 44. ALIKE: about 20, as the trained experts of the embedded task.
+# WEAK: few.
 STRONG, ALIKE, WEAK = 0.15, 0.015, 0.005
 RANK = 8
 
@@ -185,7 +186,7 @@ def word_prompts(shape: Shape, draw: int, times: int = 1) -> list[Example]:
     """
     low, high = shape.prompt_tokens
     lengths = torch.randint(low, high + 1, (shape.prompts,), generator=stream(0, "lengths")).tolist()
-    lengths[0] = high  # the width of the batch
+    lengths[0] = high  # so every batch has the same width
     rng, examples = stream(draw, "words"), []
     for i, length in enumerate(lengths * times):
         words = torch.randint(len(SPECIAL), shape.vocabulary, (length,), generator=rng)
@@ -237,7 +238,7 @@ def random_expert(bank: AdapterBank, seed: int, strength: float) -> AdapterPolic
         weight = layer.weight
         a_RI = torch.randn(RANK, layer.in_features, generator=rng)
         b_OR = torch.randn(layer.out_features, RANK, generator=rng)
-        squared = ((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum()  # of the norm of B A, which is large in a large model
+        squared = ((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum()  # squared norm of B A, without making B A
         size = bank.backbone.settings.scale * squared.sqrt()
         tensors[f"base_model.model.{name}.lora_A.weight"] = a_RI
         tensors[f"base_model.model.{name}.lora_B.weight"] = b_OR * strength * weight.float().norm().cpu() / size

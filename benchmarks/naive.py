@@ -91,7 +91,7 @@ class Naive:
 
     def seconds(self, weights_M: Sequence[float], *, autograd: bool = False) -> float:
         """The seconds of one whole decode, from steps at a few prefix lengths (`method`)."""
-        words_BT = self.prompt_BS[:, :1].expand(-1, self.new_tokens)  # which words does not matter to the time
+        words_BT = self.prompt_BS[:, :1].expand(-1, self.new_tokens)  # any words take the same time
         measured = []
         for length in self.lengths:
             with torch.set_grad_enabled(autograd):

@@ -26,7 +26,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Rollout
 from emorl_bench.policies.together import hidden_together
 
-SAMPLES = 4  # of each prompt
+SAMPLES = 4  # samples of each prompt
 BATCH = {"tiny": 4, "tiny_llama": 4, "small": 2}  # prompts of each expert
 SIDES: dict[str, tuple[bool, bool]] = {"plain": (False, False), "recomputed": (True, False), "compiled": (False, True)}
 EXTRA = {"shapes": (",".join(BATCH), "which of them"), "sides": ("plain,recomputed", "also: compiled")}

@@ -29,7 +29,7 @@ from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.front import SearchedFront
 from emorl_bench.search.simplex import SimplexSubdivision
 
-LEVELS = 5  # halvings: weights to 1/32
+LEVELS = 5  # each level halves the step: weights are found to 1/32
 CUBE = 3  # the published grid has three points a side in each round
 
 

@@ -22,8 +22,8 @@ from benchmarks.timing import Side, interleaved, say, timed
 from emorl_bench.core.protocols import Bench
 from emorl_bench.rl.experts import expert_bank
 
-STEPS = 12  # for each expert
-SAMPLES = 4  # of each prompt
+STEPS = 12  # steps of each expert
+SAMPLES = 4  # samples of each prompt
 BATCHES = (2, 4, BATCH)  # prompts of a step; the last is the suite's own
 
 

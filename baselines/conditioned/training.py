@@ -68,7 +68,7 @@ class Conditioning:
                 f"method.update.replay_prompts={self.update.replay_prompts}: older answers were given under other "
                 "preferences; say 0"
             )
-        self.update.learner(probe, bench.ledger)  # refuses bad settings of its own
+        self.update.learner(probe, bench.ledger)  # the rule refuses its own bad settings
 
 
 @dataclass

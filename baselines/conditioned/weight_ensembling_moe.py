@@ -24,7 +24,7 @@ from baselines.conditioned.training import Conditioning, fit_conditioned
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Solution, UpdateRule
 
-SPREAD = 0.01  # of initial weights, as in the release
+SPREAD = 0.01  # standard deviation of initial weights, as in the release
 
 
 class Routers(nn.Module):

@@ -83,7 +83,7 @@ class OfflinePolicy:
             rollout, scores_BK = recorded.deal(policy, bench.training.batch_prompts, bench.sampling, rng)
             dealt = len(rollout.examples) // rollout.group_size
             bench.ledger.ask(dealt)
-            bench.ledger.current.prompts += dealt  # data points, though not decoded
+            bench.ledger.current.prompts += dealt  # they count as data points, although nothing is decoded
             bench.ledger.current.samples += len(rollout.examples)
             return rollout, scores_BK
 

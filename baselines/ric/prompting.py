@@ -21,7 +21,7 @@ from emorl_bench.core.types import Example
 from emorl_bench.rl.weighting import FixedWeights
 
 PROMPT, SCORES = "{prompt}", "{scores}"
-NOT_APPLICABLE = -1  # a level that is not told
+NOT_APPLICABLE = -1  # the level of an objective that does not apply; it is not told
 
 Association = Literal["linf", "l2"]
 

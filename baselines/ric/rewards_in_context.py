@@ -239,7 +239,7 @@ class Conditioned:
     policy: Policy
     wording: Wording
     mapping: Association
-    _known: dict[tuple[int, ...], Sampler] = field(default_factory=dict)  # what is asked for -> who is asked
+    _known: dict[tuple[int, ...], Sampler] = field(default_factory=dict)  # levels -> sampler
 
     def policy_for(self, preference_K: Tensor) -> Sampler:
         """See `core.protocols.Solution.policy_for`; preferences with equal levels share one sampler."""

@@ -51,5 +51,5 @@ def count_positions(model: Any) -> None:
 def _with_positions(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
     ids, mask = named.get("input_ids"), named.get("attention_mask")
     if ids is not None and mask is not None and named.get("position_ids") is None and ids.shape == mask.shape:
-        named["position_ids"] = positions(mask)  # shapes differ where a cached text goes on
+        named["position_ids"] = positions(mask)  # shapes differ when a cached text is continued
     return given, named

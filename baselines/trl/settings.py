@@ -70,7 +70,7 @@ def _grpo(trainer: TrainerName, update: UpdateRule) -> TrlSettings:
         "scale_rewards": update.scale,
         "loss_type": "grpo" if update.average == "response" else "dapo",
         "epsilon": update.clip,
-        "use_bias_correction_kl": False,  # on by default: another gradient of the KL than the paper's (DeepSeek-V3.2)
+        "use_bias_correction_kl": False,  # TRL's default is on (DeepSeek-V3.2), where the KL has another gradient
     }
     return TrlSettings(arguments, update.epochs, update.minibatches)
 

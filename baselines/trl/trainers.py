@@ -112,8 +112,8 @@ def new_trainer(
         **arguments,
         optim="adamw_torch",
         shuffle_dataset=False,
-        bf16=False,  # the base has its own precision, and adapters are float32
-        activation_checkpointing=False,  # a backbone that recomputes has brought it along
+        bf16=False,  # the base keeps its own precision, and adapters are float32
+        activation_checkpointing=False,  # a backbone that checkpoints gradients does so by itself
         use_cpu=cpu,
         dataloader_pin_memory=not cpu,
         save_strategy="no",
@@ -121,7 +121,7 @@ def new_trainer(
         logging_steps=1,
         disable_tqdm=True,
     )
-    config._n_gpu = min(config.n_gpu, 1)  # TRL refuses to see several GPUs, even where it needs one
+    config._n_gpu = min(config.n_gpu, 1)  # TRL refuses a machine with several GPUs, even if it uses one
     count_positions(model := unadapted(backbone))
     with no_notices():
         trainer = of_trainer(

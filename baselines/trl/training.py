@@ -42,7 +42,7 @@ RECORDED = {  # TRL's name of a metric and ours
     "grad_norm": "grad_norm",
     "entropy": "entropy",
     "kl": "kl_per_token",
-    "clip_ratio/region_mean": "clipped",  # where the clip decides; our clip_fraction is where the ratio is outside
+    "clip_ratio/region_mean": "clipped",  # where clipping changes the loss; our clip_fraction counts all ratios outside
 }
 
 
@@ -54,7 +54,7 @@ class Logs(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, *_: Any, logs: Mapping[str, float], **__: Any) -> None:
         """Keep a row of an optimiser step; TRL's callback."""
-        if "loss" in logs:  # the last row of a call sums up its time
+        if "loss" in logs:  # the last row of a call has only its time
             self.rows.append(dict(logs))
 
     def means(self) -> dict[str, float]:
@@ -135,7 +135,7 @@ class TrlLearner:
     settings: TrlSettings
     logs: Logs = field(default_factory=Logs)
     _optimiser: Optimiser | None = None
-    _state: Mapping[str, Tensor] = field(default_factory=dict)  # what a checkpoint knows of it until there is one
+    _state: Mapping[str, Tensor] = field(default_factory=dict)  # of the optimiser, from a checkpoint
 
     @cached_property
     def scorers(self) -> ScorersForTrl:
@@ -204,7 +204,7 @@ def train_with_trl(
     """
     learner = TrlLearner(bench, policy, weighting, trainer, _settings(bench, policy, trainer))
     run = TrainingRun(bench, name, {name: policy}, {}, weighting, budget)
-    run.checkpoint = replace(run.checkpoint, learners={name: learner})  # it has a state, but is no update rule
+    run.checkpoint = replace(run.checkpoint, learners={name: learner})  # no update rule, but it has a state
 
     def round(runs: Sequence[TrainingRun], step: int) -> list[Metrics]:
         return [learner.step(step)]

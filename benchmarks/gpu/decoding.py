@@ -22,7 +22,7 @@ from benchmarks.ours import Decode, blended, one_policy, scattered_weights
 from benchmarks.timing import Side, Timing, interleaved
 
 NAMES = ("smollm2_135m", "qwen_0_5b", "llama_1b", "t5_base")
-ROWS = (64, 16, 256)  # prompts; the most telling first
+ROWS = (64, 16, 256)  # prompts; the most informative number first
 BLENDS, EXPERTS = 27, 3
 UNIFORM = torch.full((1, EXPERTS), 1 / EXPERTS, dtype=torch.float64)
 QUICK = (("smollm2_135m", "t5_base"), (4,), 3)  # shapes, rows and blends of a micro run

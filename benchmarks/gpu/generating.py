@@ -17,8 +17,8 @@ from benchmarks.models import Setting, Shape, word_prompts, word_tokenizer
 from benchmarks.naive import merged_copy, padded
 from benchmarks.timing import Side, seconds_of, timed
 
-VLLM_SECONDS = 90.0  # that its engine takes to start, and a little more
-VLLM_MEMORY = 0.3  # of the card's
+VLLM_SECONDS = 90.0  # the start of its engine takes almost as long
+VLLM_MEMORY = 0.3  # share of the card's memory
 
 
 @dataclass

@@ -22,7 +22,7 @@ import torch
 from benchmarks.gpu.table import table
 from emorl_bench.tracking.atomic import write_json, write_text
 
-FORMAT = 1  # of gpu.json
+FORMAT = 1  # version of the format of gpu.json
 
 
 @dataclass(frozen=True)

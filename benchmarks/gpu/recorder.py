@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-FILE = "EMORL_BENCH_GPU_TESTS_RECORD"  # the environment's name of the file
+FILE = "EMORL_BENCH_GPU_TESTS_RECORD"  # environment variable: the file
 
 
 def pytest_configure(config: Any) -> None:
     """Register the recorder; pytest's hook."""
-    if not hasattr(config, "workerinput"):  # where tests run side by side, their controller hears of all
+    if not hasattr(config, "workerinput"):  # not in a worker: the controller of parallel tests hears of all tests
         config.pluginmanager.register(Recorder(Path(os.environ[FILE])), "gpu-recorder")
 
 

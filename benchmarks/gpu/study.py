@@ -23,8 +23,8 @@ from emorl_bench.indicators.intervals import t_interval
 from emorl_bench.offline import directory
 from emorl_bench.report.read import Run, read_runs
 
-WEIGHTS = ("smollm2_135m", "minilm_l6")  # of offline_pair
-DATA = "EMORL_BENCH_PAIR_DATA"  # the environment's name of a directory with the data of task=pair
+WEIGHTS = ("smollm2_135m", "minilm_l6")  # the weights that experiment=offline_pair needs
+DATA = "EMORL_BENCH_PAIR_DATA"  # environment variable: the directory with the data of task=pair
 METHODS = ("weighted_scst", "emorl", "param_merge", "weighted_ppo", "cory", "base")
 SEEDS = (0, 1, 2, 3, 4)
 TYPES = ("bfloat16", "float32")

@@ -26,8 +26,8 @@ from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.update import Updater
 
 SHAPE = "smollm2_135m"
-ROWS = (24, 64, 8, 256)  # of each expert; the most telling first
-SAMPLES = 4  # of each prompt
+ROWS = (24, 64, 8, 256)  # rows of each expert; the most informative number first
+SAMPLES = 4  # samples of each prompt
 RULE = Grpo(learning_rate=1e-4, kl_coefficient=0.0, epochs=1)
 REWARD = WordShare("even", 0, 2)
 PROFILED_ROWS, STEPS = 64, 64
@@ -131,7 +131,7 @@ def compare_experts(kit: Kit, three: ThreeExperts, rows: int) -> None:
         sides[f"rollout {how}"] = timed(lambda together=together: three.roll(together), device)  # type: ignore[misc]
         sides[f"update {how}"] = timed(lambda together=together: three.update(together), device)  # type: ignore[misc]
     for side in sides.values():
-        side()  # libraries choose their kernels
+        side()  # in the first call libraries choose their kernels
     timings = interleaved(f"three experts, {rows} rows each", sides, kit.settings.repeats)
     for step in ("rollout", "update"):
         apart, joint = timings[f"{step} in turn"], timings[f"{step} together"]

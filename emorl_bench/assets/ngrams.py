@@ -18,7 +18,7 @@ from emorl_bench.assets.world.lexicon import FEELINGS, to_you
 from emorl_bench.assets.world.responses import split_words
 
 BUCKETS = 2**16
-HEARD = "<heard>"  # stands for a stretch of the prompt in a pattern
+HEARD = "<heard>"  # in a pattern, it stands for a stretch of the prompt
 Gram = tuple[str, ...]
 
 

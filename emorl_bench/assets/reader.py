@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 PAD_ID = 0
-NEVER = -1e4  # a match that no softmax notices, and that leaves no NaN where a prompt is empty
+NEVER = -1e4  # a softmax gives this score no weight, and an empty prompt causes no NaN
 
 
 class Reader(nn.Module):
@@ -49,7 +49,8 @@ class Reader(nn.Module):
         there_BTH, _ = self.forwards(read_BTH)
         back_BTH, _ = self.backwards(taken(read_BTH, order_BT))
         state_BTH = torch.cat([there_BTH, taken(back_BTH, order_BT)], -1)
-        asked_BH = pooled(asked_BSH, heard_BS)[0].clamp_min(-1.0)  # as if every row had padding, which is -1
+        # Padding counts as -1, and every row is treated as if it had padding.
+        asked_BH = pooled(asked_BSH, heard_BS)[0].clamp_min(-1.0)
         length_B1 = mask_BT.sum(1, keepdim=True) / 20
         return self.head(torch.cat([*pooled(state_BTH, mask_BT), asked_BH, length_B1], -1))
 

@@ -34,7 +34,7 @@ def grades(twin: str, device: str, prompts: Sequence[str], responses: Sequence[s
     return _grades(twin, device, tuple(prompts), tuple(responses))
 
 
-@lru_cache(maxsize=8)  # the three objectives are asked for one after the other, of the same texts
+@lru_cache(maxsize=8)  # the three objectives ask about the same texts, one after the other
 def _grades(twin: str, device: str, prompts: tuple[str, ...], responses: tuple[str, ...]) -> Tensor:
     blocks = [torch.zeros(0, 3)]
     with torch.no_grad():

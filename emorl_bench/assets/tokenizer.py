@@ -36,7 +36,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     rules = [normalizers.Replace(Regex(short), full) for short, full in CONTRACTIONS.items()]
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rules])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # joins with spaces, closes up punctuation
+    # The decoder joins words with spaces, and attaches punctuation to words.
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     return wrapped(tokenizer, longest=256)
 
 

@@ -52,6 +52,6 @@ class Identity:
 
     def logits(self, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
         """The logits (L, V) of each output's row. Samples that still share a row share one product with the head."""
-        if len(row_L) > hidden_NRH.shape[1]:  # samples that still share a row: their logits are computed once
+        if len(row_L) > hidden_NRH.shape[1]:  # samples still share rows
             return head(hidden_NRH[0])[row_L]
         return head(self.states(hidden_NRH, row_L, weights_LM))

@@ -57,8 +57,8 @@ class PrefixTree:
             self.output_L, self.row_L, token_L = self.output_L[going_on], self.row_L[going_on], token_L[going_on]
         elif self.rows == len(self.row_L):
             return torch.empty_like(token_L).scatter_(0, self.row_L, token_L), None
-        # A new row is a pair (parent row, token). As one integer, parent * vocabulary + token, equal pairs are equal
-        # numbers: `unique` finds all new rows and the row of each output in one call.
+        # A new row is a pair (parent row, token), written as the integer parent * vocabulary + token. Equal pairs are
+        # equal integers, so `unique` finds all new rows and the row of each output in one call.
         pair, child_L = torch.unique(self.row_L * vocabulary + token_L, return_inverse=True)  # sorted by parent row
         parent, token = pair // vocabulary, pair % vocabulary
         place, moves = _place(parent, self.rows)

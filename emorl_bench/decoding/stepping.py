@@ -23,7 +23,7 @@ from emorl_bench.decoding.prefix_tree import Moves
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, RowMix, active
 
-READ_TOGETHER = 8  # the least number of prompts in a group that is read in one pass, if there are so many
+READ_TOGETHER = 8  # prompts that are read in one pass, at least, if there are so many
 PROBE = (3, 5, 4)  # ids of the tokens on which the fused step is compared with the model's own modules
 
 

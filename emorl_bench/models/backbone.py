@@ -73,7 +73,7 @@ class Backbone(ABC):
         self.lm_head: Any = model.get_output_embeddings()
         self._fingerprint = fingerprint(model)
         self.layers: dict[str, LoraLinear] = inject(model, self.lm_head, settings.targets)
-        self.sharded = False  # `sharding.shard` sets it: this process then holds a part of each block alone
+        self.sharded = False  # `sharding.shard` sets it: this process then holds only a part of each block
         self._recomputes = False
 
     @property

@@ -86,7 +86,7 @@ def load_backbone(
             weights or a tokenizer that do not fit it, or a context that does not hold prompt and answer.
     """
     place, code = str(source.located().directory), source.trust_remote_code
-    logging.disable_progress_bar()  # a bar for every load would bury a sweep's own lines
+    logging.disable_progress_bar()  # a progress bar for every load would hide the lines of a sweep
     auto, backbone = FAMILIES[source.family]
     with explained(source.path, "config.json"):
         config = AutoConfig.from_pretrained(place, trust_remote_code=code)

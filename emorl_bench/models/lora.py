@@ -102,10 +102,10 @@ class LoraLinear(nn.Module):
         self.base: Any = base
         self.foldable = True
         self.update: LowRankUpdate | None = None
-        self._folded: Tensor | None = None  # (out, in) the weight with the one update added; only without gradients
+        self._folded: Tensor | None = None  # (out, in): weight plus update of one adapter; only without gradients
 
     @property
-    def weight(self) -> Tensor:  # T5's feed-forward looks at its projection's dtype
+    def weight(self) -> Tensor:
         """The base weight: (out, in), or (in, out) for a ``Conv1D``. T5's feed-forward layer looks at its dtype."""
         weight: Tensor = self.base.weight
         return weight

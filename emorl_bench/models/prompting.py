@@ -18,7 +18,7 @@ from jinja2 import TemplateError
 from emorl_bench.core.errors import UserError
 
 PLACE = "{prompt}"
-LONGEST_TOKEN = 64  # characters; no token is longer on average, so text beyond this times the limit is not encoded
+LONGEST_TOKEN = 64  # characters: tokens are shorter on average, so text beyond this times the limit is not encoded
 REMEMBERED = 8192  # prompts whose tokens are cached, because each prompt is read in every epoch
 # A template may insert today's date (Llama 3) or ask for thoughts before the answer (Qwen 3). The prompt must be the
 # same on every day, and only the answer is graded.
@@ -109,7 +109,7 @@ class PromptReader:
             return tuple(ids), len(tail) < len(text)
         start = bisect_left(range(len(tail)), True, key=lambda s: len(self._encoded(tail[s:])) <= self.limit)
         kept = _from_a_word(tail, start)
-        while len(ids := self._encoded(kept)) > self.limit:  # a shorter text may, rarely, have a token more
+        while len(ids := self._encoded(kept)) > self.limit:  # in rare cases a shorter text has one token more
             kept = kept[1:]
         return tuple(ids), True
 

@@ -57,7 +57,7 @@ class Seq2SeqBackbone(Backbone):
     def head(self, hidden: Tensor) -> Tensor:
         """(..., H) -> (..., V) logits; T5 with tied embeddings scales hidden states by ``1 / sqrt(d_model)`` first."""
         if getattr(self.model.config, "scale_decoder_outputs", False):
-            # T5 with tied embeddings; the scale is invisible under argmax but a temperature under sampling.
+            # T5 with tied embeddings: the scale does not change the argmax, but it acts as a temperature in sampling.
             hidden = hidden * self.model.config.d_model**-0.5
         return self.lm_head(hidden)
 
@@ -73,7 +73,7 @@ class Seq2SeqBackbone(Backbone):
         memory, mask = memory[index_B], mask[index_B]
         ids_BT, _ = responses(rollouts, self.pad)
         starts_B1 = torch.full_like(ids_BT[:, :1], self.first_token)
-        # Padding follows the end token, so causal attention keeps it from every position that counts.
+        # Padding follows the end token, so under causal attention no position that counts sees it.
         out = self.model.get_decoder()(
             input_ids=torch.cat([starts_B1, ids_BT[:, :-1]], dim=1),
             encoder_hidden_states=memory,

@@ -110,7 +110,7 @@ def best_of_n(plan: Plan, seed: int, costs: list[dict[str, Any]]) -> list[Curve]
     candidates = Candidates.drawn(plan.prompts, plan.samples, seed)
     curves = []
     for noise in plan.noises:
-        read: dict[tuple[int, bool], Tensor] = {}  # a statistic costs nothing
+        read: dict[tuple[int, bool], Tensor] = {}  # rewards by form: all statistics of a form share them
         for variant in plan.variants:
             proxy, form = proxy_of(variant, noise, seed, plan.changes), (variant.members, variant.shared)
             if form not in read:

@@ -34,7 +34,7 @@ from studies.overoptimisation.snapshots import place
 Floats = NDArray[np.float64]
 NAMES = {"task": "proxy_reflections", "model": "tiny_t5", "method": "snapshots"}
 CONF = Path(__file__).with_name("conf")  # the experiment, and the method that only this study needs
-SAMPLES = 4  # of each report prompt, to grade a snapshot
+SAMPLES = 4  # samples of each report prompt, to grade a snapshot
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ TRL has PPO up to version 1.12, and this project needs 1.16. So the two halves r
 JSON. Each half leaves a learning curve for each seed: the mean reward and KL of every step's fresh answers, one for
 each prompt.
 
-    python -m studies.ppo_reference.ours --dir results/ppo_reference TRL_ENV/bin/python -m studies.ppo_reference.theirs
-    --dir results/ppo_reference   # in the checkout python -m studies.ppo_reference.compare --dir results/ppo_reference
+    python -m studies.ppo_reference.ours --dir results/ppo_reference
+    TRL_ENV/bin/python -m studies.ppo_reference.theirs --dir results/ppo_reference   # in the checkout
+    python -m studies.ppo_reference.compare --dir results/ppo_reference
 
 TRL_ENV: ``pip install torch==2.13.0``, then ``pip install -c constraints.txt trl==1.12.0 peft transformers hydra-core
 platformdirs filelock moocore pyarrow scipy``. Take the line of trl out of constraints.txt before that.

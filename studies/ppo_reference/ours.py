@@ -30,8 +30,8 @@ from emorl_bench.runner.fingerprints import fingerprint
 from emorl_bench.runner.provenance import provenance
 from emorl_bench.tracking.atomic import write_json
 
-EXCHANGE = "exchange"  # below the results: what both halves start from, not kept
-SAME = [  # what TRL's trainer has no key for is off here
+EXCHANGE = "exchange"  # a directory within the results, for what both halves start from; it is not committed
+SAME = [  # settings that TRL's trainer does not have are off
     "method=weighted_ppo",
     "tracker=local",
     "hardware=cpu",

@@ -31,7 +31,7 @@ from studies.search_regret.trials import Trial, on_surface
 
 NOISES = (0.0, 0.05)
 SEEDS, OBJECTIVES = 20, "2,4,6"
-SLOW_ON = "concave-4"  # what optuna_gp is run on by default, with noise: it takes a second or more a search
+SLOW_ON = "concave-4"  # optuna_gp runs only here by default, with noise: a search takes a second or more
 
 
 def main(argv: Sequence[str] | None) -> None:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None) -> None:
         "gp": (SLOW_ON, "where optuna_gp is run, with noise: SURFACE-OBJECTIVES, all or none"),
     }
     given = options("search_regret", __doc__, argv, extra, repeats=SEEDS)
-    document(given)  # that it has a place for every table
+    document(given)  # raises if the file lacks the place of a table
     sizes = numbers(given, "objectives", 2)
     evaluations = numbers(given, "evaluations", LEADERS + 1)[0]
     places = ["all", "none", *(f"{surface}-{size}" for surface, size in itertools.product(SURFACES, sizes))]

@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None) -> None:
         "report": ("192", "report prompts that are the truth"),
     }
     given = options("search_regret_embedded", __doc__, argv, extra, repeats=REPEATS)
-    document(given)  # that it has a place for every table
+    document(given)  # raises if the file lacks the place of a table
     few = numbers(given, "prompts", 2)
     evaluations, steps, select, report = (
         numbers(given, key, least)[0]

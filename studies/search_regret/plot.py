@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from emorl_bench.report.style import figure, looks, panels
 
-FLOOR = 1e-4  # of a logarithmic axis
+FLOOR = 1e-4  # lower end of the logarithmic axis
 
 
 def plot_regret(path: Path, curves: Mapping[str, Mapping[str, NDArray[np.float64]]], average: str) -> None:

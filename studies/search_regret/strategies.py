@@ -22,11 +22,11 @@ from emorl_bench.search.successive_halving import SuccessiveHalving
 from emorl_bench.search.ucb_front import UcbFront
 from studies.search_regret.trials import Judged, Strategy
 
-CONFIRM = "+confirm"  # what the names of searches end with whose leaders are graded again
-FRESH = "+confirm on fresh"  # ... and are told apart by the fresh half alone
+CONFIRM = "+confirm"  # suffix of the names of searches whose leaders are graded again
+FRESH = "+confirm on fresh"  # the same, where the fresh half alone decides between leaders
 LEADERS = 3
 EVALUATIONS = 32
-ANSWER_ALL = ("random", "sobol", "ucb_front")  # what they ask does not depend on the preference
+ANSWER_ALL = ("random", "sobol", "ucb_front")  # their questions do not depend on the preference
 LEFT_OUT = [] if find_spec("optuna") else [f"optuna_tpe and optuna_gp; to have them: {INSTALL}"]
 
 Make = Callable[[int, int, int | None], Strategy]  # evaluations, seed, leaders to confirm -> strategy

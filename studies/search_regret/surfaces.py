@@ -90,7 +90,7 @@ class Multimodal:
     def drawn(cls, objectives: int, rng: Rng) -> Multimodal:
         """A random surface of this kind."""
         directions_KM = rng.normal(size=(objectives, objectives))
-        directions_KM -= directions_KM.mean(1, keepdims=True)  # along the simplex
+        directions_KM -= directions_KM.mean(1, keepdims=True)  # parallel to the simplex
         directions_KM /= np.linalg.norm(directions_KM, axis=1, keepdims=True)
         return cls(Concave.drawn(objectives, rng), 4 * np.pi * directions_KM)
 

@@ -18,8 +18,8 @@ from studies.search_regret.plot import plot_regret
 from studies.search_regret.strategies import ANSWER_ALL, CONFIRM, FRESH, LEFT_OUT
 from studies.search_regret.trials import Trial
 
-PREFERENCES = 4  # that share the evaluations in the column `four`
-LEAST = 1e-3  # regret below which nobody would care
+PREFERENCES = 4  # preferences that share the evaluations in the column `four`
+LEAST = 1e-3  # a smaller regret does not matter
 Average = Literal["median", "mean"]
 
 

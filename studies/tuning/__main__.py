@@ -5,9 +5,9 @@ configuration file of a multirun of ``emorl-bench``. A command that is repeated 
 methods have the same draws of a key that they share. Nothing is chosen by the report split, by held-out scores or by
 gold.
 
-    python -m studies.tuning                                    # all methods, both tasks; hours python -m
-    studies.tuning --methods grpo,cory --trials 4 --jobs 2 python -m studies.tuning --methods grpo --trials 2 --seeds
-    100 budget=smoke budget.prompts=96   # does it run?
+    python -m studies.tuning                                    # all methods, both tasks; hours
+    python -m studies.tuning --methods grpo,cory --trials 4 --jobs 2
+    python -m studies.tuning --methods grpo --trials 2 --seeds 100 budget=smoke budget.prompts=96   # does it run?
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import stream
 
 Settings = dict[str, Any]
-DIGITS = 3  # of a drawn number
+DIGITS = 3  # significant digits of a drawn number
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from emorl_bench.core.errors import UserError
 Terms = tuple[int, ...]
 
 SPLITS = ("train", "select", "report")
-SHARES = {"report": 0.1, "select": 0.1}  # of all sums; the rest trains
+SHARES = {"report": 0.1, "select": 0.1}  # shares of all sums; the others are for training
 LARGEST_SPLIT = 20_000
 COUNTED = 20_000  # sums without order that are enumerated; a level with more of them never runs out
 SUM = re.compile(r"\s*[0-9]+(\s*\+\s*[0-9]+)+\s*=?\s*")

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from emorl_bench.assets.tokenizer import SPECIAL, UNK, wrapped
 
-NUMBERS = 80  # five terms of at most 15, and slips
+NUMBERS = 80  # enough for five terms of at most 15, and for slips
 VOCABULARY = (*SPECIAL, "+", "=", ",", "so", *map(str, range(NUMBERS)))
 
 
@@ -18,5 +18,5 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of `sums`."""
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)  # joins with spaces
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)  # joins words with spaces
     return wrapped(tokenizer, longest=192)
