@@ -44,12 +44,14 @@ class InnerMixing(Mixing, Protocol):
 
 
 class Identity:
-    """No mixing: the logits of a row are those of its own hidden state, under the one adapter (or sum) that it has."""
+    """No mixing: a row has one adapter (or one sum of adapters), and its logits are those of its own hidden state."""
 
     def states(self, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> Tensor:
+        """The hidden state of each output's row: (1, R, H) -> (L, H)."""
         return hidden_NRH[0, row_L]
 
     def logits(self, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor, head: Head) -> Tensor:
-        if len(row_L) > hidden_NRH.shape[1]:  # samples that still share a row: their logits are computed once
+        """The logits (L, V) of each output's row. Samples that still share a row share one product with the head."""
+        if len(row_L) > hidden_NRH.shape[1]:  # samples still share rows
             return head(hidden_NRH[0])[row_L]
         return head(self.states(hidden_NRH, row_L, weights_LM))
