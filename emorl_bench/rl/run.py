@@ -159,6 +159,10 @@ class TrainingRun:
         """What each policy's best checkpoint is chosen by, from what those that are graded are worth."""
         return utilities
 
+    def central(self, scores: Mapping[str, Tensor]) -> Tensor:
+        """(K,) what stands for the whole run, of the mean scores of those that are graded: here their mean."""
+        return mean_scores(torch.stack(list(scores.values())))
+
     def observe(self, scores: Mapping[str, Tensor]) -> None:
         """Mean validation scores (K,) of each that is graded: keep every policy's best adapter.
 
@@ -178,6 +182,9 @@ class TrainingRun:
             if utility > best or best == -math.inf:
                 self.progress.best[name] = (utility, self.step)
                 self.checkpoint.best[name] = self.policies[name].adapter()
+        own_K = self.central(scores)
+        row |= {f"eval/{self.name}/{o}": s for o, s in zip(self.bench.objectives, own_K.tolist(), strict=True)}
+        row[f"eval/{self.name}/mean_reward"] = mean_scores(own_K).item()
         every_W = torch.tensor(list(utilities.values()), dtype=torch.float64)
         row[f"eval/{self.name}/utility"] = mean_scores(every_W).item()
         row |= {f"eval/{self.name}/{key}": value for key, value in self._weights().items()}

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from emorl_bench.tracking.method_rows import AXES
 
-CHARTS = 32
+CHARTS = 31
 """Charts of numbers. With three axes, three pictures and two tables a run has 40."""
 KEPT = {"search": 0, "method": 2, "asked": 6, "other": 12}
 """How many of these are kept for what may come later: searches come last, and learners one after another."""
-ASKED = ("train/reward", "train/kl", "eval/utility", "eval/mean_reward")
-"""What each learner is asked about most."""
+ASKED = ("train/reward", "train/kl", "eval/utility")
+"""What each learner is asked about most. Its other numbers are not drawn where the method has such a number."""
 
 
 @dataclass
@@ -43,6 +43,8 @@ class Charts:
         else:
             number = own[2]
             if number in AXES or (len(self.learners) == 1 and number in row):
+                return False
+            if number in row and number not in ASKED:
                 return False
             kind = "asked" if number in ASKED else "other"
         if len(self.chosen) < CHARTS - KEPT[kind]:

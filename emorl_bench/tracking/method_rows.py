@@ -20,8 +20,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from emorl_bench.core.types import Metrics
+if TYPE_CHECKING:
+    from emorl_bench.core.types import Metrics  # which imports torch, and a configuration is checked without it
 
 Row = dict[str, float]
 Identity = tuple[str, float]
