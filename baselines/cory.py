@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.masked import mean_scores, stated
+from emorl_bench.core.masked import mean_scores
 from emorl_bench.core.protocols import Bench, Learner, Policy, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import BestCandidate, Candidate
@@ -122,15 +122,19 @@ class _Pair:
         first = self.agents[pioneer].generate(examples, bench.sampling, stream(bench.seed, "pioneer", step))
         second = self._observe(examples, first, observer, step)
         scores = {pioneer: bench.score(first), observer: bench.score(second)}
+        rollouts = {pioneer: first, observer: second}
         rewards = {n: self.weighting.reward(scores_BK) for n, scores_BK in scores.items()}
         given = {n: self.learners[n].rewards(scores[n], self.weighting, first.group_size) for n in scores}
-        metrics = stated({"reward": mean_scores(_sum(rewards)).item()})
+        own = {name: describe(bench, rollouts[name], scores[name], rewards[name]) for name in scores}
         if self.share_reward:
             rewards, given = (dict.fromkeys(scores, _sum(both)) for both in (rewards, given))
-        for name, rollout in ((pioneer, first), (observer, second)):
+        metrics: dict[str, float] = {}
+        for name, rollout in rollouts.items():
             update = self.learners[name].step(rollout, given[name], stream(bench.seed, name, "update", step))
+            own[name] |= dict(update)
             seen = describe(bench, rollout, scores[name], rewards[name]) | dict(update)
             metrics |= {f"{name}/{key}": value for key, value in seen.items()}
+        metrics |= _means(list(own.values()), ("reward", "kl", "length", *bench.objectives))
         cut = sum(self.agents[observer].truncates(example.context) for example in second.examples)
         return metrics | {f"{observer}/truncated": float(cut)}
 
@@ -178,6 +182,12 @@ def validation(run: TrainingRun, name: str) -> Metrics:
     step, own = run.progress.best[name][1], f"eval/{name}/"
     row = next((row for row in run.progress.history if row["step"] == step), {})  # none if no validation was paid for
     return {key.removeprefix(own): value for key, value in row.items() if key.startswith(own)} | {"step": step}
+
+
+def _means(agents: Sequence[Metrics], names: Sequence[str]) -> dict[str, float]:
+    """Of the pair: the mean over its agents, of what each has earned by itself."""
+    found = {name: [one[name] for one in agents if name in one] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 
 def _sum(rewards: Mapping[str, Tensor]) -> Tensor:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from emorl_bench.cli.harness import one_line, run_hydra
 from emorl_bench.config import schema
+from emorl_bench.core.signals import sigterm_interrupts
 from emorl_bench.launch import plugins
 from emorl_bench.launch.job_process import run_apart
 from emorl_bench.runner.dry_run import dry_run
@@ -43,7 +44,8 @@ def main() -> None:
     """Run the program."""
     schema.register()
     plugins.register()
-    run_hydra(PROGRAM, "config", task, again="continues", dry_run=dry_run)
+    with sigterm_interrupts():
+        run_hydra(PROGRAM, "config", task, again="continues", dry_run=dry_run)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,6 @@ CHOICES = {
     "hardware.device": DEVICES,
     "hardware.dtype": ("float32", "bfloat16", "float64"),
     "hardware.scorer_dtype": ("float32", "bfloat16"),
-    "tracker.name": ("local", "wandb"),
-    "tracker.mode": (None, "auto", "online", "offline"),
 }
 _positive: Condition = (lambda v: v > 0, "give a number above 0")
 _limit: Condition = (lambda v: v is None or v > 0, "give a number above 0, or null for no limit")

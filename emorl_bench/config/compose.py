@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from emorl_bench.config.checks import check, check_writable, launched
+from emorl_bench.config.trackers import check_tracker
 from emorl_bench.core.errors import UserError, did_you_mean
 
 VERSION_BASE = "1.3"
@@ -61,6 +62,7 @@ def runnable(config: Mapping[str, Any]) -> None:
         UserError: it cannot.
     """
     check(config)
+    check_tracker(config["tracker"])
     check_writable(config["runs_dir"])
 
 

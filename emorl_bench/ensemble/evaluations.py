@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost
-from emorl_bench.core.masked import mean_scores, or_none, weighted_mean
+from emorl_bench.core.masked import mean_scores, or_none, stated, weighted_mean
 from emorl_bench.core.protocols import Aggregator, Bench, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, part_of
@@ -39,6 +39,7 @@ class Evaluations:
     share: float | None = None  # of the budget's prompts, for the pot; ``None``: all that is left
     memory: dict[tuple[Part, tuple[float, ...]], Tensor] = field(default_factory=dict)  # of a direction: (K,) float64
     asked: set[tuple[Part, tuple[float, ...]]] = field(default_factory=set)  # in this session
+    _logged: int = 0  # how many were asked about when the tracker was told last
 
     def __post_init__(self) -> None:
         select = self.bench.select
@@ -72,7 +73,12 @@ class Evaluations:
     @property
     def left(self) -> int | None:
         """Prompts of the pot that are not spent; ``None`` is no limit."""
-        return None if self.pot is None else self.pot - sum(len(self.prompts[part]) for part, _ in self.asked)
+        return None if self.pot is None else self.pot - self.paid
+
+    @property
+    def paid(self) -> int:
+        """Prompts that all questions of this session cost, those included whose answer an earlier session knew."""
+        return sum(len(self.prompts[part]) for part, _ in self.asked)
 
     def affordable(self, weights_WM: Tensor, parts: Sequence[Part], most: int | None) -> int:
         """How many of the candidates, from the first on, ``most`` prompts pay for; those asked before are free."""
@@ -111,6 +117,7 @@ class Evaluations:
             scores_WK = torch.stack([self.memory.get((part, key), origin_K) for key in keys])
             self.bench.ledger.settle()
             self._record(part, keys, scores_WK, preference_K, cost)
+            self._log(part, cost)
         return scores_WK
 
     def _decode(self, weights_WM: Tensor, prompts: Sequence[Example]) -> Tensor:
@@ -131,6 +138,21 @@ class Evaluations:
                 row = {"preference": preference_K.tolist(), "weights": key, "part": part, "utility": utility}
                 paid = {"prompts": len(self.prompts[part]) if any(key) else 0, "of": len(keys), "cost": asdict(cost)}
                 file.write(json.dumps(row | {"scores": or_none(scores)} | paid) + "\n")
+
+
+    def _log(self, part: Part, cost: Cost) -> None:
+        """The best blend for the uniform preference among all that were asked about so far, whoever asked."""
+        scores_NK = self.known(part)[1]
+        if self.bench.runtime.lower or part == "fresh" or not len(scores_NK) or len(self.asked) == self._logged:
+            return
+        self._logged = len(self.asked)
+        utility_N = utilities(scores_NK, torch.full_like(scores_NK[0], 1 / scores_NK.shape[1]))
+        best = int(utility_N.argmax())
+        row = {f"search/{name}": s for name, s in zip(self.bench.objectives, scores_NK[best].tolist(), strict=True)}
+        row |= {"search/mean_reward": mean_scores(scores_NK[best]).item(), "search/utility": utility_N[best].item()}
+        spent = {"data_points": self.paid, "tokens": cost.generated_tokens, "seconds": cost.wall_seconds}
+        axes = {f"spent/search/{axis}": float(value) for axis, value in spent.items()}
+        self.bench.tracker.log(stated(row) | {"search/evaluations": len(self.asked)} | axes, step=len(self.asked))
 
 
 def paid_by_preference(path: Path) -> dict[tuple[float, ...], int]:

@@ -30,12 +30,16 @@ END = "end.safetensors"
 
 @dataclass
 class Progress:
-    """How far a training has come. ``history`` has one row per validation; ``best`` is (utility, step) by policy."""
+    """How far a training has come. ``history`` has one row per validation, ``trained`` one per step, as they were logged:
+    a run that loads a training shows the same curves as the one that has trained it. ``best`` is (utility, step) by
+    policy.
+    """
 
     step: int = 0
     ended: str | None = None  # "converged", or the name of the limit that was reached
     converged_at: int | None = None  # prompts trained on when the validations had settled by the published rule
     history: list[dict[str, float]] = field(default_factory=list)
+    trained: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # phase -> counters
 

@@ -92,6 +92,7 @@ def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
     """
     for run in runs:
         run.restore()
+    _log_again(runs)
     if not (unfinished := [run for run in runs if run.progress.ended is None]):
         return
     for run in unfinished:
@@ -104,6 +105,13 @@ def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
             if metrics := _advance(bench, group, round):
                 done = sum(run.fraction * (run.budget.prompts or 1) for run in unfinished)
                 steps.to(done, " ".join(["reward", *(f"{own.get('reward', math.nan):.3f}" for own in metrics)]))
+
+
+def _log_again(runs: Sequence[TrainingRun]) -> None:
+    """Log what earlier processes have done, step by step, as runs log that are trained side by side."""
+    kinds = [(kind, run, row) for run in runs for kind in ("trained", "history") for row in getattr(run.progress, kind)]
+    for _, run, row in sorted(kinds, key=lambda entry: (entry[2]["step"], entry[0] == "history")):
+        run.log(row)
 
 
 def _furthest_behind(runs: Sequence[TrainingRun]) -> list[TrainingRun]:

@@ -47,6 +47,9 @@ class PreferenceRun(TrainingRun, ABC):
     def graded(self) -> Mapping[str, Sampler]:
         return {name: self.answering(torch.tensor(point.weights)) for name, point in self.grid.items()}
 
+    def central(self, scores: Mapping[str, Tensor]) -> Tensor:
+        return scores[list(self.grid)[-1]]  # the uniform preference's
+
     def worth(self, name: str, scores_K: Tensor) -> float:
         return self.grid[name].utility(scores_K)
 

@@ -112,10 +112,8 @@ class TrainingRun:
         self.progress = self.checkpoint.load()
         for phase, cost in Ledger.from_dict(self.progress.cost).items():
             self.bench.ledger.charge(phase, cost)
-        for row in self.progress.history:
-            if self.progress.ended is None:
-                self._replay(row)
-            self._log(row)
+        for row in self.progress.history if self.progress.ended is None else ():
+            self._replay(row)
         self.bench.ledger.converged_at[self.name] = self.progress.converged_at
         if self.progress.ended is not None:
             self._deploy_best()
@@ -144,7 +142,9 @@ class TrainingRun:
     def advance(self, metrics: Metrics) -> None:
         """A step is done."""
         self.progress.step += 1
-        self._log({f"train/{self.name}/{k}": v for k, v in metrics.items()} | self._weights() | self._axes())
+        row = {f"train/{self.name}/{k}": float(v) for k, v in metrics.items()} | self._weights() | self._axes()
+        self.progress.trained.append(row)
+        self.log(row)
 
     @property
     def graded(self) -> Mapping[str, Sampler]:
@@ -158,6 +158,10 @@ class TrainingRun:
     def judged(self, utilities: Mapping[str, float]) -> Mapping[str, float]:
         """What each policy's best checkpoint is chosen by, from what those that are graded are worth."""
         return utilities
+
+    def central(self, scores: Mapping[str, Tensor]) -> Tensor:
+        """(K,) what stands for the whole run, of the mean scores of those that are graded: here their mean."""
+        return mean_scores(torch.stack(list(scores.values())))
 
     def observe(self, scores: Mapping[str, Tensor]) -> None:
         """Mean validation scores (K,) of each that is graded: keep every policy's best adapter.
@@ -178,13 +182,16 @@ class TrainingRun:
             if utility > best or best == -math.inf:
                 self.progress.best[name] = (utility, self.step)
                 self.checkpoint.best[name] = self.policies[name].adapter()
+        own_K = self.central(scores)
+        row |= {f"eval/{self.name}/{o}": s for o, s in zip(self.bench.objectives, own_K.tolist(), strict=True)}
+        row[f"eval/{self.name}/mean_reward"] = mean_scores(own_K).item()
         every_W = torch.tensor(list(utilities.values()), dtype=torch.float64)
         row[f"eval/{self.name}/utility"] = mean_scores(every_W).item()
         row |= {f"eval/{self.name}/{key}": value for key, value in self._weights().items()}
         self.progress.history.append(stated(row) | self._axes())
         if self.progress.converged_at is None and self.converged:
             self.progress.converged_at = self.bench.ledger.converged_at[self.name] = self.cost.prompts
-        self._log(self.progress.history[-1])
+        self.log(self.progress.history[-1])
 
     def _weights(self) -> dict[str, float]:
         return stated(self.weighting.metrics())
@@ -228,11 +235,29 @@ class TrainingRun:
             policy.load_adapter(self.checkpoint.best[name])
 
     def _axes(self) -> dict[str, float]:
-        return {"step": self.step, "data_points": self.cost.prompts, "tokens": self.cost.generated_tokens}
+        """The step; what training alone has spent; and what this learner has spent, its validations included."""
+        self.bench.ledger.settle()
+        phases = (self.cost, self.bench.ledger.phases.get(f"validate/{self.name}", Cost()))
+        return {
+            "step": self.step,
+            "data_points": self.cost.prompts,
+            "tokens": self.cost.generated_tokens,
+            f"spent/{self.name}/data_points": sum(cost.prompts for cost in phases),
+            f"spent/{self.name}/tokens": sum(cost.generated_tokens for cost in phases),
+            f"spent/{self.name}/seconds": sum(cost.wall_seconds for cost in phases),
+        }
 
-    def _log(self, row: Mapping[str, float]) -> None:
-        metrics = {k: v for k, v in row.items() if k != "step"}
-        self.bench.tracker.log(metrics, step=int(row["step"]))
+    def log(self, row: Mapping[str, float]) -> None:
+        """Log a row, unless it is of a rung that the whole budget does not go through.
+
+        A rung below the whole budget (`runner.ladder`) is a part of the run's curve only where the training of the
+        whole budget begins with it. Its own last validation is none of the whole training's.
+        """
+        step, validates = int(row["step"]), any(key.startswith("eval/") for key in row)
+        extra = validates and step % self.bench.training.validate_every != 0
+        if self.bench.runtime.lower and (extra or not self.prefix):
+            return
+        self.bench.tracker.log({k: v for k, v in row.items() if k != "step"}, step=step)
 
 
 def refuse_too_little(bench: Bench, name: str, budget: Budget, step: int, validation: int) -> None:

@@ -18,6 +18,7 @@ from emorl_bench.core.protocols import Bench, Method, Priced, Runtime, Scorer, T
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import Choosing
+from emorl_bench.core.totals import learner_phases
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.decoding.decode import Decoder
 from emorl_bench.ensemble.evaluations import FILE as SEARCH_FILE
@@ -181,6 +182,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     directory.note(phase="evaluate")
     with ledger.phase("evaluate"):
         grades = grader.grade(solution, ledger)
+    tracker.log(spent_by(ledger), step=int(ledger.totals()["optimiser_steps"]))
     directory.note(phase="record")
     tracker.table("scores", grades.score_rows)
     tracker.table("samples", grades.sample_rows)
@@ -191,9 +193,6 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     totals = ledger.totals()
     rungs.append(row_of(1.0, bench.budget, totals, grades.summary["decoding"]))
     paid, one_policy = paid_by_preference(bench.dir / SEARCH_FILE), grades.summary["single_point"]
-    steps = {"data_points": totals["data_points_sum"], "tokens": totals["generated_tokens"]}
-    costs = {f"cost/{phase}/{name}": n for phase, cost in ledger.as_dict().items() for name, n in cost.items()}
-    tracker.log(grades.metrics | costs | steps, step=int(totals["optimiser_steps"]))
     return {
         "fingerprint": comparison_fingerprint(config),
         "settings": method_settings_hash(config),
@@ -211,6 +210,19 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
         "converged_at": dict(ledger.converged_at),
         "ladder": rungs,
     }
+
+
+def spent_by(ledger: Ledger) -> dict[str, float]:
+    """The last row of a run: what each learner and the search have spent in all, and how many blends were asked for."""
+    phases = {**learner_phases(ledger.phases), "search": ("search",)}
+    costs = {name: [ledger.phases[p] for p in own if p in ledger.phases] for name, own in phases.items()}
+    counters = {"data_points": "prompts", "tokens": "generated_tokens", "seconds": "wall_seconds"}
+    spent = {
+        f"spent/{name}/{axis}": float(sum(getattr(cost, counter) for cost in own))
+        for name, own in costs.items()
+        for axis, counter in counters.items()
+    }
+    return {"search/evaluations": ledger.totals()["search_evaluations"], **spent}
 
 
 def _limited(splits: Splits, budget: Mapping[str, Any]) -> Splits:

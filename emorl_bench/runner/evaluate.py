@@ -20,7 +20,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import HasCandidates
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.rl.kl import kl_to_reference
-from emorl_bench.runner.points import Row, Scored, at, ceiling, front, metrics, point, rows
+from emorl_bench.runner.points import Row, Scored, at, ceiling, front, point, rows
 from emorl_bench.scorers.panel import ScorerPanel
 
 INFERENCE = {  # the cost of one answer -> the ledger's counter
@@ -32,14 +32,13 @@ INFERENCE = {  # the cost of one answer -> the ledger's counter
 
 @dataclass
 class Grades:
-    """The results of one evaluation: part of the summary, rows of the tables, and flat metrics for trackers."""
+    """The results of one evaluation: part of the summary, and rows of the tables."""
 
     summary: dict[str, Any] = field(default_factory=dict)
     score_rows: list[Row] = field(default_factory=list)
     sample_rows: list[Row] = field(default_factory=list)
     member_rows: list[Row] = field(default_factory=list)
     """Answers of the policies of a method that are not deployed."""
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,6 @@ class Grader:
                 for name, points in graded.items()
             },
         }
-        for name, found in grades.summary["decoding"].items():
-            grades.metrics |= metrics(name, found)
         if isinstance(solution, HasCandidates):
             grades.summary["members"] = self._members(solution, deployed, seen, grades, ledger)
         grades.summary["mean_reward"] = grades.summary["decoding"][self.decoding[0]]["uniform"]["mean_reward"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -12,12 +12,12 @@ from emorl_bench.config.checks import check, check_writable
 from emorl_bench.config.compose import plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.ranks import Ranks
+from emorl_bench.core.signals import sigterm_interrupts
 from emorl_bench.runner import bench, fingerprints
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.process_group import chosen_device, process_group
 from emorl_bench.runner.provenance import SUMMARY_VERSION
-from emorl_bench.tracking.fanout import Fanout, View
-from emorl_bench.tracking.jsonl import Jsonl
+from emorl_bench.runner.shown import open_tracker
 from emorl_bench.tracking.silent import Silent
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) 
     """
     settings = resolve(config, names)
     hardware = settings["hardware"]
-    with process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks:
+    with sigterm_interrupts(), process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks:
         return _run(settings, overrides, ranks)
 
 
@@ -51,12 +51,12 @@ def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) ->
             log.info("done before: %s (force=true runs it again)", directory.path)
             return _objective(directory.read_json("summary.json") or {})
         log.info("%s: %s", "goes on" if directory.resumed else "starts", directory.path)
-        tracker = _tracker(settings, directory) if ranks.first else Silent()
+        tracker = open_tracker(settings, directory, fingerprint) if ranks.first else Silent()
         status = "failed"
         try:
             summary = {"schema_version": SUMMARY_VERSION, **bench.execute(settings, directory, tracker)}
             directory.write_json("summary.json", summary)
-            tracker.summarise(flat(summary))
+            tracker.summarise(summary, directory.read_json("cost.json") or {})
             status = "done"
         finally:
             tracker.close(status)
@@ -77,38 +77,6 @@ def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
     check_targets(settings)
     settings["hardware"]["device"] = chosen_device(settings["hardware"]).type
     return settings
-
-
-def flat(summary: Mapping[str, Any], prefix: str = "final") -> dict[str, float]:
-    """The numbers of a summary, under names with slashes."""
-    numbers: dict[str, float] = {}
-    for key, value in summary.items():
-        if isinstance(value, Mapping):
-            numbers |= flat(value, f"{prefix}/{key}")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            numbers[f"{prefix}/{key}"] = float(value)
-    return numbers
-
-
-def _tracker(settings: Mapping[str, Any], directory: RunDirectory) -> Fanout:
-    record = Jsonl(directory.path, on_log=directory.beat)
-    return Fanout(record, _view(settings, directory), lambda state: directory.note(tracker=state))
-
-
-def _view(settings: Mapping[str, Any], directory: RunDirectory) -> Callable[[], View] | None:
-    tracker, names = settings["tracker"], settings["names"]
-    if tracker["name"] == "local":
-        return None
-
-    def open_view() -> View:
-        from emorl_bench.tracking.wandb import Identity, Wandb
-
-        group = "/".join(names[part] for part in ("method", "task", "model"))
-        identity = Identity(directory.hash, group, names["method"], f"s{settings['seed']}")
-        project, entity, mode = tracker["project"], tracker["entity"], tracker["mode"]
-        return Wandb(directory.path, settings, identity, project=project, entity=entity, mode=mode or "auto")
-
-    return open_view
 
 
 def _objective(summary: Mapping[str, Any]) -> float | None:

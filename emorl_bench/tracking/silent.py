@@ -20,7 +20,7 @@ class Silent:
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Record nothing."""
 
-    def summarise(self, summary: Mapping[str, float]) -> None:
+    def summarise(self, summary: Mapping[str, Any], phases: Mapping[str, Mapping[str, float]]) -> None:
         """Show nothing."""
 
     def close(self, status: str) -> None:

@@ -144,7 +144,11 @@ def test_what_each_learner_is_told(bench: Callable[..., Bench], shared: bool) ->
     rows = [row for row in made.tracker.rows if "train/cory/reward" in row]  # type: ignore[attr-defined]
     means = {name: rewards_B.mean().item() for name, _, rewards_B in told[:2]}
     assert {name: rows[0][f"train/cory/{name}/reward"] for name in AGENTS} == pytest.approx(means)
-    assert rows[0]["train/cory/reward"] == pytest.approx(sum(means.values()) / (2 if shared else 1))
+    # What the pair is shown by is on the scale of one agent's reward, as the rewards of all other methods are.
+    assert rows[0]["train/cory/reward"] == pytest.approx(sum(means.values()) / (4 if shared else 2))
+    for key in ("even", "odd", "length"):
+        both = [rows[0][f"train/cory/{name}/{key}"] for name in AGENTS]
+        assert rows[0][f"train/cory/{key}"] == pytest.approx(sum(both) / 2)
 
 
 def test_observations_that_are_cut_are_counted(bench: Callable[..., Bench], tmp_path: Path) -> None:
