@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -54,11 +55,11 @@ class BestOfN:
 
 
 @dataclass(frozen=True)
-class ChosenFront:
-    """A `Solution`, and one that says that the scorers choose its answers (`core.solutions.Choosing`)."""
+class ChosenFront(Solution):
+    """A `Solution`, and one that says that the scorers choose its answers (`core.protocols.Solution`)."""
 
     candidates: Candidates
-    chooses_with_scorers: bool = True
+    chooses_with_scorers: ClassVar[bool] = True
 
     def policy_for(self, preference_K: Tensor) -> Sampler:
         return Chosen(self.candidates, preference_K)

@@ -51,7 +51,7 @@ class Morlhf:
 
 
 @dataclass(frozen=True)
-class OneEach:
+class OneEach(Solution):
     """A `Solution`: the policy of the nearest preference."""
 
     policies: dict[Preference, Policy]

@@ -65,7 +65,7 @@ class Conditioning:
 
 
 @dataclass
-class ConditionedFront:
+class ConditionedFront(Solution):
     """A `Solution` that answers every preference at once: the mix of its experts that the network makes of it."""
 
     policy: ConditionedPolicy

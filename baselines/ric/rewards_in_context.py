@@ -196,7 +196,7 @@ def _drawn(answers: Sequence[Answer], count: int, rng: torch.Generator) -> list[
 
 
 @dataclass
-class Conditioned:
+class Conditioned(Solution):
     """A `Solution`: the policy, asked in its prompt for what a preference maps to."""
 
     policy: Policy

@@ -32,7 +32,7 @@ from emorl_bench.search.successive_halving import HALVES, Part, SuccessiveHalvin
 
 
 @dataclass
-class SearchedFront:
+class SearchedFront(Solution):
     """A `Solution` that searches the blend of its experts on select prompts, greedily decoded: for each preference, or
     once for all of them where the strategy searches the whole front. ``share``: of the budget's prompts, for all
     searches together; ``None`` is all that training has left.
