@@ -33,7 +33,7 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.masked import mean_scores, stated
-from emorl_bench.core.protocols import Bench, Learner, Policy, Solution
+from emorl_bench.core.protocols import Bench, Candidate, Learner, Policy, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import BestCandidate
 from emorl_bench.core.types import Example, Metrics, Rollout

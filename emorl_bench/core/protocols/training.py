@@ -19,7 +19,8 @@ class Weighting(ABC):
     """How K scores become one reward, and how that changes while training goes on.
 
     Most weightings are weighted sums. They define the two steps of `reward`, which are `shaped` and `weighted`. Any
-    other weighting overrides `reward` alone. Rules that look at each objective separately (`Learner.rewards`) refuse it.
+    other weighting overrides `reward` alone, and rules that look at each objective separately (`Learner.rewards`)
+    refuse it.
     """
 
     def reward(self, scores_BK: Tensor) -> Tensor:
