@@ -16,7 +16,7 @@ from torch import Tensor
 from emorl_bench.core.protocols import Aggregator, Policy, Sampler
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.decoding.mixing import Head, Mixing
-from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.policies.together import on_one_base
 
 
 def of_rows(hidden_MRH: Tensor, row_L: Tensor, head: Head) -> Tensor:

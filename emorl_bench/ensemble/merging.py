@@ -17,8 +17,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy, Sampler
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.models.lora import Adapter
-from emorl_bench.policies.adapter_policy import on_one_base
-from emorl_bench.policies.together import concatenated
+from emorl_bench.policies.together import concatenated, on_one_base
 
 
 class Merge(Protocol):

@@ -9,13 +9,29 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.decoding.decode import Decoder
 from emorl_bench.models.backbone import responses
-from emorl_bench.models.lora import active
-from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy, on_one_base
+from emorl_bench.models.lora import Adapter, active
+from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy
 
 CPU_ROWS = 32  # more rows than this of one policy keep a CPU busy
+
+
+def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
+    """The adapters of several experts and the decoder they share.
+
+    Raises:
+        UserError: they are not adapters of one loaded base model, so they cannot be averaged.
+    """
+    own = [expert for expert in experts if isinstance(expert, AdapterPolicy)]
+    adapters = [expert.own for expert in own if expert.own is not None]
+    if len(adapters) < len(experts) or any(expert.decoder is not own[0].decoder for expert in own):
+        names = ", ".join(expert.name for expert in experts)
+        raise UserError(f"experts {names}: only adapters of the same loaded base model can be blended")
+    return own[0].decoder, adapters
 
 
 def can_stack(policies: Sequence[Policy]) -> bool:
