@@ -21,7 +21,7 @@ CPU_ROWS = 32  # more rows than this of one policy keep a CPU busy
 
 
 def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
-    """The adapters of several experts and the decoder they share.
+    """The adapters of several experts, and the decoder that they share.
 
     Raises:
         UserError: they are not adapters of one loaded base model, so they cannot be averaged.
@@ -35,9 +35,9 @@ def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
 
 
 def can_stack(policies: Sequence[Policy]) -> bool:
-    """Whether `hidden_together` runs them in one pass with the numbers of one pass each.
+    """Whether `hidden_together` can run them in one pass, with the numbers of one pass each.
 
-    They must be adapters of one loaded base, and without dropout, because its random masks are drawn for one pass.
+    They must be adapters of one loaded base model. They must have no dropout, because its masks are drawn for one pass.
     """
     own = [policy for policy in policies if isinstance(policy, AdapterPolicy)]
     one_base = len(own) == len(policies) and all(policy.decoder is own[0].decoder for policy in own)
@@ -45,7 +45,7 @@ def can_stack(policies: Sequence[Policy]) -> bool:
 
 
 def fills_a_pass(policy: Policy, rows: int) -> bool:
-    """Whether one policy's rows keep the device busy, so that stacking several policies' rows saves no time.
+    """Whether one policy's rows keep the device busy, so that stacking the rows of several policies saves no time.
 
     Measured on CPUs (`benchmarks.train`): at 64 rows each, experts one after the other are as fast as together.
     """
@@ -55,7 +55,7 @@ def fills_a_pass(policy: Policy, rows: int) -> bool:
 def generate_together(
     policies: Sequence[Policy], examples: Sequence[Example], sampling: Sampling, rngs: Sequence[torch.Generator]
 ) -> list[Rollout]:
-    """Each policy's answers to the same prompts, the same that its own `generate` gives.
+    """Each policy's answers to the same prompts, equal to those that its own `generate` gives.
 
     The costs of policy i are charged to the i-th of the open costs (`Ledger.alone`).
     """
@@ -75,9 +75,9 @@ def generate_together(
 
 
 def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> Tensor:
-    """(M, B, T, H): what each policy's `hidden` is on its own rollout, in one pass; T is the longest of all.
+    """(M, B, T, H): each policy's `hidden` of its own rollout, in one pass; T is the longest of all rollouts.
 
-    Several policies must be such that `can_stack`, and the rollouts have equally many rows.
+    Several policies must satisfy `can_stack`, and their rollouts must have equal numbers of rows.
     """
     if len(policies) == 1:
         return policies[0].hidden(rollouts[0])[None]

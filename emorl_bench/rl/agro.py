@@ -66,7 +66,7 @@ class _AgroLearner(ReinforceLearner[Agro]):
     def __init__(self, rule: Agro, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> None:
         super().__init__(rule, policy, ledger, objectives)
         self.replay = Replay(rule.buffer_prompts)
-        self.replayed = 0.0  # share of older groups in this update
+        self.replayed = 0.0  # share of older groups in the latest update
 
     @property
     def uses_reference(self) -> bool:
@@ -86,13 +86,15 @@ class _AgroLearner(ReinforceLearner[Agro]):
         self, rollout: Rollout, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None
     ) -> Weighted:
         assert reference_BT is not None
-        # The policy as it is now, and not as it was when it answered, if it was this policy at all.
+        # The policy as it is now; the answers may be those of an older policy, or of another sampler.
         current_BT = self.read(rollout, lambda hidden_BTH, part: token_logprobs(self.policy.logits(hidden_BTH), part))
         log_ratio_B = sequence_kl(current_BT, reference_BT, rollout.response_mask_BT)
         regularised_B = rewards_B - self.rule.kl_coefficient * log_ratio_B
         metrics = {
             "loss": (spread(regularised_B.view(-1, rollout.group_size), 1) ** 2).mean().item() / 2,
-            "log_ratio": log_ratio_B[has_reward_B].mean().item(),  # the KL where the answers are the policy's own
+            "log_ratio": log_ratio_B[has_reward_B]
+            .mean()
+            .item(),  # this is the KL where the answers are the policy's own
             "replayed": self.replayed,
         }
         shares_B = leave_one_out(regularised_B, rollout.group_size) / has_reward_B.sum()

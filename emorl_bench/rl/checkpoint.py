@@ -37,7 +37,7 @@ class Progress:
 
     step: int = 0
     ended: str | None = None  # "converged", or the name of the limit that was reached
-    converged_at: int | None = None  # prompts trained on when the validations had settled by the published rule
+    converged_at: int | None = None  # prompts trained on when it had converged by the published rule
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # phase -> counters

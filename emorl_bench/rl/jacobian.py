@@ -183,7 +183,9 @@ class _JacobianLearner(AdapterLearner[JacobianRule, Objectives]):
     def rewards(self, scores_BK: Tensor, weighting: Weighting, group_size: int) -> Tensor:
         """(B, K) scaled by the weights; NaN where an objective has no weight or does not apply."""
         shaped_BK = weighting.shaped(scores_BK)
-        weights_K = weighting.weighted(torch.eye(shaped_BK.shape[1], dtype=shaped_BK.dtype))  # it is linear
+        weights_K = weighting.weighted(
+            torch.eye(shaped_BK.shape[1], dtype=shaped_BK.dtype)
+        )  # exact, because it is linear
         here_K = (weights_K > 0) & ~shaped_BK.isnan().all(0)
         shares_K = weights_K * here_K.sum() / weights_K[here_K].sum()
         return torch.where(here_K, shaped_BK * self.rule.scales(shares_K), torch.nan)

@@ -34,7 +34,7 @@ class TrainingRun:
     training with smaller budgets, the nearest first.
     """
 
-    prefix: ClassVar[bool] = True  # what a step does depends on no budget, so a smaller one is a prefix
+    prefix: ClassVar[bool] = True  # whether a smaller budget is a prefix: no step depends on the budget
 
     bench: Bench
     name: str
@@ -81,9 +81,7 @@ class TrainingRun:
 
     @property
     def fits(self) -> bool:
-        """Whether the budget pays for another step and the validation after it; before the first, for two
-        validations.
-        """
+        """Whether the budget pays for a step and the validation after it; before the first, for two validations."""
         due = self.step_prompts + (1 if self.progress.history else 2) * self.validation_prompts
         return self.budget.prompts is None or self.spent_prompts + due <= self.budget.prompts
 
@@ -131,13 +129,11 @@ class TrainingRun:
             raise UserError(f"'{self.name}' was never trained to its end: run the same emorl-bench command first")
 
     def limit(self) -> str | None:
-        """What ends this training now: a limit that is spent, or convergence where it ends it; ``None`` where
-        nothing does.
-        """
+        """What ends this training now: a limit that is spent, or convergence where it ends it; ``None``: nothing."""
         self.bench.ledger.settle()
         stops = self.bench.training.stop_when_converged and self.converged
         ended = "converged" if stops else spent(self.cost, self.budget) if self.fits else "prompts"
-        return self.bench.runtime.ranks.agree(ended)  # ranks' clocks differ
+        return self.bench.runtime.ranks.agree(ended)  # the clocks of ranks differ
 
     @property
     def converged(self) -> bool:

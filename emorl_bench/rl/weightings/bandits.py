@@ -68,8 +68,7 @@ class Exp3:
 
 @dataclass
 class LinUcb:
-    """A ridge regression of reward on context for each arm; the arm with the highest upper bound is chosen (Li et al.
-    2010).
+    """A ridge regression of reward on context for each arm; the highest upper bound is chosen (Li et al. 2010).
 
     This is the disjoint LinUCB: ``theta' x + alpha sqrt(x' A^-1 x)`` with ``A = 1 + sum x x'``. Among equal bounds one
     is drawn at random.
