@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-SPREAD_FLOOR = 1e-4  # added to every standard deviation that is divided by, as TRL's trainers do
+SPREAD_FLOOR = 1e-4  # added to a standard deviation before dividing by it, as in TRL's trainers
 
 Scale = Literal["group", "batch", "none"]
 

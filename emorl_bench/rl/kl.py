@@ -41,7 +41,7 @@ def kl_to_reference(rollout: Rollout, reference: Policy, rows: int = 256) -> flo
         rows: number of rows in one forward pass.
     """
     ranks, total = reference.ranks, 0.0
-    divided = not ranks.in_step  # ranks in step must make equally many passes: there each makes all
+    divided = not ranks.in_step  # ranks in step must make equal numbers of passes, so each makes all
     mine = ranks.share(len(rollout.examples)) if divided else range(len(rollout.examples))
     for low in range(mine.start, mine.stop, rows):
         part = rollout.rows(range(low, min(low + rows, mine.stop)))

@@ -116,7 +116,7 @@ class AdapterLearner(Learner, ABC, Generic[Rule, Frozen]):
             if not len(found):
                 found = rollout.logprobs_BT.new_zeros(*rollout.logprobs_BT.shape, *values.shape[2:])
             found[rows, : values.shape[1]] = values.to(found)
-        self.policy.ranks.sum_([found])  # every row is one rank's
+        self.policy.ranks.sum_([found])  # one rank has read each row, the others have 0
         return found
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -28,7 +28,8 @@ class Optimiser:
         """``named``: parameters, by the names under which their state is saved."""
         self.named = dict(named)
         self.clip_norm, self.ranks = clip_norm, ranks
-        # Not fused: a fused step is no write in place for torch, and by these writes a cache knows a changed adapter.
+        # Not fused: torch does not count a fused step as a write in place, and caches of an adapter count these writes
+        # to see that it has changed.
         self.adamw = torch.optim.AdamW(self.named.values(), lr=learning_rate, weight_decay=weight_decay)
 
     def step(self) -> float:

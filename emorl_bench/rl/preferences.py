@@ -37,7 +37,7 @@ class PreferenceRun(TrainingRun, ABC):
         """The weights of each preference that is validated, by its name in the record."""
         bench, k = self.bench, len(self.bench.objectives)
         corners = [one_hot(i, k, bench.reward) for i in range(k)]
-        points = dict.fromkeys([*corners, fixed_weights(None, bench.objectives, bench.reward)])  # one, where K is 1
+        points = dict.fromkeys([*corners, fixed_weights(None, bench.objectives, bench.reward)])  # only one where K is 1
         return {f"{self.name}/{'-'.join(f'{w:.2f}' for w in point.weights)}": point for point in points}
 
     @property

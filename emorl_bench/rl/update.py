@@ -142,7 +142,7 @@ class Updater:
                 found[turn.index][one.rows, : logprobs_RT.shape[1]] = logprobs_RT.to(found[turn.index])
         for turn in turns:
             turn.reference_BT = found[turn.index]
-            turn.learner.policy.ranks.sum_([turn.reference_BT])  # every row is one rank's
+            turn.learner.policy.ranks.sum_([turn.reference_BT])  # one rank has read each row, the others have 0
 
 
 def in_step(turns: Sequence[_Turn], planned: Sequence[Sequence[Pass]]) -> Iterator[tuple[list[_Turn], list[Pass]]]:

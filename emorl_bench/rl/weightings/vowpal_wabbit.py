@@ -35,13 +35,13 @@ class VowpalWabbit:
         """Start the package's bandit, untrained."""
         self.arms = arms
         self.workspace: Any = importlib.import_module("vowpalwabbit").Workspace(ARGUMENTS)
-        weakref.finalize(self, self.workspace.finish)  # before the interpreter takes the module apart
+        weakref.finalize(self, self.workspace.finish)  # before the interpreter unloads the module
         self.drawn, self.probability, self.lines = 0, 1.0, [""]
 
     def probabilities(self, lines: Sequence[str]) -> Floats:
         """(A,) the predicted probability of each arm, for a context in the package's text format."""
         predicted_A = np.asarray(self.workspace.predict(list(lines)), dtype=np.float64)
-        return np.asarray(predicted_A / predicted_A.sum())  # float32 within: the sum is 1 but for rounding
+        return np.asarray(predicted_A / predicted_A.sum())  # float32: the sum is 1 up to rounding
 
     def draw(self, context_F: Floats, rng: torch.Generator) -> int:
         """See `Bandit.draw`."""
