@@ -37,6 +37,6 @@ class BestCandidate(Solution):
         """The deployed policy, whatever the preference (K,)."""
         return self.policy
 
-    def candidates(self) -> Mapping[str, Candidate]:
+    def graded_alone(self) -> Mapping[str, Candidate]:
         """All of the policies."""
         return self.members

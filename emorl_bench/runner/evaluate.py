@@ -114,7 +114,7 @@ class Grader:
         }
         for name, found in grades.summary["decoding"].items():
             grades.metrics |= metrics(name, found)
-        if candidates := solution.candidates():
+        if candidates := solution.graded_alone():
             grades.summary["members"] = self._members(candidates, deployed, seen, grades, ledger)
         grades.summary["mean_reward"] = grades.summary["decoding"][self.decoding[0]]["uniform"]["mean_reward"]
         return grades

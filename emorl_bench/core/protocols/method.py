@@ -48,7 +48,7 @@ class Solution(ABC):
     def policy_for(self, preference_K: Tensor) -> Sampler:
         """The policy for a preference (K,), a point of the simplex. A search for it, if any, happens here."""
 
-    def candidates(self) -> Mapping[str, Candidate]:
+    def graded_alone(self) -> Mapping[str, Candidate]:
         """Policies that are also graded one by one, at the uniform preference, by name; most solutions have none."""
         return {}
 
