@@ -26,7 +26,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Rollout
 from emorl_bench.ensemble.merging import Merge, OneByOne, check_share
 from emorl_bench.models.lora import Adapter
-from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.policies.together import on_one_base
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -66,11 +67,11 @@ class BestOfN:
 
 
 @dataclass(frozen=True)
-class ChosenFront:
-    """A `Solution` whose answers the scorers choose, and which says so (`core.solutions.Choosing`)."""
+class ChosenFront(Solution):
+    """A `Solution` whose answers the scorers choose, and which says so (`core.protocols.Solution`)."""
 
     candidates: Candidates
-    chooses_with_scorers: bool = True
+    chooses_with_scorers: ClassVar[bool] = True
 
     def policy_for(self, preference_K: Tensor) -> Sampler:
         """See `core.protocols.Solution.policy_for`."""

@@ -37,12 +37,12 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.masked import mean_scores
-from emorl_bench.core.protocols import Bench, Learner, Policy, Solution
+from emorl_bench.core.protocols import Bench, Candidate, Learner, Policy, Solution
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.solutions import BestCandidate, Candidate
+from emorl_bench.core.solutions import BestCandidate
 from emorl_bench.core.types import Example, Metrics, Rollout
-from emorl_bench.rl.loop import describe, prompts, run_rounds
-from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.loop import prompts, run_rounds
+from emorl_bench.rl.run import TrainingRun, describe
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 AGENTS = ("first", "second")  # `first` starts as the pioneer

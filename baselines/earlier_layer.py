@@ -28,7 +28,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Aggregator, Policy, Sampler
 from emorl_bench.decoding.layer_averaging import decoder_blocks
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.policies.together import on_one_base
 from emorl_bench.search.successive_halving import directions
 
 

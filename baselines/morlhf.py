@@ -62,7 +62,7 @@ class Morlhf:
 
 
 @dataclass(frozen=True)
-class OneEach:
+class OneEach(Solution):
     """A `Solution` that answers with the policy of the nearest preference."""
 
     policies: dict[Preference, Policy]

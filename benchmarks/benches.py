@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.models import Setting
+from emorl_bench.core.ledger import Cost
 from emorl_bench.core.protocols import Bench, Runtime
 from emorl_bench.core.types import Budget, Example, Sampling, Training
 from emorl_bench.rl.scst import Scst
@@ -50,6 +51,9 @@ class WordShare:
     def fingerprint(self) -> str:
         """The settings."""
         return f"{self.remainder}/{self.of}"
+
+    def costs(self) -> Mapping[str, Cost]:
+        return {}
 
 
 def random_bench(setting: Setting, directory: Path, *, steps: int = 1, samples: int = 4) -> Bench:

@@ -21,7 +21,8 @@ from torch.nn.functional import pad
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.models.lora import Adapter, active
-from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy, on_one_base
+from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy
+from emorl_bench.policies.together import on_one_base
 
 FILE = "network.safetensors"
 

@@ -21,11 +21,11 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy, Sampler, Solution, UpdateRule
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Metrics
-from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.policies.together import on_one_base
 from emorl_bench.rl.experts import expert_bank
-from emorl_bench.rl.loop import describe, prompts, run_rounds
+from emorl_bench.rl.loop import prompts, run_rounds
 from emorl_bench.rl.preferences import PreferenceRun, drawn
-from emorl_bench.rl.run import TrainingRun, refuse_too_little
+from emorl_bench.rl.run import TrainingRun, describe, refuse_too_little
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 NetworkFor = Callable[[int, int, torch.Generator], nn.Module]
@@ -72,7 +72,7 @@ class Conditioning:
 
 
 @dataclass
-class ConditionedFront:
+class ConditionedFront(Solution):
     """A `Solution` that answers every preference at once with the mix of experts that the network gives."""
 
     policy: ConditionedPolicy

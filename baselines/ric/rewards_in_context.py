@@ -43,9 +43,9 @@ from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.protocols import Bench, Policy, Sampler, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
-from emorl_bench.rl.loop import describe, prompts, run_rounds
+from emorl_bench.rl.loop import prompts, run_rounds
 from emorl_bench.rl.preferences import PreferenceRun, drawn
-from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.run import TrainingRun, describe
 from emorl_bench.rl.weighting import fixed_weights
 
 NAME = "ric"
@@ -227,7 +227,7 @@ def _drawn(answers: Sequence[Answer], count: int, rng: torch.Generator) -> list[
 
 
 @dataclass
-class Conditioned:
+class Conditioned(Solution):
     """A `Solution`: the policy with a prompt that asks for what a preference maps to.
 
     Attributes:

@@ -31,10 +31,10 @@ from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.seeds import seed_for
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout
 from emorl_bench.models.backbone import Backbone
-from emorl_bench.policies.adapter_policy import on_one_base
-from emorl_bench.rl.loop import describe, prompts, run_rounds
+from emorl_bench.policies.together import on_one_base
+from emorl_bench.rl.loop import prompts, run_rounds
 from emorl_bench.rl.optimiser import Optimiser, numbered
-from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.run import TrainingRun, describe
 from emorl_bench.rl.weighting import FixedWeights
 
 RECORDED = {  # TRL's name of a metric and ours

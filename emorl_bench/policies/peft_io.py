@@ -17,7 +17,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 def save_adapter(path: Path, tensors: Mapping[str, Tensor], backbone: Backbone) -> None:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors``, whose metadata hold the base model's hash."""
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors``; its metadata hold the base model's hash."""
     path.mkdir(parents=True, exist_ok=True)
     peft_config(backbone).save_pretrained(str(path))
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
@@ -25,7 +25,7 @@ def save_adapter(path: Path, tensors: Mapping[str, Tensor], backbone: Backbone) 
 
 
 def peft_config(backbone: Backbone) -> LoraConfig:
-    """The shape of this backbone's adapters as PEFT's configuration."""
+    """The shape of this backbone's adapters, as PEFT's configuration."""
     settings = backbone.settings
     return LoraConfig(
         r=settings.rank,

@@ -14,10 +14,9 @@ from emorl_bench.config.schema import Config
 from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Bench, Method, Priced, Runtime, Scorer, Task, Tracker, UpdateRule
+from emorl_bench.core.protocols import Bench, Method, Runtime, Scorer, Task, Tracker, UpdateRule
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.solutions import Choosing
 from emorl_bench.core.totals import learner_phases
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.decoding.decode import Decoder
@@ -152,7 +151,7 @@ def _panels(
     )
     ranks.once(lambda: _prepare([scorer for scorers in sets for scorer in scorers]))
     for scorer in sets[0]:
-        for form, cost in scorer.costs().items() if isinstance(scorer, Priced) else ():
+        for form, cost in scorer.costs().items():
             ledger.charge(f"scorer/{scorer.name}/{form}", cost)
     fast = hardware["scorer_dtype"] == "bfloat16"
     own, held_out = (ScorerPanel(scorers, ledger, ranks, bfloat16=fast) for scorers in sets[:2])
@@ -200,7 +199,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
         "names": {k: config["names"][k] for k in ("task", "model", "method")},
         "seed": config["seed"],
         "objectives": list(workbench.bench.objectives),
-        "chooses_with_scorers": isinstance(solution, Choosing) and solution.chooses_with_scorers,
+        "chooses_with_scorers": solution.chooses_with_scorers,
         **grades.summary,
         "prompts": workbench.prompts,
         "truncated_prompts": workbench.truncated,

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Policy, Sampler, Solution
+from emorl_bench.core.protocols import Candidate, Policy, Sampler, Solution
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.solutions import HasCandidates
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.runner.points import Row, Scored, at, ceiling, front, point, rows
@@ -112,14 +111,14 @@ class Grader:
                 for name, points in graded.items()
             },
         }
-        if isinstance(solution, HasCandidates):
-            grades.summary["members"] = self._members(solution, deployed, seen, grades, ledger)
+        if candidates := solution.graded_alone():
+            grades.summary["members"] = self._members(candidates, deployed, seen, grades, ledger)
         grades.summary["mean_reward"] = grades.summary["decoding"][self.decoding[0]]["uniform"]["mean_reward"]
         return grades
 
     def _members(
         self,
-        solution: HasCandidates,
+        candidates: Mapping[str, Candidate],
         deployed: Sampler,
         seen: Mapping[int, dict[str, Row]],
         grades: Grades,
@@ -130,7 +129,7 @@ class Grader:
         The answers of the other members have a table of their own.
         """
         found = {}
-        for name, member in solution.members.items():
+        for name, member in candidates.items():
             if (points := seen.get(id(member.policy))) is None:
                 alone = Grades()
                 points = self._grade_policy(member.policy, self.uniform, alone, ledger)

@@ -21,7 +21,7 @@ from benchmarks.timing import say
 from emorl_bench.config import schema
 from emorl_bench.config.compose import VERSION_BASE, conf_dir
 from emorl_bench.core.errors import UserError
-from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.policies.together import on_one_base
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.weighting import fixed_weights
 from emorl_bench.runner import job

@@ -15,7 +15,7 @@ from torch import Tensor
 from baselines.best_of_n import BestOfN
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Bench, Sampler
+from emorl_bench.core.protocols import Bench, Sampler, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Example, Rollout, Sampling
@@ -41,7 +41,7 @@ class Length:
 
 
 @dataclass
-class PerPreference:
+class PerPreference(Solution):
     policies: Sequence[Sampler]
 
     def policy_for(self, preference_K: Tensor) -> Sampler:

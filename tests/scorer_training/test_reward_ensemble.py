@@ -15,7 +15,6 @@ from support.ready_scorers import bert, numbers, saved
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Priced
 from emorl_bench.core.ranks import ALONE
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example
@@ -220,7 +219,6 @@ def test_heads_learn_the_order_differ_and_are_kept(ensemble: RewardEnsemble) -> 
 def test_the_card_and_the_ledger_set_both_forms_side_by_side(ensemble: RewardEnsemble) -> None:
     quick = replace(ensemble, epochs=1)
     quick.prepare()
-    assert isinstance(quick, Priced)
     alone = quick.costs()
     assert alone["shared"].wall_seconds > 0
     assert alone["full"].wall_seconds == 0  # never trained here
