@@ -33,10 +33,15 @@ from emorl_bench.search.successive_halving import directions
 
 
 @dataclass(frozen=True)
-class Met(HiddenState):
-    """Experts whose hidden states are averaged after ``layer`` decoder blocks (`decoding.mixing.InnerMixing`)."""
+class EarlierLayerMixing(HiddenState):
+    """Experts whose hidden states are averaged after ``layer`` decoder blocks, and once more before the head."""
 
     layer: int
+
+    @property
+    def inner_layer(self) -> int:
+        """See `decoding.mixing.Mixing.inner_layer`."""
+        return self.layer
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class EarlierLayer(Aggregator):
             UserError: the model of the experts has no such layer.
         """
         layer, layers = self._place(experts)
-        mixing = HiddenState() if layer == layers else Met(layer)
+        mixing = HiddenState() if layer == layers else EarlierLayerMixing(layer)
         return mixing.blend(experts, directions(weights_WM))
 
     def validate(self, policy: Policy) -> None:

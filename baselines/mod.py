@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.protocols import Aggregator, Policy, Sampler
-from emorl_bench.decoding.mixing import Head
+from emorl_bench.decoding.mixing import Head, Mixing
 from emorl_bench.ensemble.blending import Blend, of_rows, weighted
 
 
 @dataclass(frozen=True)
-class Mod(Aggregator):
+class Mod(Aggregator, Mixing):
     """The weighted geometric mean of the experts' distributions."""
 
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:

@@ -14,7 +14,7 @@ from torch import Tensor
 from emorl_bench.core.types import Sampling
 from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.layer_averaging import LayerAveraging
-from emorl_bench.decoding.mixing import InnerMixing, Mixing
+from emorl_bench.decoding.mixing import Mixing
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, RowMix
 
@@ -131,9 +131,9 @@ class Plan:
 
     def averaging(self, part: Batch) -> LayerAveraging | None:
         """After which block the rows of a part are averaged, with their weights; None for mixing at the head alone."""
-        if not isinstance(self.mixing, InnerMixing):
+        if self.mixing.inner_layer is None:
             return None
-        return LayerAveraging(self.mixing.layer, RowMix(part.weights_of_rows()))
+        return LayerAveraging(self.mixing.inner_layer, RowMix(part.weights_of_rows()))
 
 
 @dataclass(frozen=True)

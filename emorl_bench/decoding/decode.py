@@ -27,7 +27,7 @@ from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
 from emorl_bench.decoding.bf16_argmax import Bf16Argmax
 from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel
-from emorl_bench.decoding.mixing import Identity, InnerMixing, Mixing
+from emorl_bench.decoding.mixing import Identity, Mixing
 from emorl_bench.decoding.prefix_tree import PrefixTree
 from emorl_bench.decoding.sampling import sample_token
 from emorl_bench.decoding.stepping import Start, Stepper, find_fused, stepping
@@ -116,7 +116,7 @@ class Decoder:
             UserError: the method's budget does not pay for these prompts (`Ledger.ask`).
         """
         self._ask([examples] * len(weights_WM))
-        blocks, g, shared = len(weights_WM), sampling.samples_per_prompt, not isinstance(mixing, InnerMixing)
+        blocks, g, shared = len(weights_WM), sampling.samples_per_prompt, mixing.inner_layer is None
         drawn_TO = uniforms(sampling, len(examples), blocks, [rng])
         batch = Batch.of_blends(self._ids(examples), weights_WM, g, drawn_TO, shared=shared)
         plan = Plan(adapters, mixing, sampling, self.blend_cache.of(adapters) if shared else None)

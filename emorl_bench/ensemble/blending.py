@@ -47,7 +47,7 @@ class Blend:
 
 
 @dataclass(frozen=True)
-class HiddenState(Aggregator):
+class HiddenState(Aggregator, Mixing):
     """Experts are averaged in their last hidden states, before the head (EMORL 2505.02579, section 3.2)."""
 
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
@@ -64,7 +64,7 @@ class HiddenState(Aggregator):
 
 
 @dataclass(frozen=True)
-class Logits(Aggregator):
+class Logits(Aggregator, Mixing):
     """Experts are averaged in their logits, as in multi-objective decoding (MOD, 2406.18853)."""
 
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
@@ -80,7 +80,7 @@ class Logits(Aggregator):
 
 
 @dataclass(frozen=True)
-class Probabilities(Aggregator):
+class Probabilities(Aggregator, Mixing):
     """Experts are averaged in their distributions over the next token."""
 
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
