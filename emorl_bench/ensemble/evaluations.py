@@ -139,7 +139,6 @@ class Evaluations:
                 paid = {"prompts": len(self.prompts[part]) if any(key) else 0, "of": len(keys), "cost": asdict(cost)}
                 file.write(json.dumps(row | {"scores": or_none(scores)} | paid) + "\n")
 
-
     def _log(self, part: Part, cost: Cost) -> None:
         """The best blend for the uniform preference among all that were asked about so far, whoever asked."""
         scores_NK = self.known(part)[1]

@@ -113,7 +113,12 @@ def _uniform_first(points: Sequence[Record], uniform: Record) -> list[Record]:
 
 
 def _sample(row: Record, preference: str) -> dict[str, Any]:
-    first = {"preference": preference, "decoding": row["decoding"], "prompt": row["prompt"], "response": row["response"]}
+    first = {
+        "preference": preference,
+        "decoding": row["decoding"],
+        "prompt": row["prompt"],
+        "response": row["response"],
+    }
     return first | {key: value for key, value in row.items() if key not in (*first, "split")}
 
 

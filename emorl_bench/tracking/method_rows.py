@@ -147,7 +147,9 @@ def identity(row: Mapping[str, float]) -> Identity:
         return "|".join(sorted(kinds)), row["step"]
     if "search/evaluations" in row:
         return ("search" if "eval/utility" in row else "end"), row["step"]
-    own = sorted(key for key in row if key not in (*AXES, "step") and not key.startswith(("spent/", "eval/", "learner/")))
+    own = sorted(
+        key for key in row if key not in (*AXES, "step") and not key.startswith(("spent/", "eval/", "learner/"))
+    )
     return "|".join(own), row["step"]
 
 

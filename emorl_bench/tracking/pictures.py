@@ -44,7 +44,10 @@ def pictures(summary: Record, search: Sequence[Record]) -> dict[str, bytes]:
 def _front(graded: Record, names: Sequence[str], decoding: str) -> bytes:
     """A panel for each pair of objectives; a point is the answer to a preference, its number the first weight."""
     pairs = list(combinations(range(len(names)), 2))
-    scores = [[np.nan if point["objectives"][n] is None else point["objectives"][n] for n in names] for point in graded["points"]]
+    scores = [
+        [np.nan if point["objectives"][n] is None else point["objectives"][n] for n in names]
+        for point in graded["points"]
+    ]
     points_WK, uniform = np.array(scores, dtype=np.float64), graded["uniform"]["objectives"]
     with _figure(len(pairs)) as (figure, canvas):
         for place, (x, y) in enumerate(pairs, start=1):
@@ -81,7 +84,9 @@ def _search(rows: Sequence[Record], names: Sequence[str]) -> bytes:
             axes.scatter(np.arange(len(utility_W)), utility_W, s=14)
             axes.set_xlabel("blends asked about")
             axes.set_ylabel("utility on select (up is better)")
-        axes.set_title("search, uniform preference" if uniform_W.any() else f"search, preference {wanted[0]}", fontsize=10)
+        axes.set_title(
+            "search, uniform preference" if uniform_W.any() else f"search, preference {wanted[0]}", fontsize=10
+        )
     return canvas.getvalue()
 
 
@@ -94,7 +99,9 @@ def _scores(point: Record, names: Sequence[str], decoding: str) -> bytes:
         for i, name in enumerate(sets):
             heights = [np.nan if (score := point[name].get(o)) is None else score for o in names]
             label, colour = SETS[name]
-            axes.bar(np.arange(len(names)) + (i - (len(sets) - 1) / 2) * width, heights, width, label=label, color=colour)
+            axes.bar(
+                np.arange(len(names)) + (i - (len(sets) - 1) / 2) * width, heights, width, label=label, color=colour
+            )
         axes.set_xticks(np.arange(len(names)), names, rotation=20 if len(names) > 3 else 0, fontsize=8)
         axes.set_ylabel("mean score (up is better)")
         axes.set_title(f"uniform preference, {decoding} decoding", fontsize=10)

@@ -33,7 +33,9 @@ class TensorBoard:
         place = run.runs_dir / "tensorboard" / run.task / run.model / f"{run.name}-{run.id}"
         shutil.rmtree(place, ignore_errors=True)
         writer = SummaryWriter(str(place), flush_secs=FLUSH_SECONDS)
-        writer.add_text("run", markdown_table([{"group": run.group, "tags": ", ".join(run.tags), "command": run.notes}]))
+        writer.add_text(
+            "run", markdown_table([{"group": run.group, "tags": ", ".join(run.tags), "command": run.notes}])
+        )
         view = EventFile(writer)
         for number, row in enumerate(rows, start=1):
             view.log(row, row=number)

@@ -55,6 +55,8 @@ def fitted(bench: Callable[..., Bench], name: str) -> Recorded:
     config, tracker = settings(name), Recorded()
     own = config["method"]
     own |= {"objective": "even"} if "objective" in own else {}
+    if name == "ric":  # the words in which it is told scores must be words of the tiny models
+        own["tags"] = {"even": [f"w{i}" for i in range(4, 14, 2)], "odd": [f"w{i}" for i in range(5, 15, 2)]}
     made = bench(
         "gpt2",
         update=instantiate(config["update"], _convert_="object"),

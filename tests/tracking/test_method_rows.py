@@ -36,7 +36,9 @@ def rows_of(logged: list[Log], made: MethodRows | None = None) -> list[dict[str,
 
 
 def test_one_learner_is_the_method() -> None:
-    eval_row, train_row = rows_of([validated("policy", 0, a=0.2, b=0.6), trained("policy", 1, reward=0.5, kl=0.1, a=0.3)])
+    eval_row, train_row = rows_of(
+        [validated("policy", 0, a=0.2, b=0.6), trained("policy", 1, reward=0.5, kl=0.1, a=0.3)]
+    )
     assert {k: eval_row[k] for k in ("eval/a", "eval/b", "eval/mean_reward", "eval/utility")} == {
         "eval/a": 0.2, "eval/b": 0.6, "eval/mean_reward": pytest.approx(0.4), "eval/utility": pytest.approx(0.4)
     }  # fmt: skip
@@ -48,7 +50,11 @@ def test_one_learner_is_the_method() -> None:
 
 def test_experts_are_shown_by_their_mean_and_spend_together() -> None:
     logged = [validated("a", 0, a=0.2), validated("b", 0, b=0.6)]
-    logged += [trained("a", 1, reward=0.1, a=0.1), trained("b", 1, reward=0.5, b=0.5), trained("a", 2, reward=0.3, a=0.3)]
+    logged += [
+        trained("a", 1, reward=0.1, a=0.1),
+        trained("b", 1, reward=0.5, b=0.5),
+        trained("a", 2, reward=0.3, a=0.3),
+    ]
     rows = rows_of(logged)
     assert [row.get("eval/mean_reward") for row in rows[:2]] == [0.2, pytest.approx(0.4)]
     assert [row["train/reward"] for row in rows[2:]] == [0.1, pytest.approx(0.3), pytest.approx(0.4)]
