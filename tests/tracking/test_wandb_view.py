@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_wandb_view import identity, opened, steps
-tracker = opened(identity(Path(sys.argv[2])))
+tracker = opened(identity(Path(sys.argv[2]), "cd56ef78"))
 steps(tracker, int(sys.argv[3]), int(sys.argv[4]))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -142,12 +141,13 @@ def test_every_row_of_a_killed_run_is_in_wandb_once(tmp_path: Path) -> None:
         arguments = [str(Path(__file__).parent), str(tmp_path), str(first), str(last)]
         done = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=120, check=False)
         assert done.returncode == -signal.SIGKILL
-    run = identity(tmp_path)
+        assert len(history(tmp_path, "cd56ef78")) == last, "a killed run has its rows before anybody goes on with it"
+    run = identity(tmp_path, "cd56ef78")
     assert len(read_rows(run.directory / "metrics.jsonl")) == 20
     tracker = opened(run)
     steps(tracker, 16, 25)
     tracker.close("done")
-    shown, recorded = history(tmp_path), read_rows(run.directory / "metrics.jsonl")
+    shown, recorded = history(tmp_path, "cd56ef78"), read_rows(run.directory / "metrics.jsonl")
     assert [row["_step"] for row in shown] == list(range(1, 26))
     assert (
         [row["train/reward"] for row in shown]
@@ -157,19 +157,22 @@ def test_every_row_of_a_killed_run_is_in_wandb_once(tmp_path: Path) -> None:
 
 
 def test_a_run_that_starts_afresh_leaves_no_rows_of_the_one_before(tmp_path: Path) -> None:
-    run = identity(tmp_path)
+    import wandb
+
+    run = identity(tmp_path, "12345678")
     first = opened(run)
     steps(first, 0, 5)
     first.close("failed")
+    wandb.teardown()  # gives the id back, as the end of a process does
     run.directory.joinpath("metrics.jsonl").unlink()
     second = opened(run)
     steps(second, 0, 3)
     second.close("done")
-    assert [row["_step"] for row in history(tmp_path)] == [1, 2, 3]
+    assert [row["_step"] for row in history(tmp_path, "12345678")] == [1, 2, 3]
 
 
 def test_all_runs_of_a_directory_lie_together_and_one_command_sends_them(tmp_path: Path) -> None:
-    for id in ("ab12cd34", "ef56ab78"):
+    for id in ("11112222", "33334444"):
         tracker = opened(identity(tmp_path, id))
         steps(tracker, 0, 2)
         tracker.close("done")
@@ -178,7 +181,7 @@ def test_all_runs_of_a_directory_lie_together_and_one_command_sends_them(tmp_pat
     environment = os.environ | {"WANDB_API_KEY": "a" * 40}
     command = [sys.executable, "-m", "wandb", "sync", "--dry-run", *paths]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
-    assert all(id in done.stdout + done.stderr for id in ("ab12cd34", "ef56ab78"))
+    assert all(id in done.stdout + done.stderr for id in ("11112222", "33334444"))
 
 
 def test_a_logged_in_user_out_of_reach_records_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,14 +199,14 @@ def test_a_logged_in_user_out_of_reach_records_offline(tmp_path: Path, monkeypat
     monkeypatch.setattr(wandb, "init", out_of_reach)
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)  # somebody is logged in
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    view = Wandb("emorl-bench", None, "auto").open(identity(tmp_path), [])
+    view = Wandb("emorl-bench", None, "auto").open(identity(tmp_path, "55556666"), [])
     view.log({"train/reward": 0.5, "data_points": 1.0}, row=1)
     view.close("failed")
     assert tried == ["online", "offline"]
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert [r["exit"]["exit_code"] for r in records(log) if r["type"] == "exit"] == [1]
     with pytest.raises(wandb.errors.CommError):  # who says online means online
-        Wandb("emorl-bench", None, "online").open(identity(tmp_path), [])
+        Wandb("emorl-bench", None, "online").open(identity(tmp_path, "77778888"), [])
 
 
 class Server:
@@ -264,9 +267,8 @@ def test_sigterm_ends_the_run_in_wandb_with_all_its_rows(tmp_path: Path) -> None
 def test_sigterm_interrupts_inside_the_block_and_nowhere_else() -> None:
     from emorl_bench.core.signals import Terminated, sigterm_interrupts
 
-    before: Callable[..., Any] | int | None = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt) as raised, sigterm_interrupts():
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
+        signal.raise_signal(signal.SIGTERM)
     assert raised.type is Terminated
     assert signal.getsignal(signal.SIGTERM) == before

@@ -49,7 +49,6 @@ def curve(title: str, number: str, x: str = X) -> wr.LinePlot:
         groupby=METHOD,
         groupby_aggfunc="mean",
         groupby_rangefunc="minmax",
-        legend_fields=[METHOD],
         max_runs_to_show=100,
     )
 
@@ -112,7 +111,7 @@ def bars(title: str, numbers: Sequence[str]) -> wr.BarPlot:
     """Numbers of the summary: a bar for each method, with the range of its seeds."""
     return wr.BarPlot(
         title=title,
-        metrics=[wr.SummaryMetric(number) for number in numbers],
+        metrics=list(numbers),
         groupby=METHOD,
         groupby_aggfunc="mean",
         groupby_rangefunc="minmax",
