@@ -30,8 +30,8 @@ END = "end.safetensors"
 
 @dataclass
 class Progress:
-    """How far a training has come. ``history`` has one row per validation, ``trained`` one per step, as they were logged:
-    a run that loads a training shows the same curves as the one that has trained it. ``best`` is (utility, step) by
+    """How far a training has come. ``history`` has one row per validation, ``trained`` one per step, as they were
+    logged: a run that loads a training shows the curves of the run that has trained it. ``best`` is (utility, step) by
     policy.
     """
 

@@ -12,8 +12,8 @@ A learner logs ``train/<learner>/<number>`` at a step and ``eval/<learner>/<numb
 - ``train/kl``: where no learner measures it, there is one point at the end: the KL that the report has measured.
 - ``data_points``, ``tokens``, ``seconds``: what all learners and searches have spent until now. They never decrease.
 
-A run that was killed repeats what came after its last checkpoint, and a ladder repeats its lower rungs. Training repeats
-the same numbers, so a row that is in the record already is not recorded again, and the record only grows.
+A run that was killed repeats what came after its last checkpoint, and a ladder repeats its lower rungs. Training
+repeats the same numbers, so a row that is in the record already is not recorded again, and the record only grows.
 """
 
 from __future__ import annotations
@@ -120,9 +120,7 @@ class MethodRows:
         return own
 
     def _chosen(self) -> float | None:
-        """What a method without a search has chosen from its validations; None for experts that nobody has validated
-        together.
-        """
+        """The best validation of a method without a search; None where experts were validated, each alone, and no more."""
         best = [value for learner, value in self.best.items() if learner not in self.objectives]
         return sum(best) / len(best) if best else None
 
