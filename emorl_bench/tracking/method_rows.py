@@ -120,7 +120,7 @@ class MethodRows:
         return own
 
     def _chosen(self) -> float | None:
-        """The best validation of a method without a search; None where experts were validated, each alone, and no more."""
+        """The best validation of a method without a search; None where nothing but single experts was validated."""
         best = [value for learner, value in self.best.items() if learner not in self.objectives]
         return sum(best) / len(best) if best else None
 

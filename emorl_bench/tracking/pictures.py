@@ -72,7 +72,8 @@ def _search(rows: Sequence[Record], names: Sequence[str]) -> bytes:
     with _figure(1) as (figure, canvas):
         axes = figure.add_subplot()
         if shares_WM.shape[1] == 3:
-            shown = axes.scatter(*(shares_WM @ CORNERS).T, c=utility_W, s=60, cmap="viridis")
+            x_W, y_W = (shares_WM @ CORNERS).T
+            shown = axes.scatter(x_W, y_W, c=utility_W, s=60, cmap="viridis")
             axes.plot(*np.vstack([CORNERS, CORNERS[:1]]).T, color="#444444", linewidth=0.8)
             for name, (x, y), (dx, dy) in zip(names, CORNERS, ((0, -0.07), (0, -0.07), (0, 0.03)), strict=False):
                 axes.text(x + dx, y + dy, name, ha="center", fontsize=8)

@@ -124,6 +124,12 @@ def test_wandb_shows_the_rows_of_the_record_and_how_the_run_ended(tmp_path: Path
     assert len(keys) <= 40
 
 
+def apart(program: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a program in a process that has its own service of W&B, as a job has."""
+    own = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    return subprocess.run([sys.executable, "-c", program, *arguments], env=own, timeout=120, check=False)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -139,7 +145,7 @@ def test_every_row_of_a_killed_run_is_in_wandb_once(tmp_path: Path) -> None:
     """Two sessions are killed without a warning; each goes on from an earlier checkpoint; a third comes to the end."""
     for first, last in ((0, 12), (8, 20)):
         arguments = [str(Path(__file__).parent), str(tmp_path), str(first), str(last)]
-        done = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=120, check=False)
+        done = apart(KILLED, *arguments)
         assert done.returncode == -signal.SIGKILL
         assert len(history(tmp_path, "cd56ef78")) == last, "a killed run has its rows before anybody goes on with it"
     run = identity(tmp_path, "cd56ef78")
@@ -257,7 +263,7 @@ finally:
 
 def test_sigterm_ends_the_run_in_wandb_with_all_its_rows(tmp_path: Path) -> None:
     arguments = [str(Path(__file__).parent), str(tmp_path)]
-    done = subprocess.run([sys.executable, "-c", TERMINATED, *arguments], timeout=120, check=False)
+    done = apart(TERMINATED, *arguments)
     assert done.returncode == 143
     assert [row["_step"] for row in history(tmp_path)] == list(range(1, 8))
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
