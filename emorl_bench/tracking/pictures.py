@@ -42,7 +42,7 @@ def pictures(summary: Record, search: Sequence[Record]) -> dict[str, bytes]:
 
 
 def _front(graded: Record, names: Sequence[str], decoding: str) -> bytes:
-    """A panel for each pair of objectives; a point is the answer to a preference, its number the first weight."""
+    """A panel for each pair of objectives; a point answers a preference, the star the uniform one."""
     pairs = list(combinations(range(len(names)), 2))
     scores = [
         [np.nan if point["objectives"][n] is None else point["objectives"][n] for n in names]
