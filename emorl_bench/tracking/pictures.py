@@ -85,9 +85,8 @@ def _search(rows: Sequence[Record], names: Sequence[str]) -> bytes:
             axes.scatter(np.arange(len(utility_W)), utility_W, s=14)
             axes.set_xlabel("blends asked about")
             axes.set_ylabel("utility on select (up is better)")
-        axes.set_title(
-            "search, uniform preference" if uniform_W.any() else f"search, preference {wanted[0]}", fontsize=10
-        )
+        whose = "uniform preference" if uniform_W.any() else f"preference {wanted[0]}"
+        axes.set_title(f"search, {whose}", fontsize=10, pad=14)
     return canvas.getvalue()
 
 

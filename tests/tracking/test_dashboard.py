@@ -174,11 +174,18 @@ def test_what_is_saved_in_a_project_is_what_is_written(tmp_path: Path, saved: li
         (["{empty}"], "has no finished run"),
         (["{runs}", "--publish"], "say --entity USER_OR_TEAM"),
         (["{mixed}"], "runs with different objectives"),
+        (["{runs}", "--entity", "me", "--publish"], "--publish: W&B says: "),
     ],
 )
 def test_bad_input_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
 ) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))  # nobody is logged in
     (empty := tmp_path / "empty").mkdir()
     runs, mixed = run_in(tmp_path / "runs"), run_in(tmp_path / "mixed")
     run_in(mixed, objectives=["right", "brief"])

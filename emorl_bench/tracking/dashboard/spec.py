@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from emorl_bench.core.errors import UserError
 from emorl_bench.tracking.atomic import write_text
 from emorl_bench.tracking.dashboard.pages import report, workspace
 from emorl_bench.tracking.dashboard.panels import Contents
@@ -21,8 +22,18 @@ def write(directory: Path, entity: str, project: str, contents: Contents) -> lis
 
 
 def publish(entity: str, project: str, contents: Contents) -> list[str]:
-    """Save both in the project; returns where they are to be seen. Needs a login."""
-    saved = [workspace(entity, project, contents).save(), report(entity, project, contents).save()]
+    """Save both in the project; returns where they are to be seen.
+
+    Raises:
+        UserError: nobody is logged in, or W&B refuses or cannot be reached.
+    """
+    import wandb
+
+    try:
+        saved = [workspace(entity, project, contents).save(), report(entity, project, contents).save()]
+    except wandb.errors.Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"--publish: W&B says: {reason}; run wandb login, and check --entity and --project") from error
     return [page.url for page in saved]
 
 
