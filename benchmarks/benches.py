@@ -53,6 +53,7 @@ class WordShare:
         return f"{self.remainder}/{self.of}"
 
     def costs(self) -> Mapping[str, Cost]:
+        """Nothing: a rule costs nothing before it scores."""
         return {}
 
 

@@ -183,7 +183,9 @@ class TrlLearner:
         cost = self.bench.ledger.current
         cost.optimiser_steps += trainer.state.global_step
         cost.trained_tokens += self.settings.epochs * rollout.tokens
-        return describe(self.bench, rollout, scores_BK, self.weighting.reward(scores_BK)) | self.logs.means()
+        told = self.logs.means()
+        seen = describe(self.bench, rollout, scores_BK, self.weighting.reward(scores_BK)) | told
+        return seen | ({"kl": told["kl_per_token"] * seen["length"]} if "kl_per_token" in told else {})
 
     def state_dict(self) -> dict[str, Tensor]:
         """See `core.protocols.Resumable.state_dict`: Adam's moments."""

@@ -1,7 +1,8 @@
 """The typed root of every configuration: an unknown key, or a value of another type, is an error.
 
-The YAML files in ``conf`` hold the numbers; this file holds names and types. ``task``, ``method``, ``update``
-and ``tracker`` are open on purpose: they may contain what the signature of their ``_target_`` allows (`emorl_bench.config.targets`).
+The YAML files in ``conf`` hold the numbers; this file holds names and types. ``task``, ``method``, ``update`` and
+``tracker`` are open on purpose: they may contain what the signature of their ``_target_`` allows
+(`emorl_bench.config.targets`).
 """
 
 from __future__ import annotations

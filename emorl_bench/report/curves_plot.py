@@ -24,14 +24,27 @@ DASHES = ("-", "--", ":", "-.")  # learners of one method share its colour
 
 
 def learning_curves(run: Run) -> dict[str, Curve]:
-    """Learner -> its curve. A step that a resumed run repeats counts once, as it was written last."""
+    """Learner -> its curve over the prompts that it has spent itself, its validations included.
+
+    Older records name a learner in another way, and repeat a step where a run was resumed; the last one counts.
+    """
     curves: dict[str, dict[float, float]] = defaultdict(dict)
     for record in run.lines("metrics.jsonl"):
         for key, value in record.items():
-            if key.startswith("eval/") and key.endswith("/mean_reward") and "data_points" in record:
-                learner = key.removeprefix("eval/").removesuffix("/mean_reward")
-                curves[learner][float(record["data_points"])] = float(value)
+            learner, spent = _learner(key, record)
+            if learner is not None and spent is not None:
+                curves[learner][float(spent)] = float(value)
     return dict(curves)
+
+
+def _learner(key: str, record: Mapping[str, Any]) -> tuple[str | None, float | None]:
+    """The learner whose mean reward this is, and what it had spent; None for any other number."""
+    parts = key.split("/")
+    if parts[0] == "learner" and parts[2:] == ["eval", "mean_reward"]:
+        return parts[1], record.get(f"learner/{parts[1]}/data_points")
+    if parts[0] == "eval" and parts[-1] == "mean_reward" and len(parts) > 2:
+        return "/".join(parts[1:-1]), record.get("data_points")
+    return None, None
 
 
 def over_seeds(curves: Sequence[Curve]) -> tuple[Floats, Floats]:

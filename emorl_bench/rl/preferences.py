@@ -51,7 +51,8 @@ class PreferenceRun(TrainingRun, ABC):
         return {name: self.answering(torch.tensor(point.weights)) for name, point in self.grid.items()}
 
     def central(self, scores: Mapping[str, Tensor]) -> Tensor:
-        return scores[list(self.grid)[-1]]  # the uniform preference's
+        """The mean scores (K,) of the uniform preference, which is the last of the grid."""
+        return scores[list(self.grid)[-1]]
 
     def worth(self, name: str, scores_K: Tensor) -> float:
         """The utility of mean scores (K,) under the preference of this name."""

@@ -181,7 +181,8 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     directory.note(phase="evaluate")
     with ledger.phase("evaluate"):
         grades = grader.grade(solution, ledger)
-    tracker.log(spent_by(ledger), step=int(ledger.totals()["optimiser_steps"]))
+    kl = next(iter(grades.summary["decoding"].values()))["uniform"]["kl"]
+    tracker.log({"train/kl": kl, **spent_by(ledger)}, step=int(ledger.totals()["optimiser_steps"]))
     directory.note(phase="record")
     tracker.table("scores", grades.score_rows)
     tracker.table("samples", grades.sample_rows)

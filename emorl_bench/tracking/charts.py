@@ -9,7 +9,7 @@ from emorl_bench.tracking.method_rows import AXES
 
 CHARTS = 31
 """Charts of numbers. With three axes, three pictures and two tables a run has 40."""
-KEPT = {"search": 0, "method": 2, "asked": 6, "other": 12}
+KEPT = {"search": 0, "method": 2, "asked": 6, "other": 8}
 """How many of these are kept for what may come later: searches come last, and learners one after another."""
 ASKED = ("train/reward", "train/kl", "eval/utility")
 """What each learner is asked about most. Its other numbers are not drawn where the method has such a number."""

@@ -1,6 +1,6 @@
 """The local record: ``metrics.jsonl`` with one object for each row, and tables beside it.
 
-Rows are appended and flushed, and never changed. `tracking.method_rows` sees to it that a resumed run records none twice.
+Rows are appended and flushed, and never changed. `tracking.method_rows` keeps a resumed run from recording one twice.
 """
 
 from __future__ import annotations

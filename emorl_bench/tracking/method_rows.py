@@ -9,10 +9,11 @@ A learner logs ``train/<learner>/<number>`` at a step and ``eval/<learner>/<numb
   nobody else has logged it: then it is that of the policy which is trained on top of them, or of the best blend.
 - ``search/utility``: the best on the select split, for the uniform preference, of what the method has chosen from: of
   blends where it searches, and at its end of validations where it does not.
+- ``train/kl``: where no learner measures it, there is one point at the end: the KL that the report has measured.
 - ``data_points``, ``tokens``, ``seconds``: what all learners and searches have spent until now. They never decrease.
 
-A run that was killed repeats what came after its last checkpoint, and a ladder repeats its lower rungs. Training repeats
-the same numbers, so a row that is in the record already is not recorded again, and the record only grows.
+A run that was killed repeats what came after its last checkpoint, and a ladder repeats its lower rungs. Training
+repeats the same numbers, so a row that is in the record already is not recorded again, and the record only grows.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class MethodRows:
         self.recorded[known] += 1
         self._remember(own)
         self._remember(_spent(metrics, learner))
-        if known[0] == "end" and not self.searched and (chosen := self._chosen()) is not None:
-            own["search/utility"] = chosen
+        if known[0] == "end":
+            own = self._end(own)
         axes = {axis: sum(one.get(axis, 0.0) for one in self.spent.values()) for axis in AXES}
         mine = {f"learner/{learner}/{axis}": value for axis, value in self.spent.get(learner, {}).items()}
         return {"step": step, **self._method(own), **own, **mine, **axes}
@@ -110,10 +111,16 @@ class MethodRows:
         kind, number = name.split("/")
         return number in self.objectives or number in (SHARED if kind == "train" else JUDGED)
 
+    def _end(self, own: Row) -> Row:
+        """The last row: only what the rows before it do not say."""
+        if "train/kl" in self.latest or not self.latest:
+            own.pop("train/kl", None)
+        if not self.searched and (chosen := self._chosen()) is not None:
+            own["search/utility"] = chosen
+        return own
+
     def _chosen(self) -> float | None:
-        """What a method without a search has chosen from its validations; None for experts that nobody has validated
-        together.
-        """
+        """The best validation of a method without a search; None where nothing but single experts was validated."""
         best = [value for learner, value in self.best.items() if learner not in self.objectives]
         return sum(best) / len(best) if best else None
 

@@ -42,7 +42,7 @@ def pictures(summary: Record, search: Sequence[Record]) -> dict[str, bytes]:
 
 
 def _front(graded: Record, names: Sequence[str], decoding: str) -> bytes:
-    """A panel for each pair of objectives; a point is the answer to a preference, its number the first weight."""
+    """A panel for each pair of objectives; a point answers a preference, the star the uniform one."""
     pairs = list(combinations(range(len(names)), 2))
     scores = [
         [np.nan if point["objectives"][n] is None else point["objectives"][n] for n in names]
@@ -72,7 +72,8 @@ def _search(rows: Sequence[Record], names: Sequence[str]) -> bytes:
     with _figure(1) as (figure, canvas):
         axes = figure.add_subplot()
         if shares_WM.shape[1] == 3:
-            shown = axes.scatter(*(shares_WM @ CORNERS).T, c=utility_W, s=60, cmap="viridis")
+            x_W, y_W = (shares_WM @ CORNERS).T
+            shown = axes.scatter(x_W, y_W, c=utility_W, s=60, cmap="viridis")
             axes.plot(*np.vstack([CORNERS, CORNERS[:1]]).T, color="#444444", linewidth=0.8)
             for name, (x, y), (dx, dy) in zip(names, CORNERS, ((0, -0.07), (0, -0.07), (0, 0.03)), strict=False):
                 axes.text(x + dx, y + dy, name, ha="center", fontsize=8)
@@ -84,9 +85,8 @@ def _search(rows: Sequence[Record], names: Sequence[str]) -> bytes:
             axes.scatter(np.arange(len(utility_W)), utility_W, s=14)
             axes.set_xlabel("blends asked about")
             axes.set_ylabel("utility on select (up is better)")
-        axes.set_title(
-            "search, uniform preference" if uniform_W.any() else f"search, preference {wanted[0]}", fontsize=10
-        )
+        whose = "uniform preference" if uniform_W.any() else f"preference {wanted[0]}"
+        axes.set_title(f"search, {whose}", fontsize=10, pad=14)
     return canvas.getvalue()
 
 

@@ -15,7 +15,7 @@ class Silent:
         """Record nothing."""
 
     def again(self) -> None:
-        """Nothing to replace."""
+        """Nothing was recorded."""
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Record nothing."""

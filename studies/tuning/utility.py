@@ -49,12 +49,13 @@ def select_utility(run: Path, summary: Mapping[str, Any]) -> float:
 
 def _runs(rows: Sequence[Mapping[str, float]]) -> list[str]:
     """The trainings that have validations, in order."""
-    parts = [key.split("/") for row in rows for key in row if key.startswith("eval/") and key.endswith("/utility")]
-    return list(dict.fromkeys("/".join(part[1:-1]) for part in parts))
+    parts = [key.split("/") for row in rows for key in row if key.startswith("learner/")]
+    return list(dict.fromkeys(part[1] for part in parts if part[2:] == ["eval", "utility"]))
 
 
 def _best(rows: Sequence[Mapping[str, float]], name: str) -> float:
-    return max(row[f"eval/{name}/utility"] for row in rows if f"eval/{name}/utility" in row)
+    key = f"learner/{name}/eval/utility"
+    return max(row[key] for row in rows if key in row)
 
 
 def _scores(rows: Sequence[Sequence[float | None]]) -> Tensor:

@@ -36,7 +36,8 @@ def test_every_class_that_answers_preferences_is_a_solution() -> None:
 
 
 def test_the_interfaces_are_not_matched_at_run_time_by_names() -> None:
-    used = {node.id for tree in parsed("emorl_bench", "baselines") for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    trees = parsed("emorl_bench", "baselines")
+    used = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert "Protocol" in used
     assert "runtime_checkable" not in used
 

@@ -53,22 +53,22 @@ def recorded(run: Path, *rows: dict[str, float], **files: str) -> Path:
 
 
 def test_one_policy_is_worth_its_best_validation(tmp_path: Path) -> None:
-    rows = [{"step": s, "eval/policy/a": u, "eval/policy/utility": u} for s, u in enumerate((0.1, 0.7, 0.4))]
+    rows = [{"step": s, "learner/policy/eval/utility": u} for s, u in enumerate((0.1, 0.7, 0.4))]
     report = {"step": 9.0, "eval/greedy/1.00-0.00/a": 0.99, "final/greedy/utility": 0.99}
     assert select_utility(recorded(tmp_path, *rows, report), SUMMARY) == 0.7
 
 
 def test_a_policy_for_each_preference_is_worth_their_mean_and_experts_count_for_nothing(tmp_path: Path) -> None:
     rows = [
-        {"step": 0.0, "eval/1-0/utility": 0.2, "eval/0-1/utility": 0.6, "eval/a/utility": 0.9},
-        {"step": 1.0, "eval/1-0/utility": 0.4, "eval/0-1/utility": 0.5},
+        {"step": 0.0, "learner/1-0/eval/utility": 0.2, "learner/0-1/eval/utility": 0.6, "learner/a/eval/utility": 0.9},
+        {"step": 1.0, "learner/1-0/eval/utility": 0.4, "learner/0-1/eval/utility": 0.5},
     ]
     assert select_utility(recorded(tmp_path, *rows), SUMMARY) == pytest.approx((0.4 + 0.6) / 2)
 
 
 def test_a_searched_front_is_worth_what_its_preferences_found(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"scores": scores}) + "\n" for scores in ([0.8, 0.2], [0.3, 0.6], [0.5, 0.6]))
-    run = recorded(tmp_path, {"step": 0.0, "eval/a/utility": 0.99}, search=lines)
+    run = recorded(tmp_path, {"step": 0.0, "learner/a/eval/utility": 0.99}, search=lines)
     assert select_utility(run, SUMMARY) == pytest.approx((0.8 + 0.55 + 0.6) / 3)
 
 
