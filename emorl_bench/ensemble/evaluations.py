@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from emorl_bench.core.masked import mean_scores, or_none, weighted_mean
 from emorl_bench.core.protocols import Aggregator, Bench, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, part_of
+from emorl_bench.progress import ProgressBar
 from emorl_bench.search.successive_halving import Part, directions, key_of
 
 FILE = "search.jsonl"
@@ -39,6 +41,7 @@ class Evaluations:
     share: float | None = None  # of the budget's prompts, for the pot; ``None``: all that is left
     memory: dict[tuple[Part, tuple[float, ...]], Tensor] = field(default_factory=dict)  # of a direction: (K,) float64
     asked: set[tuple[Part, tuple[float, ...]]] = field(default_factory=set)  # in this session
+    _bar: ProgressBar | None = None
 
     def __post_init__(self) -> None:
         select = self.bench.select
@@ -72,7 +75,7 @@ class Evaluations:
     @property
     def left(self) -> int | None:
         """Prompts of the pot that are not spent; ``None`` is no limit."""
-        return None if self.pot is None else self.pot - sum(len(self.prompts[part]) for part, _ in self.asked)
+        return None if self.pot is None else self.pot - self._paid
 
     def affordable(self, weights_WM: Tensor, parts: Sequence[Part], most: int | None) -> int:
         """How many of the candidates, from the first on, ``most`` prompts pay for; those asked before are free."""
@@ -111,7 +114,26 @@ class Evaluations:
             scores_WK = torch.stack([self.memory.get((part, key), origin_K) for key in keys])
             self.bench.ledger.settle()
             self._record(part, keys, scores_WK, preference_K, cost)
+        if self._bar is not None:
+            best = utilities(scores_WK, preference_K).max().item()
+            self._bar.to(self._paid, f"utility {best:.3f}")
         return scores_WK
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the progress of the searches inside the block: prompts paid, of those that the pot still holds."""
+        left, ledger, quiet = self.left, self.bench.ledger, not self.bench.runtime.ranks.first
+        total = None if left is None else self._paid + left
+        try:
+            with ProgressBar("search", total, "prompts", quiet=quiet, tokens=lambda: ledger.generated_tokens) as bar:
+                self._bar = bar
+                yield
+        finally:
+            self._bar = None
+
+    @property
+    def _paid(self) -> int:
+        return sum(len(self.prompts[part]) for part, _ in self.asked)
 
     def _decode(self, weights_WM: Tensor, prompts: Sequence[Example]) -> Tensor:
         greedy = replace(self.bench.sampling, temperature=0.0, samples_per_prompt=1)

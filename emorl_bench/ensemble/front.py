@@ -65,9 +65,10 @@ class SearchedFront:
 
     def _search(self, preferences: Sequence[tuple[float, ...]]) -> None:
         wanted = [torch.tensor(preference, dtype=torch.float64) for preference in preferences]
-        explored = self._explore(wanted)
-        for done, (key, preference_K, own) in enumerate(zip(preferences, wanted, explored, strict=True)):
-            self._found[key] = self._answer(own, preference_K, len(preferences) - done)
+        with self.evaluations.shown():
+            explored = self._explore(wanted)
+            for done, (key, preference_K, own) in enumerate(zip(preferences, wanted, explored, strict=True)):
+                self._found[key] = self._answer(own, preference_K, len(preferences) - done)
 
     def _explore(self, preferences: Sequence[Tensor]) -> list[Exploration]:
         """One search for each, in turns; or the one search of the front, under the preference that a report draws."""

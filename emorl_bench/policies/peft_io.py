@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
+
     from emorl_bench.models.backbone import Backbone
 
 WEIGHTS = "adapter_model.safetensors"
@@ -26,6 +27,8 @@ def save_adapter(path: Path, tensors: Mapping[str, Tensor], backbone: Backbone) 
 
 def peft_config(backbone: Backbone) -> LoraConfig:
     """The shape of this backbone's adapters as PEFT's configuration."""
+    from peft import LoraConfig  # importing it takes as long as torch and transformers together
+
     settings = backbone.settings
     return LoraConfig(
         r=settings.rank,

@@ -1,0 +1,88 @@
+"""One job of a sweep as its launcher sees it: what tells it from the other jobs, and how far its run has come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import filter_overrides
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
+
+from emorl_bench.launch.hooks import hooks
+
+PLACE = ("task", "model", "method")  # the groups that name a run's place below runs_dir
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """A job, its whole configuration, and its names."""
+
+    number: int
+    overrides: list[str]
+    config: DictConfig
+    label: str
+    """The overrides by which it differs from the other jobs."""
+    kind: str
+    """The label without the seed: jobs of one kind take similar times."""
+    expected: float | None
+    """Seconds that it may take by earlier records; None: unknown."""
+
+
+def sweep_jobs(
+    context: HydraContext, master: DictConfig, overrides: Sequence[Sequence[str]], first: int
+) -> tuple[list[SweepJob], list[str]]:
+    """All jobs of a batch, and the overrides that they have in common.
+
+    Args:
+        context: what Hydra has given to the launcher.
+        master: the configuration of the sweep.
+        overrides: the overrides of each job.
+        first: the number of the first job.
+    """
+    shown = [list(filter_overrides(own)) for own in overrides]
+    common = [line for line in shown[0] if all(line in own for own in shown)] if len(shown) > 1 else []
+    jobs = []
+    for number, (own, lines) in enumerate(zip(overrides, shown, strict=True), first):
+        apart = [line for line in lines if line not in common]
+        kind = " ".join(line for line in apart if not line.startswith("seed="))
+        config = sweep_config(context, master, own, number)
+        jobs.append(SweepJob(number, list(own), config, " ".join(apart), kind, hooks.seconds(config)))
+    return jobs, common
+
+
+def sweep_config(context: HydraContext, master: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
+    """The whole configuration of one job."""
+    config = context.config_loader.load_sweep_config(master, list(overrides))
+    with open_dict(config):
+        config.hydra.job.id = str(number)
+        config.hydra.job.num = number
+    return config
+
+
+def place(config: DictConfig) -> Path | None:
+    """The directory that the run directory of this job is in; None where the configuration names none."""
+    choices = config.hydra.runtime.choices
+    names = [choices.get(name) for name in PLACE]
+    return Path(str(config.runs_dir)).expanduser().joinpath(*names) if all(names) else None
+
+
+def recorded(directory: Path, pid: int | None, since: float) -> Mapping[str, Any]:
+    """``status.json`` of the run that a process has in hand; empty where it has opened no run directory yet.
+
+    Args:
+        directory: see `place`.
+        pid: the process.
+        since: seconds since the epoch at its start. An older record is of another process with the same number.
+    """
+    for path in directory.glob("s*-*/status.json"):
+        try:
+            status = json.loads(path.read_text(encoding="utf-8"))
+            if status.get("pid") == pid and status.get("heartbeat", 0.0) >= since:
+                return dict(status)
+        except (OSError, ValueError, AttributeError):
+            continue  # being replaced, or removed by force=true: the next look finds it
+    return {}
