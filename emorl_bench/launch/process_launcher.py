@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from emorl_bench.launch.hooks import hooks
 from emorl_bench.launch.job_process import JobFailed, JobProcess, Outcome, hydra_job, stop
-from emorl_bench.launch.sweep_job import SweepJob, sweep_jobs
+from emorl_bench.launch.sweep_job import SweepJob, announcement, sweep_jobs
 from emorl_bench.launch.sweep_progress import SweepProgress
 
 TICK = 1.0  # seconds between two looks at the running jobs
@@ -48,10 +48,8 @@ class Processes(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         logs = Path(str(self.config.hydra.sweep.dir)).resolve()
         logs.mkdir(parents=True, exist_ok=True)
-        announce(len(job_overrides), self.workers, logs)
-        jobs, common = sweep_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
-        if common:
-            print(f"all with {' '.join(common)}", flush=True)
+        print(announcement(job_overrides, self.workers, logs), flush=True)
+        jobs = sweep_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
         returns: dict[int, JobReturn] = {}
         with SweepProgress(jobs, self.workers) as progress:
             waiting = self._without_done(jobs, progress, returns, logs)
@@ -92,11 +90,6 @@ class Processes(Launcher):
         process = JobProcess.start(partial(hydra_job, self.task_function, self.hydra_context, job.config), log)
         progress.started(job, process.process.pid)
         return _Running(process, job, log, started)
-
-
-def announce(jobs: int, workers: int, logs: Path) -> None:
-    """Print the first line of a sweep, before anything takes time."""
-    print(f"{jobs} jobs, {workers} at a time; their output: {logs}", flush=True)
 
 
 def job_return(overrides: Sequence[str], outcome: Outcome, log: Path) -> JobReturn:

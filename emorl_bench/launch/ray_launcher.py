@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from emorl_bench.launch.job_process import PATIENCE, Outcome, Work, attempt, hydra_job, redirect, words
 from emorl_bench.launch.process_launcher import job_return
-from emorl_bench.launch.sweep_job import SweepJob, sweep_jobs
+from emorl_bench.launch.sweep_job import SweepJob, announcement, sweep_jobs
 from emorl_bench.launch.sweep_progress import SweepProgress
 
 ONCE = {
@@ -61,7 +61,7 @@ class Ray(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         logs = Path(str(self.config.hydra.sweep.dir)).resolve()
         logs.mkdir(parents=True, exist_ok=True)
-        whole, common = sweep_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
+        whole = sweep_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
         jobs: dict[Any, _Started] = {}
         ray.init(address=self.address, log_to_driver=False, **(self.local if self.address == "local" else {}))
         try:
@@ -70,7 +70,9 @@ class Ray(Launcher):
                 work = partial(hydra_job, self.task_function, self.hydra_context, job.config)
                 log = logs / f"{job.number}.log"
                 jobs[remote.remote(work, Path.cwd(), log)] = _Started(job, log)
-            return self._gather(jobs, logs, common)
+            slots = max(1, int(ray.cluster_resources().get("CPU", 1) / (self.job.get("num_cpus") or 1)))
+            print(announcement(job_overrides, slots, logs), flush=True)
+            return self._gather(jobs, slots)
         except KeyboardInterrupt:
             for job in jobs:
                 ray.cancel(job)
@@ -79,12 +81,9 @@ class Ray(Launcher):
         finally:
             ray.shutdown()
 
-    def _gather(self, jobs: Mapping[Any, _Started], logs: Path, common: Sequence[str]) -> Sequence[JobReturn]:
+    def _gather(self, jobs: Mapping[Any, _Started], slots: int) -> Sequence[JobReturn]:
         import ray
 
-        slots = max(1, int(ray.cluster_resources().get("CPU", 1) / (self.job.get("num_cpus") or 1)))
-        constant = f"; all with {' '.join(common)}" if common else ""
-        print(f"{len(jobs)} jobs, at most {slots} at a time; their output: {logs}{constant}", flush=True)
         returns, left = {}, list(jobs)
         with SweepProgress([started.job for started in jobs.values()], slots) as progress:
             while left:

@@ -32,10 +32,22 @@ class SweepJob:
     """Seconds that it may take by earlier records; None: unknown."""
 
 
+def announcement(overrides: Sequence[Sequence[str]], workers: int, logs: Path) -> str:
+    """The first line of a sweep, with the overrides that its jobs have in common, which no other line repeats."""
+    common = f", all with {' '.join(shared)}" if (shared := in_common(overrides)) else ""
+    return f"{len(overrides)} jobs, {workers} at a time{common}; their output: {logs}"
+
+
+def in_common(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """The overrides that all of several jobs have; none of a single job, which needs a label."""
+    first = list(filter_overrides(overrides[0])) if len(overrides) > 1 else []
+    return [line for line in first if all(line in own for own in overrides)]
+
+
 def sweep_jobs(
     context: HydraContext, master: DictConfig, overrides: Sequence[Sequence[str]], first: int
-) -> tuple[list[SweepJob], list[str]]:
-    """All jobs of a batch, and the overrides that they have in common.
+) -> list[SweepJob]:
+    """All jobs of a batch.
 
     Args:
         context: what Hydra has given to the launcher.
@@ -43,15 +55,13 @@ def sweep_jobs(
         overrides: the overrides of each job.
         first: the number of the first job.
     """
-    shown = [list(filter_overrides(own)) for own in overrides]
-    common = [line for line in shown[0] if all(line in own for own in shown)] if len(shown) > 1 else []
-    jobs = []
-    for number, (own, lines) in enumerate(zip(overrides, shown, strict=True), first):
-        apart = [line for line in lines if line not in common]
+    common, jobs = in_common(overrides), []
+    for number, own in enumerate(overrides, first):
+        apart = [line for line in filter_overrides(own) if line not in common]
         kind = " ".join(line for line in apart if not line.startswith("seed="))
         config = sweep_config(context, master, own, number)
         jobs.append(SweepJob(number, list(own), config, " ".join(apart), kind, hooks.seconds(config)))
-    return jobs, common
+    return jobs
 
 
 def sweep_config(context: HydraContext, master: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
