@@ -11,6 +11,10 @@ from omegaconf import DictConfig
 from emorl_bench.launch.run_value import RunValue
 
 
+def _unknown(configs: Sequence[DictConfig]) -> list[None]:
+    return [None] * len(configs)
+
+
 def _nothing(*_: object) -> None:
     return None
 
@@ -19,8 +23,8 @@ def _nothing(*_: object) -> None:
 class Hooks:
     """Each hook does nothing until a program sets it."""
 
-    done_before: Callable[[DictConfig], RunValue | None] = _nothing
-    """The value of a job that was done before, from its whole configuration; None: unknown, so the job is started."""
+    done_before: Callable[[Sequence[DictConfig]], Sequence[RunValue | None]] = _unknown
+    """The values of jobs that were done before, from their whole configurations; None: start the job, and see."""
     seconds: Callable[[DictConfig], float | None] = _nothing
     """Seconds that a job may take, from recorded runs; None: unknown."""
     ended: Callable[[Sequence[JobReturn]], None] = _nothing

@@ -34,6 +34,9 @@ class _Running:
 class Processes(Launcher):
     """Runs ``workers`` jobs at a time. A job that fails is reported, and the others go on."""
 
+    composes_first = True
+    """Every job of a batch is composed before one starts, so the sweeper need not do so as well."""
+
     def __init__(self, workers: int = 2) -> None:
         """``workers``: jobs at a time; never more than there are cores."""
         self.workers = max(1, min(workers, os.cpu_count() or 1))
@@ -60,9 +63,9 @@ class Processes(Launcher):
         self, jobs: Sequence[SweepJob], progress: SweepProgress, returns: dict[int, JobReturn], logs: Path
     ) -> list[SweepJob]:
         """The jobs that are to be started. Those that were done before need no process."""
-        waiting = []
-        for job in jobs:
-            if (value := hooks.done_before(job.config)) is None:
+        waiting, values = [], hooks.done_before([job.config for job in jobs])
+        for job, value in zip(jobs, values, strict=True):
+            if value is None:
                 waiting.append(job)
                 continue
             progress.ended(job, ("done", value))

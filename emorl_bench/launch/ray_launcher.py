@@ -38,6 +38,9 @@ class _Started:
 class Ray(Launcher):
     """Runs each job as a task of a Ray cluster."""
 
+    composes_first = True
+    """Every job of a batch is composed before one starts, so the sweeper need not do so as well."""
+
     def __init__(self, address: str, local: Mapping[str, Any], job: Mapping[str, Any]) -> None:
         """Keep the settings of the cluster.
 

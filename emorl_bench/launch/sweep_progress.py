@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from emorl_bench.launch.job_process import Outcome
 from emorl_bench.launch.run_value import RunValue
@@ -89,8 +90,8 @@ class SweepProgress:
             self.clock.took(job.kind, seconds)
         ending = f": {value}" if state == "failed" else f": reward {value:.3f}" if isinstance(value, RunValue) else ""
         left = f", {text} left" if (text := self._left()) else ""
-        count = f"[{sum(self.counts.values())}/{self.total}]"
-        print(f"{count} {state} {job.label} ({duration(seconds)}{left}){ending}", flush=True)
+        took = "" if state == "skipped" else f" ({duration(seconds)}{left})"
+        print(f"[{sum(self.counts.values())}/{self.total}] {state} {job.label}{took}{ending}", flush=True)
 
     def tick(self) -> None:
         """Look at the running jobs, and now and then print a plain line about them."""
@@ -114,7 +115,7 @@ class SweepProgress:
         """The running jobs and what is left, for a terminal."""
         table = Table(*COLUMNS, caption=self._summary(), caption_justify="left", pad_edge=False)
         for running in list(self.running.values()):
-            table.add_row(*self._cells(running))
+            table.add_row(*map(Text, self._cells(running)))
         return table
 
     def _cells(self, running: Running) -> list[str]:

@@ -55,7 +55,8 @@ class Grid(Sweeper):
         OmegaConf.save(self.config, directory / "multirun.yaml")
         returns: list[JobReturn] = []
         for batch in self._batches(overrides):
-            self.validate_batch_is_legal(batch)
+            if not getattr(self.launcher, "composes_first", False):
+                self.validate_batch_is_legal(batch)
             returns += self._launch(batch, len(returns))
         hooks.ended(returns)
         common = set.intersection(*(set(job.overrides or []) for job in returns)) if len(returns) > 1 else set()

@@ -42,15 +42,17 @@ SELF_CONTAINED = (
 GPU_FILES = ("nvidia*", "nvmap", "dxg", "kfd")  # below /dev, where torch could use a GPU: Linux, Jetson, WSL, ROCm
 
 
-def recall(settings: Mapping[str, Any]) -> RunValue | None:
+def recall(settings: Mapping[str, Any], now: str | None = None) -> RunValue | None:
     """The value of a run that is done, or None where that is not certain.
 
-    ``settings``: the plain configuration with ``names``.
+    Args:
+        settings: the plain configuration with ``names``.
+        now: `code`, where it has just been computed.
     """
     if settings["force"] or launched() > 1 or (decided := _decided(settings)) is None:
         return None
     entry = read_json(_entry(decided)) or {}
-    if entry.get("code") != code() or not isinstance(fingerprint := entry.get("fingerprint"), str):
+    if not isinstance(fingerprint := entry.get("fingerprint"), str) or entry.get("code") != (now or code()):
         return None
     directory = place(decided, fingerprint)
     value = (summary_if_done(directory) or {}).get(OBJECTIVE)

@@ -23,9 +23,12 @@ def register() -> None:
     hooks.done_before, hooks.seconds, hooks.ended = done_before, seconds, ended
 
 
-def done_before(config: DictConfig) -> RunValue | None:
-    """The value of a job that was done before; None where that is not certain (`finished`)."""
-    return finished.recall({**plain(config), "names": chosen(config.hydra.runtime.choices)})
+def done_before(configs: Sequence[DictConfig]) -> list[RunValue | None]:
+    """The values of jobs that were done before; None where that is not certain (`finished`)."""
+    now = finished.code()
+    return [
+        finished.recall({**plain(config), "names": chosen(config.hydra.runtime.choices)}, now) for config in configs
+    ]
 
 
 def seconds(config: DictConfig) -> float | None:
