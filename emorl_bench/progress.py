@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines
 
@@ -51,6 +53,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def _bar() -> Progress:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # where there is a terminal
+
+    label, note = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}", markup=False)
+    return Progress(label, BarColumn(), note, TimeRemainingColumn(), transient=True)
+
+
 class ProgressBar:
     """A progress bar.
 
@@ -82,13 +91,7 @@ class ProgressBar:
         self._done, self._note = 0.0, ""
         self._bar: Progress | None = None
         if sys.stderr.isatty() and not quiet:
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, transient=True)
+            self._bar = _bar()
 
     def __enter__(self) -> ProgressBar:
         """Show the bar."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,9 @@ def _run(config: DictConfig, overrides: list[str], names: dict[str, Any]) -> flo
 def main() -> None:
     """Run the program."""
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
-        with one_line(PROGRAM):
+        with one_line(PROGRAM), suppress(BrokenPipeError):  # as in `emorl-bench list methods | head`
             COMMANDS[sys.argv[1]](sys.argv[2:])
+            sys.stdout.flush()
         return
     schema.register()
     plugins.register()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -18,7 +19,9 @@ from omegaconf import DictConfig
 from emorl_bench.launch.hooks import hooks
 from emorl_bench.launch.job_process import JobFailed, JobProcess, Outcome, hydra_job, stop
 from emorl_bench.launch.sweep_job import SweepJob, announcement, sweep_jobs
-from emorl_bench.launch.sweep_progress import SweepProgress
+
+if TYPE_CHECKING:
+    from emorl_bench.launch.sweep_progress import SweepProgress
 
 TICK = 1.0  # seconds between two looks at the running jobs
 
@@ -47,6 +50,8 @@ class Processes(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs of a batch, and return how each ended, in the order given."""
+        from emorl_bench.launch.sweep_progress import SweepProgress  # imports rich, which no other command needs
+
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         logs = Path(str(self.config.hydra.sweep.dir)).resolve()

@@ -21,7 +21,6 @@ from omegaconf import DictConfig
 from emorl_bench.launch.job_process import PATIENCE, Outcome, Work, attempt, hydra_job, redirect, words
 from emorl_bench.launch.process_launcher import job_return
 from emorl_bench.launch.sweep_job import SweepJob, announcement, sweep_jobs
-from emorl_bench.launch.sweep_progress import SweepProgress
 
 ONCE = {
     "max_calls": 1,
@@ -86,6 +85,8 @@ class Ray(Launcher):
 
     def _gather(self, jobs: Mapping[Any, _Started], slots: int) -> Sequence[JobReturn]:
         import ray
+
+        from emorl_bench.launch.sweep_progress import SweepProgress
 
         returns, left = {}, list(jobs)
         with SweepProgress([started.job for started in jobs.values()], slots) as progress:

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as their launcher sees them: the same configurations as Hydra's own, and what tells them apart."""
+"""The jobs of a sweep as their launcher sees them: Hydra's own configurations, and what tells them apart."""
 
 from __future__ import annotations
 
