@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from emorl_bench.indicators.intervals import t_interval
+from emorl_bench.runner.columns import aligned
 from emorl_bench.runner.identity import NAMED, read_json
 
 SCORES = {"reward": "mean_reward", "gold": "gold_mean_reward"}  # title -> key of the uniform point
@@ -71,7 +72,7 @@ def headline(runs: Sequence[Finished]) -> list[str]:
         rows += _rows(label if count == 1 else (*label[:2], f"{label[2]} #{count}"), group)
     rows.sort(key=lambda row: (row[0][:3], -row[1]))
     without_gold = not any(cells[-1] for cells, _ in rows)
-    return _aligned([list(TITLES), *(cells for cells, _ in rows)], len(TITLES) - without_gold)
+    return aligned([list(TITLES), *(cells for cells, _ in rows)], len(TITLES) - without_gold)
 
 
 def scores(run: Finished) -> list[str]:
@@ -82,7 +83,7 @@ def scores(run: Finished) -> list[str]:
         means = [point.get(key) for key in ("mean_reward", "held_out_mean_reward", "gold_mean_reward")]
         each = list(point.get("objectives", {}).values())
         rows.append([decoding, *(_cell(_known([mean])) for mean in (means[0], *each, *means[1:]))])
-    return _aligned(rows, len(rows[0]) - all(not row[-1] for row in rows[1:]))
+    return aligned(rows, len(rows[0]) - all(not row[-1] for row in rows[1:]))
 
 
 def _label(run: Finished, common: set[str]) -> tuple[str, ...]:
@@ -111,8 +112,3 @@ def _cell(values: Sequence[float]) -> str:
         return ""
     interval = t_interval(values)
     return f"{interval.mean:.3f}" + (f" ± {interval.half_width:.3f}" if interval.n > 1 else "")
-
-
-def _aligned(rows: Sequence[Sequence[str]], columns: int) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(columns)]
-    return ["  ".join(row[c].ljust(widths[c]) for c in range(columns)).rstrip() for row in rows]

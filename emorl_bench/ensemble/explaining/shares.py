@@ -72,14 +72,14 @@ def shares_of(sampler: Sampler, rollout: Rollout) -> Shares:
     chosen_L = rollout.response_ids_BT.flatten()
     rows = max(1, BYTES // (8 * decoder.backbone.vocabulary * len(weights_M)))
     parts = []
-    for part_L in torch.arange(len(chosen_L), device=chosen_L.device).split(rows):
+    for part_L in torch.split(torch.arange(len(chosen_L), device=chosen_L.device), rows):
         part_MLH = hidden_MLH[:, part_L]
         part = _decisions(decoder.backbone.head(part_MLH).double(), weights_M, chosen_L[part_L])
         kept = rollout.response_mask_BT.flatten()[part_L]
         _check(blend, part_MLH, chosen_L[part_L], part, kept)
         parts.append(part)
-    shape = rollout.response_ids_BT.shape
-    whole = [torch.cat(found).unflatten(0, shape) for found in zip(*parts, strict=True)]
+    b, t = rollout.response_ids_BT.shape
+    whole = [torch.cat(found).reshape(b, t, *found[0].shape[1:]) for found in zip(*parts, strict=True)]
     return Shares(weights_M, *whole)
 
 
