@@ -24,7 +24,7 @@ from emorl_bench.launch.sweep_job import SweepJob, place, recorded
 from emorl_bench.launch.time_left import Clock
 from emorl_bench.progress import duration
 
-FIRST_LOOK, LOOK_EVERY = 10.0, 60.0  # seconds until the first plain line about running jobs, and between two of them
+FIRST_LOOK, LOOK_EVERY = 10.0, 30.0  # seconds until the first plain line about running jobs, and between two of them
 COLUMNS = ("job", "phase", "budget", "reward", "tokens/s", "running", "left")
 
 
