@@ -62,7 +62,7 @@ def legend(experts: Sequence[str]) -> Text:
 
 def disputed(tokens: Sequence[Token], experts: Sequence[str]) -> list[str]:
     """A table of the words that some expert alone would not have said: margin, shares, and its own word."""
-    rows = [["word", "margin", *experts, "before", *(f"{name} says" for name in experts)]]
+    rows = [["word", "margin", *experts, "runner-up", *(f"{name} says" for name in experts)]]
     for token in tokens:
         if not all(token.agrees):
             said = ["=" if agrees else word.strip() for word, agrees in zip(token.alone, token.agrees, strict=True)]
