@@ -89,8 +89,7 @@ class Composed:
     @property
     def names(self) -> dict[str, str]:
         """Group -> the option that was chosen: task, model, method and others."""
-        choices = self.hydra.runtime.choices.items()
-        return {str(k): str(v) for k, v in choices if v is not None and not str(k).startswith("hydra")}
+        return chosen(self.hydra.runtime.choices)
 
 
 def every_job(args: Namespace, root: str = "config") -> Iterator[Composed]:
@@ -112,6 +111,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     )
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def chosen(choices: Mapping[Any, Any]) -> dict[str, str]:
+    """Group -> the option that was chosen, without Hydra's own groups: task, model, method and others."""
+    return {str(k): str(v) for k, v in choices.items() if v is not None and not str(k).startswith("hydra")}
 
 
 def _composed(args: Namespace, root: str, jobs: Jobs) -> Iterator[Composed]:

@@ -190,6 +190,11 @@ class Ledger:
         return sum(cost.prompts for name, cost in self.phases.items() if is_counted(name))
 
     @property
+    def generated_tokens(self) -> int:
+        """Tokens that were generated in all phases until now."""
+        return sum(cost.generated_tokens for cost in self.phases.values())
+
+    @property
     def training(self) -> bool:
         """Whether an open phase is the training or the validation of some learner."""
         return any(part_of_phase(name) in ("train", "validate") for name in self._open[-1])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from emorl_bench.core.masked import mean_scores, or_none, stated, weighted_mean
 from emorl_bench.core.protocols import Aggregator, Bench, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, part_of
+from emorl_bench.progress import ProgressBar
 from emorl_bench.search.successive_halving import Part, directions, key_of
 
 FILE = "search.jsonl"
@@ -41,6 +43,7 @@ class Evaluations:
     memory: dict[tuple[Part, tuple[float, ...]], Tensor] = field(default_factory=dict)  # direction -> (K,) float64
     asked: set[tuple[Part, tuple[float, ...]]] = field(default_factory=set)  # what this session has asked about
     _logged: int = 0  # how many were asked about when the tracker was last given a row
+    _bar: ProgressBar | None = None
 
     def __post_init__(self) -> None:
         """Divide the prompts, find the budget, and read what an earlier session has recorded.
@@ -130,7 +133,22 @@ class Evaluations:
             self.bench.ledger.settle()
             self._record(part, keys, scores_WK, preference_K, cost)
             self._log(part, cost)
+        if self._bar is not None:
+            best = utilities(scores_WK, preference_K).max().item()
+            self._bar.to(self.paid, f"utility {best:.3f}")
         return scores_WK
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the progress of the searches inside the block: prompts paid, of those that the pot still holds."""
+        left, ledger, quiet = self.left, self.bench.ledger, not self.bench.runtime.ranks.first
+        total = None if left is None else self.paid + left
+        try:
+            with ProgressBar("search", total, "prompts", quiet=quiet, tokens=lambda: ledger.generated_tokens) as bar:
+                self._bar = bar
+                yield
+        finally:
+            self._bar = None
 
     def _decode(self, weights_WM: Tensor, prompts: Sequence[Example]) -> Tensor:
         greedy = replace(self.bench.sampling, temperature=0.0, samples_per_prompt=1)

@@ -69,9 +69,10 @@ class SearchedFront(Solution):
 
     def _search(self, preferences: Sequence[tuple[float, ...]]) -> None:
         wanted = [torch.tensor(preference, dtype=torch.float64) for preference in preferences]
-        explored = self._explore(wanted)
-        for done, (key, preference_K, own) in enumerate(zip(preferences, wanted, explored, strict=True)):
-            self._found[key] = self._answer(own, preference_K, len(preferences) - done)
+        with self.evaluations.shown():
+            explored = self._explore(wanted)
+            for done, (key, preference_K, own) in enumerate(zip(preferences, wanted, explored, strict=True)):
+                self._found[key] = self._answer(own, preference_K, len(preferences) - done)
 
     def _explore(self, preferences: Sequence[Tensor]) -> list[Exploration]:
         """One search for each preference, in turns; or one search for all, recorded under the uniform preference."""

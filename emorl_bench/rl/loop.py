@@ -97,13 +97,18 @@ def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
     for run in unfinished:
         run.check()
     total = sum(run.budget.prompts or 1 for run in unfinished)
-    with ProgressBar(
-        f"train {', '.join(run.name for run in unfinished)}", total, "prompts", quiet=not bench.runtime.ranks.first
-    ) as steps:
+    label, quiet = f"train {', '.join(run.name for run in unfinished)}", not bench.runtime.ranks.first
+    with ProgressBar(label, total, "prompts", quiet=quiet, tokens=lambda: bench.ledger.generated_tokens) as steps:
         while group := _furthest_behind(unfinished):
             if metrics := _advance(bench, group, round):
                 done = sum(run.fraction * (run.budget.prompts or 1) for run in unfinished)
-                steps.to(done, " ".join(["reward", *(f"{own.get('reward', math.nan):.3f}" for own in metrics)]))
+                # Agents that share a reward log its sum; shown is the mean of a run's policies, as for all methods.
+                shown = [
+                    own.get("reward", math.nan) / len(run.policies) for run, own in zip(group, metrics, strict=True)
+                ]
+                mean = sum(shown) / len(shown)
+                words = " ".join(["reward", *(f"{reward:.3f}" for reward in shown)])
+                steps.to(done, words, None if math.isnan(mean) else mean)
 
 
 def _log_again(runs: Sequence[TrainingRun]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     """
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
+    directory.share = partial(_share, ledger, config["budget"]["prompts"])
     line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
     log.info(line, workbench.prompts)
     note_model(config, directory, workbench.truncated)
@@ -223,6 +225,11 @@ def spent_by(ledger: Ledger) -> dict[str, float]:
         for axis, counter in counters.items()
     }
     return {"search/evaluations": ledger.totals()["search_evaluations"], **spent}
+
+
+def _share(ledger: Ledger, prompts: int | None) -> float | None:
+    """The share of a budget that is spent; on a rung of the ladder it is the share of the whole budget as well."""
+    return None if prompts is None else ledger.spent / prompts
 
 
 def _limited(splits: Splits, budget: Mapping[str, Any]) -> Splits:

@@ -18,6 +18,7 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Candidate, Policy, Sampler, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.progress import ProgressBar
 from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.runner.points import Row, Scored, at, ceiling, front, point, rows
 from emorl_bench.scorers.panel import ScorerPanel
@@ -89,10 +90,14 @@ class Grader:
         policies = [solution.policy_for(preference_K) for preference_K in self.preferences_WK]
         deployed, grades = policies[self.uniform], Grades()
         first = {id(policy): index for index, policy in reversed(list(enumerate(policies)))}
-        seen = {id(deployed): self._grade_policy(deployed, first[id(deployed)], grades, ledger)}
-        for policy in policies:
-            if id(policy) not in seen:
-                seen[id(policy)] = self._grade_policy(policy, first[id(policy)], grades)
+        count, quiet = len(first), not self.reference.ranks.first
+        with ProgressBar("grade", count, "policies", quiet=quiet, tokens=lambda: ledger.generated_tokens) as shown:
+            seen = {id(deployed): self._grade_policy(deployed, first[id(deployed)], grades, ledger)}
+            for policy in policies:
+                if id(policy) not in seen:
+                    shown.to(len(seen), _reward(seen[id(deployed)]))
+                    seen[id(policy)] = self._grade_policy(policy, first[id(policy)], grades)
+            shown.to(count, _reward(seen[id(deployed)]))
         for table in (grades.score_rows, grades.sample_rows):
             table.sort(key=lambda row: row["preference"])
         graded = {
@@ -173,6 +178,12 @@ class Grader:
     def _decode(self, policy: Sampler, decoding: str) -> Rollout:
         sampling = self.sampling if decoding == "sampled" else replace(self.sampling, temperature=0.0)
         return policy.generate(self.report, sampling, stream(self.seed, "report", decoding))
+
+
+def _reward(points: Mapping[str, Row]) -> str:
+    """The mean reward of a graded policy, for the progress."""
+    means = [point["mean_reward"] for point in points.values()]
+    return "" if None in means else f"reward {', '.join(f'{mean:.3f}' for mean in means)}"
 
 
 def _spent(ledger: Ledger | None) -> Row:

@@ -9,11 +9,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from emorl_bench.config.checks import check, check_writable
-from emorl_bench.config.compose import plain
+from emorl_bench.config.compose import chosen, plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.signals import sigterm_interrupts
-from emorl_bench.runner import bench, fingerprints
+from emorl_bench.launch.run_value import RunValue
+from emorl_bench.progress import reported_to
+from emorl_bench.runner import bench, fingerprints, finished
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.process_group import chosen_device, process_group
 from emorl_bench.runner.provenance import SUMMARY_VERSION
@@ -22,7 +24,7 @@ from emorl_bench.tracking.silent import Silent
 
 log = logging.getLogger(__name__)
 
-OBJECTIVE = "mean_reward"  # the value of a finished run that a sweeper gets
+CODE = finished.code()  # of the files that are imported, from before any of them can change
 
 
 def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) -> float | None:
@@ -49,20 +51,23 @@ def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) ->
     with RunDirectory(settings, fingerprint, overrides, ranks) as directory:
         if directory.done:
             log.info("done before: %s (force=true runs it again)", directory.path)
-            return _objective(directory.read_json("summary.json") or {})
+            _remember(settings, fingerprint, ranks)
+            return _value(directory.read_json("summary.json") or {}, directory, skipped=True)
         log.info("%s: %s", "goes on" if directory.resumed else "starts", directory.path)
         tracker = open_tracker(settings, directory, fingerprint) if ranks.first else Silent()
         status = "failed"
         try:
-            summary = {"schema_version": SUMMARY_VERSION, **bench.execute(settings, directory, tracker)}
+            with reported_to(directory.report):
+                summary = {"schema_version": SUMMARY_VERSION, **bench.execute(settings, directory, tracker)}
             directory.write_json("summary.json", summary)
             tracker.summarise(summary, directory.read_json("cost.json") or {})
             status = "done"
         finally:
             tracker.close(status)
         directory.finish()
+        _remember(settings, fingerprint, ranks)
         log.info("done: %s", directory.path)
-        return _objective(summary)
+        return _value(summary, directory)
 
 
 def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,8 +75,7 @@ def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
 
     The thread limit is set.
     """
-    settings = plain(config)
-    settings["names"] = {str(k): v for k, v in names.items() if v is not None and not str(k).startswith("hydra")}
+    settings = {**plain(config), "names": chosen(names)}
     check(settings)
     check_writable(settings["runs_dir"])
     check_targets(settings)
@@ -79,6 +83,11 @@ def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _objective(summary: Mapping[str, Any]) -> float | None:
-    value = summary.get(OBJECTIVE)
-    return float(value) if isinstance(value, int | float) else None
+def _remember(settings: Mapping[str, Any], fingerprint: str, ranks: Ranks) -> None:
+    if ranks.first:
+        finished.remember(settings, fingerprint, CODE)
+
+
+def _value(summary: Mapping[str, Any], directory: RunDirectory, *, skipped: bool = False) -> RunValue | None:
+    value = summary.get(finished.OBJECTIVE)
+    return RunValue.of(value, str(directory.path), skipped=skipped) if isinstance(value, int | float) else None

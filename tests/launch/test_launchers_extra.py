@@ -83,7 +83,7 @@ def test_every_job_has_its_process_and_no_failure_hides(launcher: str, tmp_path:
     assert failed["error"]
     listing = done.stderr[done.stderr.index("1 of 2 jobs failed:") :].splitlines()
     assert len(listing) == 2
-    assert listing[1].startswith("  method=single_objective ")
+    assert listing[1].startswith("  method=single_objective: ")  # without the overrides that all jobs have
     assert failed["error"] in listing[1]
     assert record(tmp_path, "base", "cost.json")["evaluate"]["peak_bytes"] > 0
 
