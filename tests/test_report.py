@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from emorl_bench.cli.report import main, report
 from emorl_bench.core.errors import UserError
 from emorl_bench.report.claims import claims
 from emorl_bench.report.comparison import comparisons
-from emorl_bench.report.curves_plot import learning_curves, over_seeds
+from emorl_bench.report.curves import learning_curves, over_seeds
 from emorl_bench.report.read import Run, read_runs
 from emorl_bench.report.surface_plot import read_search
 from emorl_bench.report.tables import results_table
@@ -44,7 +45,8 @@ def test_the_whole_report(runs_dir: Path, tmp_path: Path, capsys: pytest.Capture
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     stem = "reflections_seq2seq"
     images = [f"{stem}_{kind}.png" for kind in ("curves", "pareto", "scores", "search")]
-    assert written == sorted([*images, "provenance.json", "report.md", "table.csv", "table.md"])
+    vector = [image.replace(".png", ".svg") for image in images]
+    assert written == sorted([*images, *vector, "provenance.json", "report.md", "table.csv", "table.md"])
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Every number stands on 3 seeds (0, 1, 2) of each method" in text
     assert all(f"]({image})" in text for image in images)
@@ -79,18 +81,16 @@ def test_rows_are_discovered_and_ranked_by_reward(tmp_path: Path) -> None:
     assert [row[:2] for row in table.rows] == [("never_heard_of †", "1"), ("base †", "1")]
 
 
-def test_mixed_fingerprints_are_refused_in_one_line_and_can_be_chosen(
+def test_what_no_configuration_explains_has_a_section_of_its_own_and_can_be_chosen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path / "runs", "emorl", 0)
     write_run(tmp_path / "runs", "base", 0, fingerprint="0b" * 16)
     out = str(tmp_path / "out")
-    with pytest.raises(SystemExit, match="2"):
-        main([str(tmp_path / "runs"), "--out", out])
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert "f1f1f1f1f1f1 (1 runs" in message
-    assert "0b0b0b0b0b0b (1 runs" in message
+    main([str(tmp_path / "runs"), "--out", out])
+    headings = [line for line in (tmp_path / "out/report.md").read_text().splitlines() if line.startswith("## refl")]
+    assert headings == [f"## reflections · seq2seq · fingerprint {part * 6}" for part in ("0b", "f1")]
+    capsys.readouterr()
     main([str(tmp_path / "runs"), "--out", out, "--fingerprint", "0b"])
     assert "emorl" not in capsys.readouterr().out.replace("emorl-report", "").split("report:")[0]
     with pytest.raises(SystemExit, match="2"):
@@ -104,10 +104,13 @@ def test_tasks_and_models_have_their_own_tables(tmp_path: Path) -> None:
     assert titles == ["pair · causal", "reflections · seq2seq"]
 
 
-def test_two_settings_of_a_method_are_not_two_seeds(tmp_path: Path) -> None:
+def test_a_repeated_run_is_no_second_seed(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "cory", 1)
     write_run(tmp_path / "b", "cory", 1)
-    with pytest.raises(UserError, match="two runs of method=cory seed=1"):
+    (comparison,) = comparisons(only(tmp_path))
+    assert set(comparison.methods("greedy")) == {"cory [from=a]", "cory [from=b]"}
+    shutil.copytree(tmp_path / "b/reflections/seq2seq/cory/s1-00000000", tmp_path / "b/reflections/seq2seq/cory/s1-1")
+    with pytest.raises(UserError, match="two runs of method=cory \\[from=b\\] seed=1"):
         comparisons(only(tmp_path))
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emorl_bench.report.columns import Column, gold_columns, quality_columns
+from emorl_bench.report.columns import FEW, Column, gold_columns, quality_columns
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import ceiling, has_gold
+from emorl_bench.report.palette import Look
 from emorl_bench.report.read import Run
-from emorl_bench.report.style import INK, Look, figure
+from emorl_bench.report.style import BETTER, INK, figure
 from emorl_bench.report.tables import chooses, label, ranked
 
 
@@ -56,8 +57,9 @@ def plot_scores(comparison: Comparison, decoding: str, looks: dict[str, Look], p
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(axis="y", visible=False)
         what = "utility, mean over the preferences" if len(drawn) > 2 else "mean reward at the uniform preference"
-        axes.set_xlabel(f"{what}, {decoding}")
-        axes.set_title(comparison.title)
+        axes.set_xlabel(f"{what} {BETTER}")
+        axes.set_title(f"{comparison.title}, {decoding} decoding")
+        axes.margins(y=0.5 / max(len(methods), 1))
         for mark in drawn:
             face = "#777777" if mark.filled else "white"
             style = {"color": face, "edgecolor": "#777777", "linewidth": 1.8, "marker": mark.shape}
@@ -73,7 +75,7 @@ def _draw(axes: Any, row: int, mark: Mark, runs: Sequence[Run], decoding: str, c
         return
     y, face = row + mark.offset, colour if mark.filled else "white"
     values = [value for run in runs if (value := mark.column.read(run, decoding)) is not None]
-    if interval.n > 1:
+    if interval.n >= FEW:
         axes.plot([interval.low, interval.high], [y] * 2, color=colour, linewidth=2.2, alpha=0.4)
     axes.scatter(values, [y] * len(values), s=11, color=colour, alpha=0.55, linewidth=0)
     size = 62 if mark.shape == "o" else 40
