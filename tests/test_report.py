@@ -54,7 +54,7 @@ def test_the_whole_report(runs_dir: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_csv_holds_the_mean_over_seeds_and_its_interval(runs_dir: Path, tmp_path: Path) -> None:
-    report(runs_dir, tmp_path, "emorl")
+    report(runs_dir, tmp_path)
     with (tmp_path / "table.csv").open() as file:
         rows = {(row["decoding"], row["method"]): row for row in csv.DictReader(file)}
     assert len(rows) == 2 * len(METHODS)
@@ -125,7 +125,7 @@ def test_unfinished_and_damaged_runs_are_listed_and_not_counted(
     (failed / "status.json").write_text(
         json.dumps({"state": "failed", "error": "Trace\nScorerError: NaN from empathy"})
     )
-    path = report(tmp_path / "runs", tmp_path / "out", "emorl")
+    path = report(tmp_path / "runs", tmp_path / "out")
     text = path.read_text()
     assert "3 runs failed or did not finish" in text
     assert "`reflections/seq2seq/emorl/s2-00000000`: failed (ScorerError: NaN from empathy)" in text
@@ -146,7 +146,7 @@ def test_unequal_seeds_are_said_and_only_common_seeds_are_paired(tmp_path: Path)
     expected = [by_seed["cory", seed] - by_seed["emorl", seed] for seed in (1, 2)]
     assert families[0][0].differences == pytest.approx(expected)
     assert families[0][0].p == 0.5
-    path = report(tmp_path / "runs", tmp_path / "out", "emorl")
+    path = report(tmp_path / "runs", tmp_path / "out")
     assert "**The methods do not have the same seeds** (cory: 1, 2, 3; emorl: 0, 1, 2, 5)" in path.read_text()
 
 
@@ -211,14 +211,14 @@ def other_counts(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_any_number_of_objectives(other_counts: Path) -> None:
-    text = report(other_counts / "runs", other_counts / "out", "emorl").read_text()
+    text = report(other_counts / "runs", other_counts / "out").read_text()
     assert "reflections_seq2seq_search.png" in text
     assert ("_pareto.png" in text) == ("| b |" in text)
 
 
 def test_a_single_seed_has_no_interval(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", "base", 0, level=0.5)
-    text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
+    text = report(tmp_path / "runs", tmp_path / "out").read_text()
     assert "Every number stands on 1 seed (0)" in text
     assert "0.499 ±" not in text
     assert " nan" not in text
@@ -229,7 +229,7 @@ def test_missing_measures_are_a_dash(tmp_path: Path) -> None:
     summary = json.loads((dir / "summary.json").read_text())
     summary["decoding"]["greedy"]["uniform"] |= {"kl": None, "held_out": {}, "not_applicable": 0.031}
     (dir / "summary.json").write_text(json.dumps(summary))
-    text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
+    text = report(tmp_path / "runs", tmp_path / "out").read_text()
     assert "– |" in text
     assert "Scores that were not applicable: base † 3.1%" in text
 
@@ -244,7 +244,7 @@ def test_summaries_of_older_versions_are_read_and_newer_columns_are_dashes(tmp_p
         dir.mkdir(parents=True)
         (dir / "status.json").write_text('{"state": "done"}')
         (dir / "summary.json").write_text(path.read_text())
-    text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
+    text = report(tmp_path / "runs", tmp_path / "out").read_text()
     assert "Commit not recorded." in text
     (answers,) = {line for line in text.splitlines() if line.startswith("| base † | 3 | – | – | – |")}
     assert set(answers.split(" | ")[2:]) == {"–", "– |"}, "what one answer costs, and what change costs"

@@ -61,6 +61,17 @@ def permutation_p(differences_T: Sequence[ArrayLike]) -> float:
     return paired_permutation_test(weighted, np.zeros_like(weighted))
 
 
+def t_test_p(differences_T: Sequence[ArrayLike]) -> float:
+    """Two-sided p value of the mean over tasks, if differences are about normal (Student; Welch over tasks).
+
+    It is 1 where a task has one pair.
+    """
+    found = estimate(differences_T)
+    if found.freedom <= 0 or found.mean == 0:
+        return 1.0
+    return float(2 * student.sf(abs(found.mean) / found.error, found.freedom)) if found.error > 0 else 0.0
+
+
 def equivalence_p(differences_T: Sequence[ArrayLike], margin: float) -> float:
     """P value of "the mean difference is at least ``margin``, one way or the other": small where the two are equal.
 

@@ -16,6 +16,7 @@ from emorl_bench.report.reading import Read, deployed_by, minus
 
 MIB = 2**20
 TERA = 1e12
+ROUNDING = 1e-9  # seeds whose values differ by less agree
 FEW = 3  # values from which an interval is shown
 CHANGES = ("first_preference", "next_preference", "next_objective")
 
@@ -60,7 +61,7 @@ def written(interval: Interval | None, digits: int = 3) -> str:
     if interval is None:
         return "–"
     mean = f"{interval.mean:,.{digits}f}"
-    if interval.n < 2 or interval.half_width == 0 or f"{interval.half_width:,.{digits}f}" == "0":
+    if interval.n < 2 or interval.half_width < ROUNDING or f"{interval.half_width:,.{digits}f}" == "0":
         return mean
     if interval.n == 2:
         low, high = (f"{value:,.{digits}f}" for value in both_values(interval))

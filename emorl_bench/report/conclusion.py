@@ -16,7 +16,7 @@ from emorl_bench.report.claims import ALIKE, alike, noise_floor, verdicts
 from emorl_bench.report.columns import headline
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.reference import reference_row
-from emorl_bench.report.verdicts import FEWEST, LEVEL, MARGIN, Verdict, pairs_needed
+from emorl_bench.report.verdicts import FEWEST, MARGIN, Verdict, pairs_needed
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,11 @@ def sentences(found: Sequence[Verdict], reference: str, measure: str) -> Conclus
 
 def _difference(verdict: Verdict, reference: str, measure: str) -> str:
     size, low, high = verdict.difference.mean, verdict.difference.low, verdict.difference.high
+    test = "" if verdict.exact else " of a t test"
     small = f"; the difference is smaller than {MARGIN}" if verdict.equal else ""
     return (
         f"{verdict.method} is {verdict.word} than {reference} in {measure}: {size:+.3f} (95 % interval {low:+.3f} to "
-        f"{high:+.3f}, corrected p {verdict.corrected:.2g}, {verdict.pairs} pairs of runs{small})."
+        f"{high:+.3f}, corrected p {verdict.corrected:.2g}{test}, {verdict.pairs} pairs of runs{small})."
     )
 
 
@@ -74,7 +75,7 @@ def _equality(verdict: Verdict, reference: str, measure: str) -> str:
     return (
         f"{verdict.method} and {reference} are equal within {MARGIN} in {measure}: {size:+.3f} (90 % interval "
         f"{low:+.3f} to {high:+.3f}, corrected p {verdict.corrected_equal:.2g}, {verdict.pairs} pairs of runs). A "
-        f"failure that strikes fewer than {unseen_share(verdict.pairs):.0%} of the runs may not have been seen."
+        f"failure that strikes fewer than {unseen_share(verdict.pairs):.0%} of runs may not have been seen."
     )
 
 
@@ -86,15 +87,15 @@ def _open(by_size: Sequence[Verdict], reference: str, measure: str) -> Iterator[
             f"Undecided against {reference} in {measure}, with 95 % intervals: {listed}. These runs show neither a "
             "difference nor equality."
         )
-    most = max(verdict.pairs for verdict in by_size)
-    if len(by_size) * smallest_p(most) > LEVEL:
+    if few := [verdict.method for verdict in by_size if verdict.pairs < FEWEST]:
+        named = "" if len(few) == len(by_size) else f": {', '.join(few)}"
+        yield f"Nothing is claimed from fewer than {FEWEST} pairs of runs{named}."
+    if assumed := [verdict.pairs for verdict in by_size if verdict.pairs >= FEWEST and not verdict.exact]:
         yield (
-            f"No difference could have been shown, however large: with {most} pair{'s' * (most > 1)} of runs no p is "
-            f"below {smallest_p(most):.2g}, and {len(by_size)} method{'s' * (len(by_size) > 1)} "
-            f"{'are' if len(by_size) > 1 else 'is'} tested. {pairs_needed(len(by_size))} pairs can show one."
+            f"Differences from {max(assumed)} pairs of runs or fewer are tested by t tests, which assume that they are "
+            f"about normal: a test without this assumption has p of at least {smallest_p(max(assumed)):.2g}, and "
+            f"{len(by_size)} methods are tested. {pairs_needed(len(by_size))} pairs need no assumption."
         )
-    if most < FEWEST:
-        yield f"Equality is not tested with fewer than {FEWEST} pairs of runs."
 
 
 def _with_interval(verdict: Verdict) -> str:

@@ -63,7 +63,7 @@ def differing(runs: Sequence[Run]) -> dict[Path, list[str]]:
     chosen = [key for key in CHOICES if _vary(runs, key)]
     found = {run.dir: list(chosen) for run in runs}
     for key in _candidates(runs):
-        group = key.partition(".")[0]
+        group = next((choice for choice in CHOICES if key.startswith(f"{choice}.")), "")
         for alike in _by(runs, lambda run, group=group: run.keys.get(group)).values():  # type: ignore[misc]
             if _vary(alike, key):
                 for run in alike:

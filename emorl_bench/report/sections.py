@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from emorl_bench.report.aggregate import aggregate_table
 from emorl_bench.report.claim_tables import alike_table, bootstrap_table, others_table, verdict_table
+from emorl_bench.report.claims import verdicts
 from emorl_bench.report.columns import (
     behaviour_columns,
     change_columns,
@@ -116,13 +117,12 @@ def _claims(comparison: Comparison, decoding: str, reference: str | None) -> Ite
     tested = verdict_table(comparison, reference) if decoding == first else None
     if tested is not None:
         yield (
-            f"**Against {reference}, by {headline(comparison).title}**, in pairs of one seed. p: exact two-sided "
-            "permutation test of no difference. p of equality: two one-sided t tests of a difference of at least "
-            f"{MARGIN}. Both are corrected over all tests of this table (Holm; at most one of a method's two "
-            "hypotheses is true). A method is called higher or lower where the corrected p is at most "
-            f"{LEVEL} and the 95 % interval leaves out 0, equal where that of equality is, with {FEWEST} pairs or "
-            "more; undecided is neither a difference nor equality. With n pairs the smallest p there can be is 2/2ⁿ "
-            "(0.25 at 3, 0.0625 at 5). "
+            f"**Against {reference}, by {headline(comparison).title}**, in pairs of one seed. p: of no difference, "
+            f"{_test(comparison, reference)}, two-sided. p of equality: two one-sided t tests of a difference of at "
+            f"least {MARGIN}. Both are corrected over all tests of this table (Holm; at most one of a method's two "
+            f"hypotheses is true). With {FEWEST} pairs or more, a method is called higher or lower where the corrected "
+            f"p is at most {LEVEL} and the 95 % interval leaves out 0, and equal where that of equality is; undecided "
+            "is neither a difference nor equality. "
             f"P(improvement) is how often a run of the method beats one of {reference}, over all pairs of seeds; the "
             "last share is how often its answer is better than the other's to the same prompt, at the uniform "
             "preference. Their intervals are bootstraps, over seeds, and over seeds and prompts: narrow with few seeds."
@@ -151,6 +151,12 @@ def _claims(comparison: Comparison, decoding: str, reference: str | None) -> Ite
     if (bootstrap := bootstrap_table(comparison, decoding)) is not None:
         yield "**Seeds and prompts together**: uniform preference, hierarchical bootstrap over both."
         yield bootstrap.markdown()
+
+
+def _test(comparison: Comparison, reference: str | None) -> str:
+    if all(verdict.exact for verdict in verdicts(comparison, reference)):
+        return "an exact permutation test"
+    return "a t test, because with so few pairs no permutation test reaches the level (2/2ⁿ: 0.25 at 3, 0.0625 at 5)"
 
 
 def _legend(comparison: Comparison, decoding: str) -> str:
