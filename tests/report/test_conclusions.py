@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,7 +166,9 @@ def test_tasks_together_are_on_the_scale_between_base_and_ceiling(two_tasks: lis
     (cory,) = [sentence for sentence in (*said.found, *said.undecided) if "cory" in sentence]
     expected = ((0.60 - 0.70) / 0.8 + (0.80 - 0.60) / 0.7) / 2
     assert "normalised gold under greedy decoding, mean over 2 tasks" in cory
-    shown = float(cory.partition("tasks: ")[2].split()[0])
-    assert shown == pytest.approx(expected, abs=0.01)
-    assert "12 pairs of runs" in cory
+    shown = re.search(r"cory ([+-][\d.]+) \(", cory)
+    assert shown is not None
+    assert float(shown[1]) == pytest.approx(expected, abs=0.01)
+    (base,) = [sentence for sentence in said.found if sentence.startswith("base is lower than emorl")]
+    assert "12 pairs of runs" in base
     assert conclude_together(two_tasks[:1]) is None
