@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,11 +33,13 @@ def iqm(values: ArrayLike) -> Floats:
 
 
 def iqm_interval(
-    scores_T: Sequence[ArrayLike], rng: np.random.Generator, resamples: int = RESAMPLES, level: float = 0.95
+    scores_T: Sequence[ArrayLike], seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95
 ) -> Interval:
     """The interquartile mean over all runs of all tasks, with its stratified percentile bootstrap."""
     arrays = _arrays(scores_T)
-    drawn_RN = np.concatenate(_draws(arrays, rng, resamples), axis=1)
+    drawn_RN = np.concatenate(
+        [runs_N[_places(runs_N.size, resamples, (seed, task))] for task, runs_N in enumerate(arrays)], axis=1
+    )
     low, high = _percentiles(iqm(drawn_RN), level)
     pooled = np.concatenate(arrays)
     return Interval(float(iqm(pooled)), float(low), float(high), pooled.size)
@@ -45,7 +48,7 @@ def iqm_interval(
 def probability_of_improvement(
     a_T: Sequence[ArrayLike],
     b_T: Sequence[ArrayLike],
-    rng: np.random.Generator,
+    seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> Interval:
@@ -59,13 +62,12 @@ def probability_of_improvement(
     """
     pairs = list(zip(_arrays(a_T), _arrays(b_T), strict=True))
     shares, drawn_R = [], np.zeros(resamples)
-    for a_N, b_M in pairs:
+    for task, (a_N, b_M) in enumerate(pairs):
         wins_NM = (a_N[:, None] > b_M[None]) + 0.5 * (a_N[:, None] == b_M[None])
         shares.append(wins_NM.mean())
         # How often each run is drawn; a resample's share is then a weighted mean, and needs no copy of the data.
-        rows_RN = rng.multinomial(a_N.size, np.full(a_N.size, 1 / a_N.size), size=resamples) / a_N.size
-        columns_RM = rng.multinomial(b_M.size, np.full(b_M.size, 1 / b_M.size), size=resamples) / b_M.size
-        drawn_R += np.einsum("rn,nm,rm->r", rows_RN, wins_NM, columns_RM, optimize=True) / len(pairs)
+        rows_RN, columns_RM = (_counts(n, resamples, (seed, task, i)) for i, n in enumerate(wins_NM.shape))
+        drawn_R += ((rows_RN @ wins_NM) * columns_RM).sum(axis=1) / wins_NM.size / len(pairs)
     low, high = _percentiles(drawn_R, level)
     runs = min(sum(a.size for a, _ in pairs), sum(b.size for _, b in pairs))
     return Interval(float(np.mean(shares)), float(low), float(high), runs)
@@ -84,7 +86,7 @@ class Profile:
 def performance_profile(
     scores_T: Sequence[ArrayLike],
     thresholds_X: ArrayLike,
-    rng: np.random.Generator,
+    seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
 ) -> Profile:
@@ -94,9 +96,9 @@ def performance_profile(
     """
     thresholds, arrays = np.asarray(thresholds_X, dtype=np.float64), _arrays(scores_T)
     share_X, drawn_RX = np.zeros(thresholds.size), np.zeros((resamples, thresholds.size))
-    for runs_N in arrays:
+    for task, runs_N in enumerate(arrays):
         above_NX = runs_N[:, None] > thresholds
-        counts_RN = rng.multinomial(runs_N.size, np.full(runs_N.size, 1 / runs_N.size), size=resamples)
+        counts_RN = _counts(runs_N.size, resamples, (seed, task))
         share_X += above_NX.mean(axis=0) / len(arrays)
         drawn_RX += counts_RN @ above_NX / runs_N.size / len(arrays)
     low_X, high_X = _percentiles(drawn_RX, level)
@@ -110,8 +112,17 @@ def _arrays(scores_T: Sequence[ArrayLike]) -> list[Floats]:
     return arrays
 
 
-def _draws(arrays: Sequence[Floats], rng: np.random.Generator, resamples: int) -> list[Floats]:
-    return [runs_N[rng.integers(runs_N.size, size=(resamples, runs_N.size))] for runs_N in arrays]
+@lru_cache(maxsize=64)
+def _counts(n: int, resamples: int, key: tuple[int, ...]) -> Floats:
+    """(R, N) how often each of n runs is in each resample. A report draws the same ones for all methods."""
+    counts = np.random.default_rng(key).multinomial(n, np.full(n, 1 / n), size=resamples)
+    return counts.astype(np.float64)
+
+
+@lru_cache(maxsize=64)
+def _places(n: int, resamples: int, key: tuple[int, ...]) -> NDArray[np.int64]:
+    """(R, N) the runs of each resample."""
+    return np.random.default_rng(key).integers(n, size=(resamples, n))
 
 
 def _percentiles(drawn: Floats, level: float) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
-from emorl_bench.indicators.intervals import Interval, paired_permutation_test
+from emorl_bench.indicators.intervals import Interval, paired_permutation_test, t_quantile
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class Estimate:
 
     def interval(self, level: float = 0.95) -> Interval:
         """Student's t interval. The bounds are NaN where a task has a single pair."""
-        half = float(student.ppf((1 + level) / 2, self.freedom) * self.error) if self.freedom > 0 else float("nan")
+        half = t_quantile((1 + level) / 2, self.freedom) * self.error if self.freedom > 0 else float("nan")
         return Interval(self.mean, self.mean - half, self.mean + half, self.pairs)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,8 +42,14 @@ def t_interval(values_N: ArrayLike, level: float = 0.95) -> Interval:
     mean, n = float(values.mean()), values.size
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), n)
-    half = float(student.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    half = float(t_quantile((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
+
+
+@lru_cache(maxsize=1024)
+def t_quantile(share: float, freedom: float) -> float:
+    """Student's quantile. A report asks for the same few thousands of times."""
+    return float(student.ppf(share, freedom))
 
 
 def hierarchical_bootstrap(

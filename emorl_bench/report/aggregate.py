@@ -97,10 +97,10 @@ def aggregate_table(comparisons: Sequence[Comparison], decoding: str, wanted: st
     reference = next((row for row in rows if row.method == shared_reference(comparisons, wanted)), None)
     found: list[tuple[Interval, tuple[str, ...]]] = []
     for row in rows:
-        middle = iqm_interval(row.arrays, np.random.default_rng(0))
+        middle = iqm_interval(row.arrays)
         better = "–"
         if reference is not None and row is not reference:
-            better = share(probability_of_improvement(row.arrays, reference.arrays, np.random.default_rng(0)))
+            better = share(probability_of_improvement(row.arrays, reference.arrays))
         mean = f"{np.mean([values.mean() for values in row.arrays]):.3f}"
         bounds = f" ({middle.low:.3f} to {middle.high:.3f})" if min(map(len, row.arrays)) > 2 else ""
         found.append((middle, (row.method, str(middle.n), mean, f"{middle.mean:.3f}{bounds}", better)))

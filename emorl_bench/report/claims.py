@@ -110,6 +110,6 @@ def _claim(column: Column, method: str, runs: Sequence[Run], reference: Sequence
     if not pairs:
         return None
     a_N, b_N = np.array(pairs).T
-    improvement = probability_of_improvement([list(ours.values())], [list(theirs.values())], np.random.default_rng(0))
+    improvement = probability_of_improvement([list(ours.values())], [list(theirs.values())])
     differences = tuple((a_N - b_N).tolist())
     return Claim(column.title, method, differences, paired_permutation_test(a_N, b_N), improvement)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import t as student
-
-from emorl_bench.indicators.intervals import Interval, t_interval
+from emorl_bench.indicators.intervals import Interval, t_interval, t_quantile
 from emorl_bench.report import reading
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import GOLD, has_gold, is_reward, normalised
@@ -84,7 +82,7 @@ def share(interval: Interval) -> str:
 
 def both_values(interval: Interval) -> tuple[float, float]:
     """The two values of a t interval of two values."""
-    half = interval.half_width / float(student.ppf(0.975, 1))
+    half = interval.half_width / t_quantile(0.975, 1)
     return interval.mean - half, interval.mean + half
 
 

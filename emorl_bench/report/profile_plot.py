@@ -32,7 +32,7 @@ def plot_profile(comparisons: Sequence[Comparison], decoding: str, looks: dict[s
     with figure(path, 7.6, 5.0) as drawing:
         axes = drawing.subplots()
         for name in (name for name in looks if name in rows):
-            profile = performance_profile(rows[name].arrays, thresholds_X, np.random.default_rng(0), resamples=1000)
+            profile = performance_profile(rows[name].arrays, thresholds_X, resamples=1000)
             look = looks[name]
             place = {"where": "post", "color": look.colour, "linewidth": 1.0 if look.pale else 2.0}
             label = None if look.pale else name

@@ -53,11 +53,9 @@ def figure(path: Path, width: float, height: float) -> Iterator[Any]:
     with matplotlib.rc_context(_STYLE):
         drawing = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
         yield drawing
-        drawing.draw_without_rendering()  # one layout serves both files
-        drawing.set_layout_engine("none")
-        box: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.15}
-        drawing.savefig(path, **box)
-        drawing.savefig(path.with_suffix(".svg"), metadata={"Date": None}, **box)
+        drawing.savefig(path)
+        drawing.set_layout_engine("none")  # one layout serves both files
+        drawing.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def grid_columns(count: int) -> int:

@@ -24,7 +24,7 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean(runs: int) -> None:
 def test_its_bootstrap_draws_runs_within_each_task() -> None:
     tasks = [np.array([0.0, 1.0, 5.0]), np.array([10.0, 12.0])]
     drawn = [iqm(np.concatenate(pair)) for pair in product(product(tasks[0], repeat=3), product(tasks[1], repeat=2))]
-    found = iqm_interval([tasks[0], tasks[1]], np.random.default_rng(0), resamples=DRAWS, level=0.8)
+    found = iqm_interval([tasks[0], tasks[1]], resamples=DRAWS, level=0.8)
     assert found.mean == pytest.approx(trim_mean(np.concatenate(tasks), 0.25))
     assert found.n == 5
     low, high = np.quantile(drawn, [0.1, 0.9])
@@ -35,7 +35,7 @@ def test_its_bootstrap_draws_runs_within_each_task() -> None:
 def test_probability_of_improvement_is_averaged_over_tasks_and_bounded_by_draws_within_each() -> None:
     a, b = [[1.0, 2.0, 2.0], [5.0, 1.0]], [[0.0, 2.0], [3.0]]
     by_hand = ((1 + 0 + 1 + 0.5 + 1 + 0.5) / 6 + (1 + 0) / 2) / 2
-    found = probability_of_improvement(a, b, np.random.default_rng(0), resamples=DRAWS, level=0.9)
+    found = probability_of_improvement(a, b, resamples=DRAWS, level=0.9)
     assert found.mean == pytest.approx(by_hand)
 
     def share(x: tuple[float, ...], y: tuple[float, ...]) -> float:
@@ -50,11 +50,11 @@ def test_probability_of_improvement_is_averaged_over_tasks_and_bounded_by_draws_
 
 def test_a_profile_counts_the_runs_above_each_threshold_and_its_band_is_binomial() -> None:
     runs = np.linspace(0.1, 1.0, 10)
-    found = performance_profile([runs], [0.0, 0.35, 0.75, 1.0], np.random.default_rng(0), resamples=DRAWS)
+    found = performance_profile([runs], [0.0, 0.35, 0.75, 1.0], resamples=DRAWS)
     assert found.share_X.tolist() == [1.0, 0.7, 0.3, 0.0]
     for share, low, high in zip(found.share_X, found.low_X, found.high_X, strict=True):
         assert (low, high) == pytest.approx(binom.ppf([0.025, 0.975], 10, share) / 10, abs=1e-9)
-    two = performance_profile([runs, [0.0, 0.0]], [0.35], np.random.default_rng(0))
+    two = performance_profile([runs, [0.0, 0.0]], [0.35])
     assert two.share_X == pytest.approx([0.35]), "tasks weigh the same, however many runs they have"
 
 
