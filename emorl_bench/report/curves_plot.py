@@ -13,10 +13,10 @@ from typing import Any
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.curves import Curve, curves_by_row, over_seeds, shared_sets
 from emorl_bench.report.palette import PALE, Look
-from emorl_bench.report.style import BETTER, figure, grid_columns, panels
+from emorl_bench.report.style import BETTER, figure, grid_columns, heading, panels
 
 DASHES = ("-", "--", ":", "-.")  # learners of one method share its colour
-SHOWN = 3  # names in the title of a panel
+SHOWN = 2  # names in the second line of a title
 
 
 def plot_curves(comparison: Comparison, looks: dict[str, Look], path: Path) -> bool:
@@ -36,16 +36,17 @@ def plot_curves(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
             experts = set(rows[name]) <= set(comparison.objectives) and len(comparison.objectives) > 1
             _draw_learners(axes, rows[name], looks[name], named=experts or len(rows[name]) > 1)
             seeds = max(len(curves) for curves in rows[name].values())
-            axes.set_title(f"{_names(sets[name])}  ({seeds} seed{'s' * (seeds > 1)})")
-        drawing.suptitle(f"{comparison.title}: training curves, greedy decoding", fontweight="bold", x=0.02, ha="left")
+            axes.set_title(f"{name}  ({seeds} seed{'s' * (seeds > 1)}){_others(sets[name][1:])}")
+        heading(drawing, f"{comparison.title}: training curves, greedy decoding")
         drawing.supxlabel("data points (prompts of this learner)", fontsize=10.5)
-        drawing.supylabel(f"score on select: mean reward, or an expert's own objective {BETTER}", fontsize=10.5)
+        drawing.supylabel(f"mean reward on select\n(experts: their own objective) {BETTER}", fontsize=10.5)
     return True
 
 
-def _names(methods: Sequence[str]) -> str:
-    more = f" and {len(methods) - SHOWN} more" if len(methods) > SHOWN else ""
-    return ", ".join(methods[:SHOWN]) + more
+def _others(same: Sequence[str]) -> str:
+    """A second line of the title with the methods that have the same curves."""
+    more = f" and {len(same) - SHOWN} more" if len(same) > SHOWN else ""
+    return f"\nand {', '.join(same[:SHOWN])}{more}" if same else ""
 
 
 def _draw_learners(axes: Any, learners: Mapping[str, Sequence[Curve]], look: Look, *, named: bool) -> None:

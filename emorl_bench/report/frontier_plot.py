@@ -9,7 +9,7 @@ from emorl_bench.report.columns import FEW
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.frontier import Point, frontiers, judged_by, measured_on, measures, root_kl
 from emorl_bench.report.palette import Look, looks
-from emorl_bench.report.style import BETTER, LESS, figure
+from emorl_bench.report.style import BETTER, LESS, figure, legend
 
 MOST = 12  # curves in colour
 
@@ -30,7 +30,7 @@ def plot_frontier(comparison: Comparison, path: Path) -> bool:
         axes.set_xlabel(f"√KL to the base (KL in nats per sequence) {LESS}")
         axes.set_ylabel(f"{judged_by(comparison).title}, {measured_on(comparison)} {BETTER}")
         axes.set_title(f"{comparison.title}: reward against KL, {measured_on(comparison)} decoding")
-        drawing.legend(loc="outside lower center", ncols=min(4, len(curves)))
+        legend(drawing, *axes.get_legend_handles_labels())
     return True
 
 

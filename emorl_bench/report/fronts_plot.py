@@ -15,7 +15,7 @@ from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import ceiling, has_gold
 from emorl_bench.report.palette import Look
 from emorl_bench.report.read import Run
-from emorl_bench.report.style import BETTER, INK, figure, grid_columns, panels
+from emorl_bench.report.style import BETTER, INK, figure, grid_columns, heading, legend, panels
 from emorl_bench.report.tables import is_single_point
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], p
                 axes.plot(*front_F2.T, color=INK, linestyle="--", marker=".", linewidth=1.2, zorder=1)
             axes.set_xlabel(f"{'gold ' * gold}{comparison.objectives[pair[0]]} {BETTER}")
             axes.set_ylabel(f"{'gold ' * gold}{comparison.objectives[pair[1]]} {BETTER}")
-        drawing.suptitle(f"{comparison.title}: fronts, {decoding} decoding", fontweight="bold", x=0.02, ha="left")
+        heading(drawing, f"{comparison.title}: fronts, {decoding} decoding")
         for name, look in looks.items():
             if name in methods and not look.pale:
                 line = "none" if is_single_point(methods[name]) else "-"
@@ -54,7 +54,7 @@ def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], p
         if best_WK is not None:
             axes.plot([], [], color=INK, linestyle="--", marker=".", label="ceiling")
         handles, texts = axes.get_legend_handles_labels()
-        drawing.legend(handles, texts, loc="outside lower center", ncols=min(6, len(texts)), handlelength=1.6)
+        legend(drawing, handles, texts)
 
 
 def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int], look: Look, scores: str) -> None:

@@ -10,7 +10,7 @@ from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import ceiling
 from emorl_bench.report.ladder import ladders, title
 from emorl_bench.report.palette import Look
-from emorl_bench.report.style import BETTER, INK, figure
+from emorl_bench.report.style import BETTER, INK, figure, legend
 
 
 def plot_ladder(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> bool:
@@ -34,7 +34,7 @@ def plot_ladder(comparison: Comparison, decoding: str, looks: dict[str, Look], p
         if (best := ceiling(comparison)) is not None:
             axes.axhline(best["mean_utility"], color=INK, linestyle="--", linewidth=1.2, label="ceiling")
         axes.set_xlabel("data points (prompts of the whole method)")
-        axes.set_ylabel(f"{title(comparison)}, {decoding}, mean over preferences {BETTER}")
+        axes.set_ylabel(f"{title(comparison)}, mean over preferences {BETTER}")
         axes.set_title(f"{comparison.title}: what a budget buys, {decoding} decoding")
-        drawing.legend(loc="outside lower center", ncols=5)
+        legend(drawing, *axes.get_legend_handles_labels())
     return True

@@ -12,7 +12,7 @@ from emorl_bench.report.aggregate import scores
 from emorl_bench.report.columns import headline
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.palette import Look
-from emorl_bench.report.style import BETTER, figure
+from emorl_bench.report.style import BETTER, figure, legend
 
 POINTS = 101
 FEWEST_RUNS = 5  # fewer runs give steps that no eye should compare
@@ -42,7 +42,7 @@ def plot_profile(comparisons: Sequence[Comparison], decoding: str, looks: dict[s
                 axes.fill_between(thresholds_X, profile.low_X, profile.high_X, **band)
         measure = "normalised gold" if several else headline(comparisons[0]).title
         title = f"{len(comparisons)} tasks" if several else comparisons[0].title
-        axes.set(xlabel=f"τ: {measure}, {decoding} {BETTER}", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
+        axes.set(xlabel=f"τ, {measure}", ylabel=f"share of runs above τ {BETTER}", ylim=(-0.02, 1.02))
         axes.set_title(f"{title}: performance profiles, {decoding} decoding")
-        drawing.legend(loc="outside lower center", ncols=4)
+        legend(drawing, *axes.get_legend_handles_labels())
     return True

@@ -12,8 +12,10 @@ from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import ceiling, has_gold
 from emorl_bench.report.palette import Look
 from emorl_bench.report.read import Run
-from emorl_bench.report.style import BETTER, INK, figure
+from emorl_bench.report.style import BETTER, INK, figure, legend
 from emorl_bench.report.tables import chooses, label, ranked
+
+CLOSER = 20  # rows beyond which they stand closer
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def marks(comparison: Comparison, decoding: str) -> list[Mark]:
 def plot_scores(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> None:
     """Bars are 95 % t intervals over seeds. A method that chooses with the scorers has no mark for their scores."""
     drawn, methods, best = marks(comparison, decoding), ranked(comparison, decoding)[::-1], ceiling(comparison)
-    with figure(path, 7.6, 1.3 + 0.2 * (len(drawn) + 0.6) * len(methods)) as drawing:
+    line = 0.2 if len(methods) <= CLOSER else 0.12  # inches
+    with figure(path, 7.6, 1.3 + line * (len(drawn) + 0.6) * len(methods)) as drawing:
         axes = drawing.subplots()
         for row, (name, runs) in enumerate(methods):
             for mark in drawn:
@@ -66,7 +69,7 @@ def plot_scores(comparison: Comparison, decoding: str, looks: dict[str, Look], p
             axes.scatter([], [], s=62 if mark.shape == "o" else 40, label=mark.text, **style)
         if best is not None:
             axes.axvline(best["mean_utility"], color=INK, linestyle="--", linewidth=1.2, label="ceiling")
-        drawing.legend(loc="outside lower center", ncols=4)
+        legend(drawing, *axes.get_legend_handles_labels())
 
 
 def _draw(axes: Any, row: int, mark: Mark, runs: Sequence[Run], decoding: str, colour: str) -> None:

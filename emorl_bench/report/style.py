@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ INK = "#222222"
 SURFACE = "cividis"
 BETTER = "→ better"  # at the end of an axis label: the way to higher values
 LESS = "← better"
+LETTER, SAMPLE = 0.088, 0.75  # inches of a legend's entry: a letter, and the sample with its gaps
 
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -56,6 +57,18 @@ def figure(path: Path, width: float, height: float) -> Iterator[Any]:
         drawing.savefig(path)
         drawing.set_layout_engine("none")  # one layout serves both files
         drawing.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def legend(drawing: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """A legend below the panels, with as many columns as fit the figure."""
+    entry = max(map(len, names), default=0) * LETTER + SAMPLE
+    columns = max(1, min(6, len(names), int(drawing.get_figwidth() / entry)))
+    drawing.legend(handles, names, loc="outside lower center", ncols=columns, handlelength=1.6)
+
+
+def heading(drawing: Any, text: str) -> None:
+    """The title of a figure with several panels."""
+    drawing.suptitle(text, fontweight="bold", x=0.02, ha="left", fontsize=11.5)
 
 
 def grid_columns(count: int) -> int:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.palette import Look
 from emorl_bench.report.read import Run
-from emorl_bench.report.style import BETTER, INK, SURFACE, figure, grid_columns, panels
+from emorl_bench.report.style import BETTER, INK, SURFACE, figure, grid_columns, heading, panels
 
 Floats = NDArray[np.float64]
 
@@ -71,8 +71,7 @@ def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
                 _draw_line(axes, searches, looks[name], comparison.objectives[0])
             else:
                 _draw_progress(axes, searches, looks[name])
-        title = f"{comparison.title}: search surfaces, greedy decoding (brighter is better)"
-        drawing.suptitle(title, fontweight="bold", x=0.02, ha="left")
+        heading(drawing, f"{comparison.title}: search surfaces, greedy decoding (brighter is better)")
     return True
 
 
