@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from emorl_bench.report.read import Floats, Run
 Curve = Mapping[float, float]  # data points -> score
 Learners = dict[str, Curve]
 
-MEASURED = re.compile(r"(?:eval/(?P<old>[^/]+)|learner/(?P<new>[^/]+)/eval)/(?P<what>[^/]+)")
 X = "data_points"
+NAMED = re.compile(r"(?:eval/(?P<alone>[^/]+)|learner/(?P<learner>[^/]+)/eval)/(?P<what>[^/]+)")
+"""A learner's score: ``eval/<learner>/<objective>`` over the row's data points, or ``learner/<learner>/eval/…`` over
+``learner/<learner>/data_points``, where the row's own count is of the whole method."""
 
 
 def learning_curves(run: Run) -> Learners:
@@ -25,16 +28,24 @@ def learning_curves(run: Run) -> Learners:
     """
     curves: dict[str, dict[float, float]] = defaultdict(dict)
     for record in run.lines("metrics.jsonl"):
-        if X not in record:
-            continue
-        for key, value in record.items():
-            if (found := MEASURED.fullmatch(key)) is None:
-                continue
-            learner = found["old"] or found["new"]
-            wanted = learner if is_expert(learner, run) and key.rpartition("/")[0] + f"/{learner}" in record else None
-            if found["what"] == (wanted or "mean_reward"):
-                curves[learner][float(record[X])] = float(value)
+        for learner, found in _scores(record).items():
+            own = learner if is_expert(learner, run) and learner in found else "mean_reward"
+            if own in found and X in found:
+                curves[learner][float(found[X])] = float(found[own])
     return dict(curves)
+
+
+def _scores(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Learner -> its scores of one row, and the data points that it has spent."""
+    rows: dict[str, dict[str, float]] = defaultdict(dict)
+    for key, value in record.items():
+        if (named := NAMED.fullmatch(key)) is not None:
+            learner = named["alone"] or named["learner"]
+            rows[learner][named["what"]] = value
+            spent = record.get(X if named["alone"] else f"learner/{learner}/{X}")
+            if spent is not None:
+                rows[learner][X] = spent
+    return rows
 
 
 def is_expert(learner: str, run: Run) -> bool:

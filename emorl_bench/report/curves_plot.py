@@ -16,6 +16,7 @@ from emorl_bench.report.palette import PALE, Look
 from emorl_bench.report.style import BETTER, figure, grid_columns, heading, panels
 
 DASHES = ("-", "--", ":", "-.")  # learners of one method share its colour
+NAMED = 6  # learners of a panel that have a legend
 SHOWN = 2  # names in the second line of a title
 
 
@@ -54,5 +55,5 @@ def _draw_learners(axes: Any, learners: Mapping[str, Sequence[Curve]], look: Loo
         x_X, score_NX = over_seeds(curves)
         axes.fill_between(x_X, score_NX.min(0), score_NX.max(0), color=look.colour, alpha=0.15, linewidth=0, zorder=2)
         axes.plot(x_X, score_NX.mean(0), DASHES[i % len(DASHES)], color=look.colour, zorder=3, label=learner)
-    if named:
+    if named and len(learners) <= NAMED:
         axes.legend(loc="lower right", fontsize=9, handlelength=2.4)

@@ -30,5 +30,5 @@ def check_reference(comparisons: Sequence[Comparison], wanted: str | None) -> No
         UserError: with the nearest name.
     """
     if not any(reference_row(comparison, wanted) for comparison in comparisons):
-        known = {run.method for comparison in comparisons for run in comparison.runs}
+        known = {name for comparison in comparisons for run in comparison.runs for name in (run.method, run.family)}
         raise UserError(f"--reference {wanted}: no run of this method{did_you_mean(str(wanted), known)}")
