@@ -63,7 +63,7 @@ def written(interval: Interval | None, digits: int = 3) -> str:
         return mean
     if interval.n == 2:
         low, high = (f"{value:,.{digits}f}" for value in both_values(interval))
-        return f"{mean} [{low}, {high}]"
+        return mean if low == high else f"{mean} [{low}, {high}]"
     return f"{mean} ± {interval.half_width:,.{digits}f}"
 
 

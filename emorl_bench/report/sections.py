@@ -19,6 +19,7 @@ from emorl_bench.report.columns import (
     quality_columns,
 )
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.escape import cell
 from emorl_bench.report.frontier import frontier_table, measured_on
 from emorl_bench.report.gold import ceiling, has_gold, is_reward
 from emorl_bench.report.ladder import ladder_table, title
@@ -113,29 +114,29 @@ def _costs(comparison: Comparison, decoding: str) -> Iterator[str]:
 
 
 def _claims(comparison: Comparison, decoding: str, reference: str | None) -> Iterator[str]:
-    first = comparison.decodings()[0]
+    first, name = comparison.decodings()[0], cell(reference or "the reference")
     tested = verdict_table(comparison, reference) if decoding == first else None
     if tested is not None:
         yield (
-            f"**Against {reference}, by {headline(comparison).title}**, in pairs of one seed. p: of no difference, "
+            f"**Against {name}, by {headline(comparison).title}**, in pairs of one seed. p: of no difference, "
             f"{_test(comparison, reference)}, two-sided. p of equality: two one-sided t tests of a difference of at "
             f"least {MARGIN}. Both are corrected over all tests of this table (Holm; at most one of a method's two "
             f"hypotheses is true). With {FEWEST} pairs or more, a method is called higher or lower where the corrected "
             f"p is at most {LEVEL} and the 95 % interval leaves out 0, and equal where that of equality is; undecided "
             "is neither a difference nor equality. "
-            f"P(improvement) is how often a run of the method beats one of {reference}, over all pairs of seeds; the "
+            f"P(improvement) is how often a run of the method beats one of {name}, over all pairs of seeds; the "
             "last share is how often its answer is better than the other's to the same prompt, at the uniform "
             "preference. Their intervals are bootstraps, over seeds, and over seeds and prompts: narrow with few seeds."
         )
         yield tested.markdown()
     if (others := others_table(comparison, decoding, reference)) is not None:
         yield (
-            f"**Other measures against {reference}**, in pairs of one seed, with 95 % t intervals and without a "
+            f"**Other measures against {name}**, in pairs of one seed, with 95 % t intervals and without a "
             "verdict: nothing is claimed about them."
         )
         yield others.markdown()
     elif tested is None:
-        yield f"No paired tests: no seed on which both {reference or 'the reference'} and another method finished."
+        yield f"No paired tests: no seed on which both {name} and another method finished."
     if (middle := aggregate_table([comparison], decoding, reference)) is not None:
         yield (
             f"**Interquartile mean** of {headline(comparison).title} (IQM: the middle half of the runs), with a 95 % "
@@ -173,7 +174,7 @@ def _legend(comparison: Comparison, decoding: str) -> str:
     if any(chooses(runs) for _, runs in methods):
         text += f" {CHOOSES} chooses among its answers with the scorers: what is in brackets is not compared or ranked."
     skipped = [
-        f"{label(name, runs)} {share:.1%}{_by_objective(runs, decoding)}"
+        f"{cell(label(name, runs))} {share:.1%}{_by_objective(runs, decoding)}"
         for name, runs in methods
         if (share := max(number(run.decoding[decoding]["uniform"], "not_applicable") or 0.0 for run in runs)) > 0
     ]
