@@ -13,6 +13,8 @@ from emorl_bench.report.tables import Table, chooses
 from emorl_bench.report.verdicts import MARGIN
 from emorl_bench.report.wins import win_rate
 
+RESAMPLES = 1000
+
 
 def verdict_table(comparison: Comparison, reference: str | None) -> Table | None:
     """The headline under the first decoding: the difference, both tests, and the verdict of each method."""
@@ -62,7 +64,7 @@ def bootstrap_table(comparison: Comparison, decoding: str) -> Table | None:
             continue
         prompts = sorted(set.intersection(*(set(scores) for scores in by_prompt)))
         values_NP = np.array([[scores[prompt] for prompt in prompts] for scores in by_prompt])
-        interval = hierarchical_bootstrap(values_NP, np.random.default_rng(0))
+        interval = hierarchical_bootstrap(values_NP, np.random.default_rng(0), RESAMPLES)
         bounds = f"{interval.low:.3f} to {interval.high:.3f}"
         rows.append((method, str(len(by_prompt)), str(len(prompts)), f"{interval.mean:.3f}", bounds))
     header = ("method", "seeds", "prompts", "gold mean" if gold else "mean reward", "95 % interval")

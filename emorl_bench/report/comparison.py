@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.report.keys import UNSET, grades, short_names, value_text
@@ -56,11 +57,18 @@ class Comparison:
         An objective that applied to nothing in any run is left out. So is a point that lacks one of the other
         objectives.
         """
-        everywhere = np.vstack([r.points_WK(decoding) for r in self.runs if decoding in r.decoding])
-        kept_K = ~np.isnan(everywhere).all(axis=0)
+        if decoding not in self._kept:
+            everywhere = np.vstack([r.points_WK(decoding) for r in self.runs if decoding in r.decoding])
+            self._kept[decoding] = ~np.isnan(everywhere).all(axis=0)
+        kept_K = self._kept[decoding]
         points_WK = run.points_WK(decoding)[:, kept_K]
         whole_W = ~np.isnan(points_WK).any(axis=1)
         return run.preferences_WK[:, kept_K][whole_W], points_WK[whole_W]
+
+    @cached_property
+    def _kept(self) -> dict[str, NDArray[np.bool_]]:
+        """Decoding -> which objectives applied to anything."""
+        return {}
 
     def rewards(self, run: Run, decoding: str, prefix: str = "") -> dict[str, float]:
         """`Run.reward_by_prompt`, read once."""

@@ -11,6 +11,7 @@ from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import has_gold
 from emorl_bench.report.read import Run
 
+RESAMPLES = 1000
 SMALLEST = 1e-9  # two scores that differ by less are a tie
 
 
@@ -29,4 +30,4 @@ def win_rate(comparison: Comparison, runs: Sequence[Run], reference: Sequence[Ru
     prompts = sorted(set().union(*(a.keys() & b.keys() for a, b in pairs)))
     gaps_NP = np.array([[a.get(p, np.nan) - b.get(p, np.nan) for p in prompts] for a, b in pairs])
     wins_NP = np.where(np.isnan(gaps_NP), np.nan, (gaps_NP > SMALLEST) + 0.5 * (np.abs(gaps_NP) <= SMALLEST))
-    return hierarchical_bootstrap(wins_NP, np.random.default_rng(0))
+    return hierarchical_bootstrap(wins_NP, np.random.default_rng(0), RESAMPLES)
