@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.report.keys import UNSET, grades, short_names, value_text
+from emorl_bench.report.keys import UNSET, belongs, grades, short_names, value_text
 from emorl_bench.report.read import Floats, Run
 from emorl_bench.report.rows import group_rows, name_rows
 
@@ -140,9 +140,7 @@ def _explained(runs: list[Run]) -> list[list[Run]]:
 
 
 def _shown(run: Run) -> Hashable:
-    own = ("method", "update", "settings", "seed")  # no part of a fingerprint; nor are the prompts of an expert
-    items = ((k, value_text(v)) for k, v in run.keys.items() if k != "budget.expert_prompts")
-    return tuple(sorted(item for item in items if item[0].partition(".")[0] not in own))
+    return tuple(sorted((k, value_text(v)) for k, v in run.keys.items() if not (belongs(k) or k == "seed")))
 
 
 def _notes(sections: Sequence[Sequence[Run]]) -> list[str]:

@@ -18,6 +18,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader reads 129
 CHOICES = ("update", "budget")  # groups of the configuration whose file is named by a key of its own
 SHORT = {"update.learning_rate": "lr", "update.kl_coefficient": "KL"}  # names in labels
 ALIASES = {short: key for key, short in SHORT.items()}
+OF_METHOD = ("method", "update", "settings")
 SETTINGS = "settings"  # the hash of all settings, where a record has no configuration
 UNSET = "unset"
 
@@ -60,6 +61,11 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def grades(key: str) -> bool:
     """Whether a key says what answers are graded on, or by."""
     return any(fnmatchcase(key, pattern) for pattern in GRADED_BY)
+
+
+def belongs(key: str) -> bool:
+    """Whether a key is a setting of a method or its update rule; all others are shared by what a table compares."""
+    return key.partition(".")[0] in OF_METHOD or key == "budget.expert_prompts"
 
 
 def find(name: str, known: Iterable[str], option: str) -> str:

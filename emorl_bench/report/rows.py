@@ -12,7 +12,7 @@ from os.path import commonpath
 from pathlib import Path
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.report.keys import CHOICES, SETTINGS, UNSET, find, grades, short_names, value_text
+from emorl_bench.report.keys import CHOICES, SETTINGS, UNSET, belongs, find, grades, short_names, value_text
 from emorl_bench.report.read import Labels, Run
 
 NEVER = ("method", "task", "model", "seed")  # a row's own name, its section, and what it averages over
@@ -27,8 +27,9 @@ def name_rows(runs: Sequence[Run]) -> list[Run]:
         UserError: two runs are the same, and one of them would be counted twice.
     """
     named: list[Run] = []
+    shared = differing(runs, of_method=False)
     for family in _by(runs, lambda run: run.family).values():
-        keys = differing(family)
+        keys = {dir: found + shared[dir] for dir, found in differing(family, of_method=True).items()}
         names = short_names(key for found in keys.values() for key in found)
         named += [_labelled(run, run.family, {names[key]: key for key in keys[run.dir]}) for run in family]
     return _apart(named)
@@ -54,15 +55,20 @@ def group_rows(runs: Sequence[Run], by: Sequence[str]) -> list[Run]:
     return _apart([replace(run, pair_key=tuple(_texts(run, inside))) for run in grouped])
 
 
-def differing(runs: Sequence[Run]) -> dict[Path, list[str]]:
-    """Directory of a run -> the keys in which it differs from other runs of its method.
+def differing(runs: Sequence[Run], *, of_method: bool) -> dict[Path, list[str]]:
+    """Directory of a run -> the keys in which it differs from others of the given runs.
 
     Where two update rules were run, the settings of a rule count only between the runs of that rule: the name of the
     rule says the others. The same holds for budgets.
+
+    Args:
+        runs: of one method, or of a whole section.
+        of_method: only the settings of a method and its update rule; else only the others. Methods always differ in
+            the former. Where they differ in the latter, such as their budget, every row says so.
     """
-    chosen = [key for key in CHOICES if _vary(runs, key)]
+    chosen = [key for key in CHOICES if belongs(key) == of_method and _vary(runs, key)]
     found = {run.dir: list(chosen) for run in runs}
-    for key in _candidates(runs):
+    for key in (key for key in _candidates(runs) if belongs(key) == of_method):
         group = next((choice for choice in CHOICES if key.startswith(f"{choice}.")), "")
         for alike in _by(runs, lambda run, group=group: run.keys.get(group)).values():  # type: ignore[misc]
             if _vary(alike, key):

@@ -98,10 +98,12 @@ def test_budget_and_adapter_are_rows_of_one_table_and_graded_data_are_sections(t
         "cory [rank=8, prompts=2048]": 1,
         "cory [rank=16, prompts=1024]": 1,
     }
+    write(tmp_path, "base", 0)
+    assert "base [rank=8, prompts=1024]" in rows(found(tmp_path)), "a row with another budget beside it says its own"
     write(tmp_path, "cory", 0, task__split_seed=1, summary__fingerprint="d" * 16)
     titles = {c.title: len(c.runs) for c in comparisons(found(tmp_path))}
     assert titles == {
-        "reflections · seq2seq · split_seed=0": 3,
+        "reflections · seq2seq · split_seed=0": 4,
         "reflections · seq2seq · split_seed=1": 1,
     }
 
