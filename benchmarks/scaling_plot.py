@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import Timing
-from emorl_bench.report.style import COLOURS, figure, panels
+from emorl_bench.report.palette import COLOURS
+from emorl_bench.report.style import figure, panels
 
 
 @dataclass(frozen=True)

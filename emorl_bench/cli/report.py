@@ -1,72 +1,124 @@
-"""``emorl-report RUNS --out DIR``: tables and figures from run directories.
+"""``emorl-report RUNS... --out DIR``: tables and figures from run directories.
 
-It prints the main table and the path of the report.
+It prints the main table, the conclusions, and the path of the report.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import rich.box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from emorl_bench.cli.harness import one_line
 from emorl_bench.core.errors import UserError
+from emorl_bench.progress import ProgressBar
 from emorl_bench.report.comparison import Comparison, comparisons
-from emorl_bench.report.document import seeds_sentence, write_report
-from emorl_bench.report.published import PUBLISHED, Published, legend, published, published_table
+from emorl_bench.report.conclusion import conclude
+from emorl_bench.report.document import Options, seeds_sentence, write_report
+from emorl_bench.report.published import PUBLISHED, check_fit, legend, published, published_table
 from emorl_bench.report.read import read_runs
+from emorl_bench.report.reference import check_reference
+from emorl_bench.report.selection import where
 from emorl_bench.report.tables import CHOOSES, SINGLE_POINT, Table, chooses, headline_table
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which runs a report is about, and what its rows are."""
+
+    fingerprint: str | None = None
+    where: tuple[str, ...] = ()
+    group_by: tuple[str, ...] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program."""
     args = _parser().parse_args(argv)
+    groups = tuple(key for text in args.group_by for key in text.split(",") if key)
+    choice = Choice(args.fingerprint, tuple(args.where), groups)
     with one_line("emorl-report", traceback=args.traceback):
-        report(Path(args.runs), Path(args.out), args.reference, args.fingerprint, args.published)
+        roots = [Path(root) for root in args.runs]
+        report(roots, Path(args.out), args.reference, choice, args.published, latex=args.latex)
 
 
-def report(root: Path, out: Path, reference: str, fingerprint: str | None = None, paper: str | None = None) -> Path:
-    """Write the report of ``root`` into ``out``, and print its main tables.
+def report(
+    roots: Path | Sequence[Path],
+    out: Path,
+    reference: str | None = None,
+    choice: Choice | None = None,
+    paper: str | None = None,
+    *,
+    latex: bool = False,
+) -> Path:
+    """Write the report of the ``roots`` into ``out``, and print its main tables.
 
     Raises:
-        UserError: there is no finished run, ``out`` cannot be written, or nothing is published under ``paper``.
+        UserError: there is no finished run, an option names what is not there, ``out`` cannot be written, or the
+            figures published under ``paper`` are of another task.
     """
+    roots, choice = [roots] if isinstance(roots, Path) else list(roots), choice or Choice()
     figures = None if paper is None else published(paper)
-    runs, unfinished = read_runs(root)
+    runs, unfinished = read_runs(*roots, shown=_progress("reading", "runs"))
     if not runs:
-        raise UserError(f"RUNS={root} has no finished run ({len(unfinished)} unfinished); run emorl-bench first")
-    groups = comparisons(runs, fingerprint)
+        listed = " ".join(map(str, roots))
+        raise UserError(f"RUNS={listed} has no finished run ({len(unfinished)} unfinished); run emorl-bench first")
+    groups = comparisons(where(runs, choice.where), choice.fingerprint, choice.group_by)
+    check_reference(groups, reference)
+    if paper is not None:
+        check_fit(paper, groups)
+    options = Options(reference, figures, latex, _progress("writing", "tables and figures"))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path = write_report(groups, unfinished, root, out, reference, figures)
+        path = write_report(groups, unfinished, roots, out, options)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
     console = Console()
     for comparison in groups:
-        _show(console, comparison, figures)
+        _show(console, comparison, options)
     if unfinished:
         console.print(f"{len(unfinished)} failed or unfinished runs are listed in the report.", highlight=False)
     print(f"report: {path.resolve()}")
     return path
 
 
-def _show(console: Console, comparison: Comparison, paper: Published | None) -> None:
-    decoding = comparison.decodings()[0]
+def _progress(label: str, unit: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
+    """A wrapper that shows how many items are done."""
+
+    def shown(items: Sequence[Item]) -> Iterator[Item]:
+        with ProgressBar(label, len(items), unit) as bar:
+            for done, item in enumerate(items):
+                bar.to(done)
+                yield item
+                bar.to(done + 1)
+
+    return shown
+
+
+def _show(console: Console, comparison: Comparison, options: Options) -> None:
+    decoding, paper = comparison.decodings()[0], options.paper
     table = headline_table(comparison, decoding)
     note = f"{seeds_sentence(comparison).replace('*', '')} {SINGLE_POINT} one policy answers every preference."
     if chooses(comparison.runs):
         note += f" {CHOOSES} chooses with the scorers: what is in brackets is not compared."
     if console.is_terminal:
         console.print(_rich(table, f"{comparison.title}, {decoding} decoding"))
-        console.print(note, style="dim", highlight=False)
+        console.print(note, style="dim", highlight=False, markup=False)
     else:
         print(f"\n{comparison.title}, {decoding} decoding\n\n{table.plain()}\n\n{note}")
-    if paper is not None:
-        print(f"\n{legend(paper).replace('*', '')}\n\n{published_table(paper, comparison, decoding).plain()}\n")
+    conclusion = conclude(comparison, options.reference)
+    print("\n".join(["", *(f"- {sentence}" for sentence in (*conclusion.found, *conclusion.undecided))]))
+    if paper is not None and paper.fits(comparison):
+        print(f"\n{legend(paper, comparison).replace('*', '')}\n")
+        print(f"{published_table(paper, comparison, decoding).plain()}\n")
 
 
 def _rich(table: Table, title: str) -> RichTable:
@@ -74,19 +126,30 @@ def _rich(table: Table, title: str) -> RichTable:
     for i, name in enumerate(table.header):
         drawn.add_column(name, justify="right" if i else "left", no_wrap=i == 0, min_width=max(map(len, name.split())))
     for row in table.rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(escape(cell) for cell in row))
     return drawn
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emorl-report", description="Tables and figures from emorl-bench runs.")
-    parser.add_argument("runs", metavar="RUNS", help="a directory with run directories at any depth")
+    parser.add_argument("runs", metavar="RUNS", nargs="+", help="directories with run directories at any depth")
     parser.add_argument("--out", default="report", metavar="DIR", help="where to write (default: report)")
-    parser.add_argument("--reference", default="emorl", metavar="METHOD", help="method the others are tested against")
+    parser.add_argument(
+        "--reference", metavar="METHOD", help="method or row the others are compared with (default: emorl, else base)"
+    )
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE",
+        help="take only these runs: update=grpo,scst, method!=base, lr<=1e-3; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--group-by", action="append", default=[], metavar="KEY[,KEY]",
+        help="one row for each value of these keys, such as method,update, over all runs that have it",
+    )  # fmt: skip
     parser.add_argument("--fingerprint", metavar="PREFIX", help="take only the runs whose fingerprint begins so")
     parser.add_argument(
         "--published", metavar="PAPER", help=f"set published figures beside ours: {', '.join(PUBLISHED)}"
     )
+    parser.add_argument("--latex", action="store_true", help="write the tables as LaTeX too")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,8 +42,14 @@ def t_interval(values_N: ArrayLike, level: float = 0.95) -> Interval:
     mean, n = float(values.mean()), values.size
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), n)
-    half = float(stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(n))
+    half = float(t_quantile((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
+
+
+@lru_cache(maxsize=1024)
+def t_quantile(share: float, freedom: float) -> float:
+    """Student's quantile. A report asks for the same few thousands of times."""
+    return float(stdtrit(freedom, share))
 
 
 def hierarchical_bootstrap(
@@ -64,23 +71,6 @@ def hierarchical_bootstrap(
     means = total_R[count_R > 0] / count_R[count_R > 0]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(values[known].mean()), float(low), float(high), n)
-
-
-def probability_of_improvement(
-    a_N: ArrayLike, b_M: ArrayLike, rng: np.random.Generator, resamples: int = 4000, level: float = 0.95
-) -> Interval:
-    """How often a run of one method beats a run of another; a tie counts one half, so equal methods have 0.5.
-
-    Agarwal et al., NeurIPS 2021, over all pairs of seeds. The interval is a percentile bootstrap over the seeds of
-    both.
-    """
-    a, b = np.asarray(a_N, dtype=np.float64), np.asarray(b_M, dtype=np.float64)
-    wins_NM = (a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])
-    rows_RN = rng.multinomial(a.size, np.full(a.size, 1 / a.size), size=resamples) / a.size
-    columns_RM = rng.multinomial(b.size, np.full(b.size, 1 / b.size), size=resamples) / b.size
-    drawn_R = np.einsum("rn,nm,rm->r", rows_RN, wins_NM, columns_RM, optimize=True)
-    low, high = np.quantile(drawn_R, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(wins_NM.mean()), float(low), float(high), min(a.size, b.size))
 
 
 def paired_permutation_test(a_N: ArrayLike, b_N: ArrayLike, rng: np.random.Generator | None = None) -> float:
@@ -107,12 +97,19 @@ def smallest_p(pairs: int) -> float:
     return min(1.0, 2.0 / 2.0**pairs)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values in the given order. The family-wise error holds without independence (Holm, 1979)."""
+def holm(p_values: Sequence[float], most_true: int | None = None) -> list[float]:
+    """Adjusted p values in the given order. The family-wise error holds without independence (Holm, 1979).
+
+    Args:
+        p_values: one for each hypothesis.
+        most_true: how many of the hypotheses can be true at once, where that is fewer than all. "No difference" and "a
+            difference of at least 0.02" cannot both be true of one method. The factor then begins with this number
+            (Shaffer, 1986, S1).
+    """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, floor = [0.0] * len(p_values), 0.0
+    adjusted, floor, most = [0.0] * len(p_values), 0.0, len(p_values) if most_true is None else most_true
     for rank, i in enumerate(order):
-        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[i]))
+        floor = max(floor, min(1.0, min(most, len(p_values) - rank) * p_values[i]))
         adjusted[i] = floor
     return adjusted
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from rapidfuzz.distance import Levenshtein
+
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
@@ -44,14 +46,8 @@ def edit_rate(prompt: str, response: str) -> float:
 
 
 def levenshtein(a: Sequence[str], b: Sequence[str]) -> int:
-    """Fewest insertions, deletions and substitutions from a to b. Only one row of the table is kept at a time."""
-    above = list(range(len(b) + 1))
-    for i, left in enumerate(a, start=1):
-        row = [i]
-        for j, right in enumerate(b, start=1):
-            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (left != right)))
-        above = row
-    return above[-1]
+    """Fewest insertions, deletions and substitutions from a to b."""
+    return Levenshtein.distance(a, b)
 
 
 def _distinct_bigrams(response: str) -> float:

@@ -1,7 +1,7 @@
-"""Is a method better than the reference, on the seeds that both have, and how certain can so few seeds be?
+"""Each method against the reference: differences on the runs that both have, and what can be claimed from them.
 
-A difference is claimed only where its corrected p is at most 5 % and its interval does not contain 0. All others are
-undecided, whatever the means are.
+Claims are made about one measure, the headline, under the decoding that comes first (`report.verdicts`). All other
+measures are shown with intervals and without a verdict: a report that tests everything finds something by chance.
 """
 
 from __future__ import annotations
@@ -11,31 +11,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emorl_bench.indicators.intervals import (
-    Interval,
-    hierarchical_bootstrap,
-    holm,
-    paired_permutation_test,
-    probability_of_improvement,
-    smallest_p,
-    t_interval,
-)
+from emorl_bench.indicators.aggregates import probability_of_improvement
+from emorl_bench.indicators.intervals import Interval, paired_permutation_test
 from emorl_bench.report.columns import Column, gold_columns, gold_quality_columns, headline, quality_columns
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import has_gold
 from emorl_bench.report.read import Run
-from emorl_bench.report.tables import Table, chooses, is_single_point
+from emorl_bench.report.tables import chooses, is_single_point
+from emorl_bench.report.verdicts import Evidence, Verdict, decide
 
 TESTED = ("mean_reward", "worst_objective", "hypervolume", "held_out_mean_reward")
 TESTED_GOLD = ("gold_deployed_utility", "gold_mean_reward", "held_out_deployed_utility", "deployed_utility")
 OF_FRONTS = ("hypervolume",)  # compared only between methods that answer preferences differently
-LEVEL = 0.05
 ALIKE = ("weighted_scst", "rloo")  # one gradient up to a constant, which AdamW ignores: they differ by rounding alone
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Method minus reference in one indicator, over the seeds that they share."""
+    """Method minus reference in one indicator, over the runs that they share."""
 
     indicator: str
     method: str
@@ -49,16 +42,9 @@ class Claim:
         """Number of seeds that both have."""
         return len(self.differences)
 
-    def verdict(self, adjusted_p: float) -> str:
-        """``higher``, ``lower`` or ``undecided``, by the corrected p and the interval."""
-        difference = t_interval(self.differences)
-        if adjusted_p > LEVEL or self.pairs < 2 or difference.low <= 0 <= difference.high:
-            return "undecided"
-        return "higher" if difference.mean > 0 else "lower"
 
-
-def claims(comparison: Comparison, decoding: str, reference: str) -> list[list[Claim]]:
-    """The tests of each indicator. The tests of one indicator are one family for Holm's correction."""
+def claims(comparison: Comparison, decoding: str, reference: str | None) -> list[list[Claim]]:
+    """The differences of each indicator, a list for each; the headline is the first."""
     methods = comparison.methods(decoding)
     if reference not in methods:
         return []
@@ -74,7 +60,7 @@ def claims(comparison: Comparison, decoding: str, reference: str) -> list[list[C
 
 
 def tested(comparison: Comparison, decoding: str) -> list[Column]:
-    """The indicators that are tested: gold first, where there is gold."""
+    """The indicators in which methods are compared: the headline first."""
     if not has_gold(comparison):
         return [column for column in quality_columns(comparison) if column.key in TESTED]
     columns = [*gold_columns(comparison, decoding), *gold_quality_columns(comparison)]
@@ -82,82 +68,48 @@ def tested(comparison: Comparison, decoding: str) -> list[Column]:
     return [found[key] for key in TESTED_GOLD]
 
 
-def claims_table(comparison: Comparison, decoding: str, reference: str) -> Table | None:
-    """Differences with 95 % t intervals over pairs, p values before and after Holm's correction, and the verdicts."""
-    rows = []
-    for family in claims(comparison, decoding, reference):
-        for claim, adjusted in zip(family, holm([claim.p for claim in family]), strict=True):
-            rows.append(
-                (
-                    claim.indicator,
-                    claim.method,
-                    str(claim.pairs),
-                    _difference(claim),
-                    f"{claim.p:.3g}",
-                    f"{adjusted:.3g}",
-                    f"{smallest_p(claim.pairs):.3g}",
-                    _share(claim.improvement),
-                    claim.verdict(adjusted),
-                )
-            )
-    header = ("indicator", "method", "pairs", f"minus {reference}", "p", "p (Holm)", "smallest possible p")
-    return Table((*header, "P(improvement)", "the method is"), tuple(rows)) if rows else None
+def headline_claims(comparison: Comparison, decoding: str, reference: str | None) -> list[Claim]:
+    """The differences in the headline."""
+    title = headline(comparison).title
+    return [claim for family in claims(comparison, decoding, reference) for claim in family if claim.indicator == title]
 
 
-def alike_table(comparison: Comparison, decoding: str) -> Table | None:
-    """Two methods that differ only by rounding: it shows by how much equal methods differ here."""
-    methods, column = comparison.methods(decoding), headline(comparison)
+def verdicts(comparison: Comparison, reference: str | None) -> list[Verdict]:
+    """What can be claimed of each method: by the headline, under the first decoding."""
+    found = headline_claims(comparison, comparison.decodings()[0], reference)
+    return decide([Evidence(claim.method, (np.array(claim.differences),)) for claim in found])
+
+
+def alike(comparison: Comparison, decoding: str) -> Claim | None:
+    """Two methods that differ only by rounding: their differences show how much equal methods differ here."""
+    methods = comparison.methods(decoding)
     if not all(name in methods for name in ALIKE):
         return None
     one, other = (methods[name] for name in ALIKE)
-    if (claim := _claim(column, ALIKE[0], one, other, decoding)) is None:
-        return None
-    size = float(np.abs(claim.differences).mean())
-    row = (" − ".join(ALIKE), column.title, str(claim.pairs), _difference(claim), f"{size:.3f}")
-    header = ("A/A", "indicator", "pairs", "difference", "mean absolute difference", "P(improvement)")
-    return Table(header, ((*row, _share(claim.improvement)),))
+    return _claim(headline(comparison), ALIKE[0], one, other, decoding)
 
 
-def bootstrap_table(comparison: Comparison, decoding: str) -> Table | None:
-    """Gold mean, or else mean reward, with a hierarchical bootstrap over seeds and report prompts."""
-    gold, rows = has_gold(comparison), []
-    for method, runs in sorted(comparison.methods(decoding).items()):
-        by_prompt = [scores for run in runs if (scores := run.reward_by_prompt(decoding, "gold/" * gold))]
-        if not by_prompt or (chooses(runs) and headline(comparison).by_scorers):
-            continue
-        prompts = sorted(set.intersection(*(set(scores) for scores in by_prompt)))
-        values_NP = np.array([[scores[prompt] for prompt in prompts] for scores in by_prompt])
-        interval = hierarchical_bootstrap(values_NP, np.random.default_rng(0))
-        bounds = f"{interval.low:.3f} to {interval.high:.3f}"
-        rows.append((method, str(len(by_prompt)), str(len(prompts)), f"{interval.mean:.3f}", bounds))
-    header = ("method", "seeds", "prompts", "gold mean" if gold else "mean reward", "95 % interval")
-    return Table(header, tuple(rows)) if rows else None
+def noise_floor(claim: Claim) -> float:
+    """The mean absolute difference between two runs of one seed."""
+    return float(np.abs(claim.differences).mean())
+
+
+def comparable(column: Column, runs: Sequence[Run], reference: Sequence[Run]) -> bool:
+    """Whether two rows may be compared in a measure."""
+    if column.key in OF_FRONTS and (is_single_point(runs) or is_single_point(reference)):
+        return False
+    return not (column.by_scorers and (chooses(runs) or chooses(reference)))
 
 
 def _claim(column: Column, method: str, runs: Sequence[Run], reference: Sequence[Run], decoding: str) -> Claim | None:
-    if column.key in OF_FRONTS and (is_single_point(runs) or is_single_point(reference)):
+    if not comparable(column, runs, reference):
         return None
-    if column.by_scorers and (chooses(runs) or chooses(reference)):
-        return None
-    ours = {run.seed: value for run in runs if (value := column.read(run, decoding)) is not None}
-    theirs = {run.seed: value for run in reference if (value := column.read(run, decoding)) is not None}
-    pairs = [(a, theirs[seed]) for seed, a in ours.items() if seed in theirs]
+    ours = {run.pair: value for run in runs if (value := column.read(run, decoding)) is not None}
+    theirs = {run.pair: value for run in reference if (value := column.read(run, decoding)) is not None}
+    pairs = [(a, theirs[pair]) for pair, a in ours.items() if pair in theirs]
     if not pairs:
         return None
     a_N, b_N = np.array(pairs).T
-    improvement = probability_of_improvement(list(ours.values()), list(theirs.values()), np.random.default_rng(0))
+    improvement = probability_of_improvement([list(ours.values())], [list(theirs.values())])
     differences = tuple((a_N - b_N).tolist())
     return Claim(column.title, method, differences, paired_permutation_test(a_N, b_N), improvement)
-
-
-def _difference(claim: Claim) -> str:
-    difference = t_interval(claim.differences)
-    spread = f" ± {difference.half_width:.3f}" if claim.pairs > 1 else ""
-    return f"{difference.mean:+.3f}{spread}"
-
-
-def _share(improvement: Interval) -> str:
-    """A probability; from one pair there is no interval."""
-    if improvement.n < 2:
-        return f"{improvement.mean:.2f}"
-    return f"{improvement.mean:.2f} ({improvement.low:.2f} to {improvement.high:.2f})"

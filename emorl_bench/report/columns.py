@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emorl_bench.indicators.intervals import Interval, t_interval
+from emorl_bench.indicators.intervals import Interval, t_interval, t_quantile
 from emorl_bench.report import reading
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import GOLD, has_gold, is_reward, normalised
@@ -14,6 +14,8 @@ from emorl_bench.report.reading import Read, deployed_by, minus
 
 MIB = 2**20
 TERA = 1e12
+ROUNDING = 1e-9  # seeds whose values differ by less agree
+FEW = 3  # values from which an interval is shown
 CHANGES = ("first_preference", "next_preference", "next_objective")
 
 
@@ -49,12 +51,39 @@ class Column:
 
 
 def written(interval: Interval | None, digits: int = 3) -> str:
-    """A mean and the half-width of its interval; a dash for what was not measured."""
+    """A mean and the half-width of its interval; a dash for what was not measured.
+
+    One seed has no interval, and seeds that agree need none. Student's interval of two values is about 13 times as wide
+    as their distance, and says nothing: the two values stand in its place.
+    """
     if interval is None:
         return "–"
     mean = f"{interval.mean:,.{digits}f}"
-    spread = f"{interval.half_width:,.{digits}f}"
-    return mean if interval.n < 2 or spread == "0" else f"{mean} ± {spread}"
+    if interval.n < 2 or interval.half_width < ROUNDING or f"{interval.half_width:,.{digits}f}" == "0":
+        return mean
+    if interval.n == 2:
+        low, high = (f"{value:,.{digits}f}" for value in both_values(interval))
+        return mean if low == high else f"{mean} [{low}, {high}]"
+    return f"{mean} ± {interval.half_width:,.{digits}f}"
+
+
+def signed(interval: Interval) -> str:
+    """A difference, as `written`, with its sign."""
+    text = written(interval)
+    return text if interval.mean < 0 else f"+{text}"
+
+
+def share(interval: Interval) -> str:
+    """A probability with its interval; from one or two runs there is none."""
+    if interval.n < FEW:
+        return f"{interval.mean:.2f}"
+    return f"{interval.mean:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+def both_values(interval: Interval) -> tuple[float, float]:
+    """The two values of a t interval of two values."""
+    half = interval.half_width / t_quantile(0.975, 1)
+    return interval.mean - half, interval.mean + half
 
 
 def headline(comparison: Comparison) -> Column:

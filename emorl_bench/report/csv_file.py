@@ -6,14 +6,18 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from emorl_bench.report.columns import front_columns
+from emorl_bench.report.columns import FEW, front_columns
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.escape import csv_value
 from emorl_bench.report.gold import ceiling_row
 from emorl_bench.report.tables import CEILING, all_columns, chooses, is_single_point, ranked
 
 
 def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
-    """One row for each comparison, decoding and method, and one for the ceiling. ``_low`` and ``_high`` bound 95 %."""
+    """One row for each comparison, decoding and method, and one for the ceiling. ``_low`` and ``_high`` bound 95 %.
+
+    They are empty for one or two seeds.
+    """
     rows: list[dict[str, object]] = []
     for comparison in comparisons:
         for decoding in comparison.decodings():
@@ -21,8 +25,8 @@ def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
     header = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, header, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer.writerow({key: csv_value(key) for key in header})
+        writer.writerows({key: csv_value(value) for key, value in row.items()} for row in rows)
 
 
 def _rows(comparison: Comparison, decoding: str) -> list[dict[str, object]]:
@@ -38,7 +42,7 @@ def _rows(comparison: Comparison, decoding: str) -> list[dict[str, object]]:
         for column in columns:
             if (interval := column.over_seeds(runs, decoding)) is not None:
                 row[column.key] = interval.mean
-                if interval.n > 1:
+                if interval.n >= FEW:
                     row |= {f"{column.key}_low": interval.low, f"{column.key}_high": interval.high}
         rows.append(row)
     if best := ceiling_row(comparison):
@@ -47,6 +51,5 @@ def _rows(comparison: Comparison, decoding: str) -> list[dict[str, object]]:
 
 
 def _identity(comparison: Comparison, decoding: str, method: str) -> dict[str, object]:
-    fingerprint = comparison.runs[0].fingerprint
-    where = {"task": comparison.task, "model": comparison.model, "fingerprint": fingerprint}
+    where = {"task": comparison.task, "model": comparison.model, "fingerprint": comparison.fingerprint}
     return {**where, "decoding": decoding, "method": method}

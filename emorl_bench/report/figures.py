@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from emorl_bench.indicators.aggregates import iqm
+from emorl_bench.report.aggregate import scores, shared_reference, together
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.curves_plot import plot_curves
 from emorl_bench.report.frontier_plot import plot_frontier
@@ -11,9 +16,11 @@ from emorl_bench.report.fronts_plot import plot_fronts
 from emorl_bench.report.gold import has_gold
 from emorl_bench.report.ladder import title
 from emorl_bench.report.ladder_plot import plot_ladder
+from emorl_bench.report.palette import Look, looks
+from emorl_bench.report.profile_plot import plot_profile
 from emorl_bench.report.scores_plot import plot_scores
-from emorl_bench.report.style import looks
 from emorl_bench.report.surface_plot import plot_search
+from emorl_bench.report.tables import ranked
 
 GOLD_SCORES = (
     "Utility of the deployed policies, mean over the preferences. Filled dots are gold, hollow ones the scorers "
@@ -26,45 +33,75 @@ SCORES = (
     "seeds; hollow dots are scorers that nothing was trained or selected against."
 )
 CURVES = (
-    "Training curves. Lines are means and bands the range over seeds; a learner that has stopped keeps its "
-    "last value; grey lines are the other methods. An expert taken from the bank has its "
-    "curve in the run that trained it."
+    "Training curves, on the select split. Lines are means and bands the range over seeds; a learner that has stopped "
+    "keeps its last value; grey lines are the other methods. An expert's curve is the score of its own objective. "
+    "Methods with the same experts share a panel; an expert taken from the bank has its curve in the run that trained "
+    "it."
 )
 FRONTIER = (
     "Reward against KL, one curve a method over its KL coefficients, which stand beside the points. Markers "
     "are means, bars 95 % t intervals over seeds, dots seeds; higher and further left is better."
 )
+PROFILE = (
+    "Performance profiles. For each threshold τ, the share of runs above it, mean over tasks; bands are pointwise 95 % "
+    "bootstraps over the seeds of each task. A curve above another one everywhere is better at every threshold."
+)
+MOST = 12  # rows in colour: more cannot be told apart
 SEARCH = (
     "Search surface. Small dots are the blends evaluated, stars the best of each seed; weights are divided by "
     "their sum."
 )
 
 
-def draw(comparison: Comparison, out: Path, reference: str) -> dict[str, str]:
-    """Draw every figure that the runs have data for; file name -> caption."""
-    style, gold = looks(sorted({run.method for run in comparison.runs}), reference), has_gold(comparison)
-    decoding, several = comparison.decodings()[0], len(comparison.objectives) > 1
-    files = {
-        kind: out / f"{comparison.stem}_{kind}.png"
-        for kind in ("scores", "ladder", "curves", "pareto", "frontier", "search")
-    }
+def draw(comparison: Comparison, out: Path, reference: str | None) -> dict[str, str]:
+    """Draw every figure that the runs have data for, as PNG and SVG; name of the PNG -> caption."""
+    decoding, several, gold = comparison.decodings()[0], len(comparison.objectives) > 1, has_gold(comparison)
+    best = [name for name, _ in ranked(comparison, decoding)]
+    style, rest = chosen(best, reference)
+    kinds = ("scores", "ladder", "curves", "pareto", "frontier", "search", "profile")
+    files = {kind: out / f"{comparison.stem}_{kind}.png" for kind in kinds}
     plot_scores(comparison, decoding, style, files["scores"])
-    captions = {files["scores"].name: GOLD_SCORES if gold else SCORES}
+    captions = {"scores": GOLD_SCORES if gold else SCORES}
     if plot_ladder(comparison, decoding, style, files["ladder"]):
-        captions[files["ladder"].name] = (
+        captions["ladder"] = (
             f"{title(comparison).capitalize()} against cost. The same runs graded at shares of their budget; lines are "
             "means and bands the range over seeds."
         )
     if plot_curves(comparison, style, files["curves"]):
-        captions[files["curves"].name] = CURVES
+        captions["curves"] = CURVES
     if several:
         plot_fronts(comparison, decoding, style, files["pareto"])
-        captions[files["pareto"].name] = _fronts(decoding, gold)
-    if plot_frontier(comparison, reference, files["frontier"]):
-        captions[files["frontier"].name] = FRONTIER
+        captions["pareto"] = _fronts(decoding, gold)
+    if plot_frontier(comparison, files["frontier"]):
+        captions["frontier"] = FRONTIER
     if plot_search(comparison, style, files["search"]):
-        captions[files["search"].name] = SEARCH
-    return captions
+        captions["search"] = SEARCH
+    if plot_profile([comparison], decoding, style, files["profile"]):
+        captions["profile"] = PROFILE
+    ends = {kind: "" if kind in ("frontier", "search") else rest for kind in captions}
+    return {files[kind].name: caption + ends[kind] for kind, caption in captions.items()}
+
+
+def draw_profile(
+    comparisons: Sequence[Comparison], decoding: str, out: Path, wanted: str | None
+) -> tuple[str, str] | None:
+    """The performance profiles over all tasks with normalised gold: name of the PNG and caption; None without any."""
+    known, path = together(comparisons, decoding), out / "all_tasks_profile.png"
+    found = sorted(scores(known, decoding), key=lambda row: -float(iqm(np.concatenate(row.arrays))))
+    style, rest = chosen([row.method for row in found], shared_reference(known, wanted))
+    return (path.name, PROFILE + rest) if plot_profile(known, decoding, style, path) else None
+
+
+def chosen(best: Sequence[str], reference: str | None) -> tuple[dict[str, Look], str]:
+    """The looks of all rows, given best first: the reference and the best ones in colour, the others in grey.
+
+    Also a sentence with the names of those in grey.
+    """
+    first = [name for name in best if name == reference]
+    shown = [*first, *(name for name in best if name != reference)][:MOST]
+    rest = [name for name in best if name not in shown]
+    sentence = f" In grey, beyond the {MOST} best: {', '.join(rest)}." if rest else ""
+    return looks(shown, reversed(rest)), sentence
 
 
 def _fronts(decoding: str, gold: bool) -> str:

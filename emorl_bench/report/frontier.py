@@ -15,8 +15,10 @@ from emorl_bench.report.columns import Column, behaviour_columns, gold_quality_c
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import has_gold
 from emorl_bench.report.read import Run
+from emorl_bench.report.rows import row_name
 from emorl_bench.report.tables import Table
 
+KL = "KL"  # the coefficient in a row's name
 MEASURES = ("kl", "mean_reward", "held_out_mean_reward", "gold_mean_reward")
 
 
@@ -33,12 +35,17 @@ def frontiers(comparison: Comparison) -> dict[str, list[Point]]:
     found: dict[str, dict[float, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in sorted(comparison.runs, key=lambda run: run.seed):
         if run.kl_coefficient is not None and measured_on(comparison) in run.decoding:
-            found[run.family][run.kl_coefficient].append(run)
+            found[curve_name(run)][run.kl_coefficient].append(run)
     return {
         family: [Point(coefficient, tuple(runs)) for coefficient, runs in sorted(points.items())]
         for family, points in sorted(found.items())
         if len(points) > 1
     }
+
+
+def curve_name(run: Run) -> str:
+    """The row's name without the KL coefficient: the method, and other settings in which its runs differ."""
+    return row_name(run.family, tuple((name, value) for name, value in run.labels if name != KL))
 
 
 def measured_on(comparison: Comparison) -> str:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.gold import ceiling, has_gold
+from emorl_bench.report.palette import Look
 from emorl_bench.report.read import Run
-from emorl_bench.report.style import INK, Look, figure, grid_columns, panels
+from emorl_bench.report.style import BETTER, INK, figure, grid_columns, heading, legend, panels
 from emorl_bench.report.tables import is_single_point
 
 Floats = NDArray[np.float64]
@@ -36,27 +37,31 @@ def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], p
     methods = comparison.methods(decoding)
     best_WK = None if best is None else np.array(best["objectives"], dtype=np.float64)
     columns = grid_columns(len(pairs))
-    with figure(path, 0.4 + 4.1 * columns, 0.8 + 3.7 * -(-len(pairs) // columns)) as drawing:
+    with figure(path, 0.4 + 4.1 * columns, 1.1 + 3.7 * -(-len(pairs) // columns)) as drawing:
         for axes, pair in zip(panels(drawing, len(pairs), columns), pairs, strict=True):
             for name in (name for name in looks if name in methods):
                 _draw_method(axes, methods[name], decoding, list(pair), looks[name], "gold" if gold else "objectives")
             if best_WK is not None:
                 front_F2 = front_of_pair(best_WK[:, list(pair)])
                 axes.plot(*front_F2.T, color=INK, linestyle="--", marker=".", linewidth=1.2, zorder=1)
-            axes.set_xlabel(f"{'gold ' * gold}{comparison.objectives[pair[0]]}")
-            axes.set_ylabel(f"{'gold ' * gold}{comparison.objectives[pair[1]]}")
+            axes.set_xlabel(f"{'gold ' * gold}{comparison.objectives[pair[0]]} {BETTER}")
+            axes.set_ylabel(f"{'gold ' * gold}{comparison.objectives[pair[1]]} {BETTER}")
+        heading(drawing, f"{comparison.title}: fronts, {decoding} decoding")
         for name, look in looks.items():
-            if name in methods:
+            if name in methods and not look.pale:
                 line = "none" if is_single_point(methods[name]) else "-"
                 axes.plot([], [], linestyle=line, color=look.colour, marker=look.marker, markersize=7, label=name)
         if best_WK is not None:
             axes.plot([], [], color=INK, linestyle="--", marker=".", label="ceiling")
         handles, texts = axes.get_legend_handles_labels()
-        drawing.legend(handles, texts, loc="outside lower center", ncols=min(6, len(texts)), handlelength=1.6)
+        legend(drawing, handles, texts)
 
 
 def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int], look: Look, scores: str) -> None:
     points_NW2 = np.array([run.points_WK(decoding, scores) for run in runs])[:, :, pair]
+    if look.pale:
+        axes.scatter(*points_NW2.mean(axis=0).T, s=14, color=look.colour, linewidth=0, zorder=1)
+        return
     style = {"color": look.colour, "marker": look.marker, "edgecolor": "white", "linewidth": 0.8}
     if is_single_point(runs):  # one policy gives one point, up to sampling, which is drawn once and above the fronts
         points_NW2 = points_NW2.mean(axis=1, keepdims=True)

@@ -19,7 +19,7 @@ def origins(comparison: Comparison) -> dict[str, Any]:
     return {
         "task": comparison.task,
         "model": comparison.model,
-        "fingerprint": comparison.runs[0].fingerprint,
+        "fingerprint": comparison.fingerprint,
         "seeds": {
             method: sorted({run.seed for run in comparison.runs if run.method == method})
             for method in sorted({run.method for run in comparison.runs})

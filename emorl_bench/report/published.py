@@ -6,7 +6,7 @@ of them. Each figure says where it was found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from emorl_bench.core.errors import UserError, did_you_mean
@@ -51,8 +51,16 @@ class Published:
 
     source: str
     setting: str
+    tasks: tuple[str, ...]
+    """Tasks of this project with the same data."""
+    models: tuple[str, ...]
+    """Base models of this project that are the paper's own."""
     entries: tuple[Entry, ...]
     spread: str = ""
+
+    def fits(self, comparison: Comparison) -> bool:
+        """Whether the runs are of the paper's task."""
+        return comparison.task in self.tasks
 
 
 def _emorl(
@@ -74,6 +82,8 @@ PUBLISHED: Mapping[str, Published] = {
             "points are prompts, for EMORL those of the longest of three experts (about 13,209) and of the search "
             "(135 x 32)"
         ),
+        tasks=("pair",),
+        models=("t5_base",),
         spread="Its ± is over 5 seeds. ",
         entries=(
             Entry(
@@ -98,6 +108,8 @@ PUBLISHED: Mapping[str, Published] = {
     "cory_2410_06101": Published(
         source="CORY (arXiv 2410.06101, NeurIPS 2024)",
         setting="GSM8K with a 4-bit Llama-2-7b-chat, pass@1 over 3 seeds, the reward is a right answer alone",
+        tasks=("gsm8k",),
+        models=(),
         entries=(Entry("CORY", ("cory_reference", "cory"), (Figure("gsm8k_accuracy", 0.18),)),),
     ),
 }
@@ -112,6 +124,21 @@ def published(name: str) -> Published:
     if name not in PUBLISHED:
         raise UserError(f"--published {name}: unknown{did_you_mean(name, PUBLISHED)}")
     return PUBLISHED[name]
+
+
+def check_fit(name: str, comparisons: Sequence[Comparison]) -> None:
+    """Refuse figures of a task that was not run: scores of two tasks say nothing of each other.
+
+    Raises:
+        UserError: no comparison is of the paper's task.
+    """
+    paper = published(name)
+    if not any(paper.fits(comparison) for comparison in comparisons):
+        here = ", ".join(sorted({comparison.task for comparison in comparisons}))
+        raise UserError(
+            f"--published {name}: its figures are of task={' or '.join(paper.tasks)}, and these runs of task={here}; "
+            "leave the option out or report runs of that task"
+        )
 
 
 def published_table(paper: Published, comparison: Comparison, decoding: str) -> Table:
@@ -131,6 +158,9 @@ def published_table(paper: Published, comparison: Comparison, decoding: str) -> 
     return Table(("method of the paper", "measure", "published", "here"), tuple(rows))
 
 
-def legend(paper: Published) -> str:
-    """The explanation of a table of published figures."""
-    return LEGEND.format(source=paper.source, setting=paper.setting, spread=paper.spread)
+def legend(paper: Published, comparison: Comparison) -> str:
+    """The explanation of a table of published figures, with a warning where the model is another one."""
+    text = LEGEND.format(source=paper.source, setting=paper.setting, spread=paper.spread)
+    if comparison.model in paper.models:
+        return text
+    return f"{text} **Warning: these runs are of model={comparison.model}, which is not the paper's model.**"

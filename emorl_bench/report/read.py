@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.report.keys import read_keys
 from emorl_bench.runner.provenance import SUMMARY_VERSION
 
 Floats = NDArray[np.float64]
+Labels = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: one method, one seed. ``method`` is its row in tables, ``family`` the method's own name.
-
-    ``settings`` is a hash of the settings of the method and its update rule, without the KL coefficient. It is None
-    where the record is older than this hash.
-    """
+    """One finished run: one method, one seed. ``method`` is its row in tables, ``family`` the method's own name."""
 
     dir: Path
     task: str
@@ -44,7 +42,6 @@ class Run:
     """Whether one policy answers every preference."""
     decoding: Mapping[str, Mapping[str, Any]]
     cost: Mapping[str, float]
-    settings: str | None = None
     kl_coefficient: float | None = None
     members: Mapping[str, Any] = field(default_factory=dict)
     """Name -> record of a policy that was graded alone."""
@@ -58,6 +55,17 @@ class Run:
     """The cost of one more preference or objective."""
     assets: str | None = None
     """Hash of the embedded assets that it used."""
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    """The settings as flat keys (`report.keys`)."""
+    labels: Labels = ()
+    """What the row's name says in brackets: the keys in which runs of the method differ, and this run's values."""
+    pair_key: Labels = ()
+    """Keys that vary within a row, beside the seed (``--group-by``)."""
+
+    @property
+    def pair(self) -> tuple[int, Labels]:
+        """Two runs of different rows are a pair where they have the same one: the seed, and what varies beside it."""
+        return self.seed, self.pair_key
 
     def points_WK(self, decoding: str, scores: str = "objectives") -> Floats:
         """Mean scores by preference; NaN for an objective that applied to no response or has no gold."""
@@ -108,21 +116,38 @@ class Unfinished:
     dir: Path
     state: str
     reason: str
+    root: Path = Path()
+    """The RUNS that it was found under."""
+
+    @property
+    def name(self) -> str:
+        """Its path below RUNS."""
+        return str(self.dir.relative_to(self.root))
 
 
-def read_runs(root: Path) -> tuple[list[Run], list[Unfinished]]:
-    """Every run directory under ``root``.
+def read_runs(
+    *roots: Path, shown: Callable[[Sequence[Path]], Iterable[Path]] = iter
+) -> tuple[list[Run], list[Unfinished]]:
+    """Every run directory under the ``roots``, once. ``shown`` wraps the paths, to show progress.
 
     Raises:
-        UserError: ``root`` is not a directory.
+        UserError: a root is not a directory.
     """
-    if not root.is_dir():
-        raise UserError(f"RUNS={root} is not a directory; give the runs_dir of emorl-bench")
+    found: dict[Path, tuple[Path, Path]] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise UserError(f"RUNS={root} is not a directory; give the runs_dir of emorl-bench")
+        for path in sorted(root.rglob("status.json")):
+            found.setdefault(path.resolve(), (path.parent, root))
     runs: list[Run] = []
     unfinished: list[Unfinished] = []
-    for status_path in sorted(root.rglob("status.json")):
-        outcome = _read_run(status_path.parent)
-        (runs if isinstance(outcome, Run) else unfinished).append(outcome)  # type: ignore[arg-type]
+    for path in shown(list(found)):
+        dir, root = found[path]
+        outcome = _read_run(dir)
+        if isinstance(outcome, Run):
+            runs.append(outcome)
+        else:
+            unfinished.append(replace(outcome, root=root))
     return runs, unfinished
 
 
@@ -155,7 +180,6 @@ def _read_run(dir: Path) -> Run | Unfinished:
         single_point=bool(summary["single_point"]),
         decoding=summary["decoding"],
         cost={key: float(value) for key, value in summary["cost"].items() if _is_number(value)},
-        settings=summary.get("settings"),
         kl_coefficient=summary.get("kl_coefficient"),
         members=summary.get("members") or {},
         ceiling=summary.get("ceiling"),
@@ -163,6 +187,7 @@ def _read_run(dir: Path) -> Run | Unfinished:
         ladder=summary.get("ladder") or (),
         change=summary.get("change") or {},
         assets=summary.get("assets"),
+        keys=read_keys(dir, summary),
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from emorl_bench.report.claims import alike_table, bootstrap_table, claims_table
+from emorl_bench.report.aggregate import aggregate_table
+from emorl_bench.report.claim_tables import alike_table, bootstrap_table, others_table, verdict_table
+from emorl_bench.report.claims import verdicts
 from emorl_bench.report.columns import (
     behaviour_columns,
     change_columns,
@@ -17,6 +19,7 @@ from emorl_bench.report.columns import (
     quality_columns,
 )
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.escape import cell
 from emorl_bench.report.frontier import frontier_table, measured_on
 from emorl_bench.report.gold import ceiling, has_gold, is_reward
 from emorl_bench.report.ladder import ladder_table, title
@@ -33,9 +36,10 @@ from emorl_bench.report.tables import (
     ranked,
     results_table,
 )
+from emorl_bench.report.verdicts import FEWEST, LEVEL, MARGIN
 
 
-def decoding_section(comparison: Comparison, decoding: str, reference: str) -> Iterator[str]:
+def decoding_section(comparison: Comparison, decoding: str, reference: str | None) -> Iterator[str]:
     """The paragraphs and tables of one decoding."""
     yield f"### {decoding.capitalize()} decoding"
     yield from _scores(comparison, decoding)
@@ -109,33 +113,57 @@ def _costs(comparison: Comparison, decoding: str) -> Iterator[str]:
     yield results_table(comparison, decoding, [*inference_columns(), *change_columns()]).markdown()
 
 
-def _claims(comparison: Comparison, decoding: str, reference: str) -> Iterator[str]:
-    if (tested := claims_table(comparison, decoding, reference)) is not None:
+def _claims(comparison: Comparison, decoding: str, reference: str | None) -> Iterator[str]:
+    first, name = comparison.decodings()[0], cell(reference or "the reference")
+    tested = verdict_table(comparison, reference) if decoding == first else None
+    if tested is not None:
         yield (
-            f"**Against {reference}**, paired by seed: exact two-sided permutation test, Holm over the methods of one "
-            "indicator. A method is called higher or lower only where p (Holm) is at most 0.05 and the 95 % interval "
-            "leaves out 0; where it says undecided, these runs do not show a difference, and do not show that there is "
-            "none. With n pairs the smallest p there can be is 2/2ⁿ (0.25 at 3, 0.0625 at 5): where p equals it, more "
-            "seeds are needed before anything can be called different. P(improvement) is how often a run of the method "
-            f"beats one of {reference}, over all pairs of seeds, with a 95 % bootstrap interval over seeds."
+            f"**Against {name}, by {headline(comparison).title}**, in pairs of one seed. p: of no difference, "
+            f"{_test(comparison, reference)}, two-sided. p of equality: two one-sided t tests of a difference of at "
+            f"least {MARGIN}. Both are corrected over all tests of this table (Holm; at most one of a method's two "
+            f"hypotheses is true). With {FEWEST} pairs or more, a method is called higher or lower where the corrected "
+            f"p is at most {LEVEL} and the 95 % interval leaves out 0, and equal where that of equality is; undecided "
+            "is neither a difference nor equality. "
+            f"P(improvement) is how often a run of the method beats one of {name}, over all pairs of seeds; the "
+            "last share is how often its answer is better than the other's to the same prompt, at the uniform "
+            "preference. Their intervals are bootstraps, over seeds, and over seeds and prompts: narrow with few seeds."
         )
         yield tested.markdown()
-    else:
-        yield f"No paired tests: no seed on which both {reference} and another method finished."
-    if (alike := alike_table(comparison, decoding)) is not None:
+    if (others := others_table(comparison, decoding, reference)) is not None:
+        yield (
+            f"**Other measures against {name}**, in pairs of one seed, with 95 % t intervals and without a "
+            "verdict: nothing is claimed about them."
+        )
+        yield others.markdown()
+    elif tested is None:
+        yield f"No paired tests: no seed on which both {name} and another method finished."
+    if (middle := aggregate_table([comparison], decoding, reference)) is not None:
+        yield (
+            f"**Interquartile mean** of {headline(comparison).title} (IQM: the middle half of the runs), with a 95 % "
+            "bootstrap over seeds."
+        )
+        yield middle.markdown()
+    if (equals := alike_table(comparison, decoding)) is not None:
         yield (
             "**Noise floor (A/A)**: two methods whose gradients are equal up to a constant, which the optimiser "
             "ignores. What parts them is rounding, so a difference of this size between two others shows nothing."
         )
-        yield alike.markdown()
+        yield equals.markdown()
     if (bootstrap := bootstrap_table(comparison, decoding)) is not None:
         yield "**Seeds and prompts together**: uniform preference, hierarchical bootstrap over both."
         yield bootstrap.markdown()
 
 
+def _test(comparison: Comparison, reference: str | None) -> str:
+    if all(verdict.exact for verdict in verdicts(comparison, reference)):
+        return "an exact permutation test"
+    return "a t test, because with so few pairs no permutation test reaches the level (2/2ⁿ: 0.25 at 3, 0.0625 at 5)"
+
+
 def _legend(comparison: Comparison, decoding: str) -> str:
     text = (
-        "± is the half-width of a 95 % t interval over seeds (none for a single seed, or a count that does not vary). "
+        "± is the half-width of a 95 % t interval over seeds (none for a single seed, or where all seeds agree; of two "
+        "seeds both values stand in brackets). "
         "Objectives are at the uniform preference; hypervolume is above the zero vector, deployed utility the mean "
         "over the fixed preferences of the utility of the policy that is deployed for each. "
         f"Rows are sorted by {headline(comparison).title}."
@@ -146,7 +174,7 @@ def _legend(comparison: Comparison, decoding: str) -> str:
     if any(chooses(runs) for _, runs in methods):
         text += f" {CHOOSES} chooses among its answers with the scorers: what is in brackets is not compared or ranked."
     skipped = [
-        f"{label(name, runs)} {share:.1%}{_by_objective(runs, decoding)}"
+        f"{cell(label(name, runs))} {share:.1%}{_by_objective(runs, decoding)}"
         for name, runs in methods
         if (share := max(number(run.decoding[decoding]["uniform"], "not_applicable") or 0.0 for run in runs)) > 0
     ]

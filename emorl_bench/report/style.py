@@ -1,14 +1,9 @@
-"""The style of all figures: each method has one colour and one marker, which are the same in all figures.
-
-The colours are Okabe & Ito's, then three of Tol's. People with colour-vision deficiencies can tell them apart; markers
-carry the same information in print. Figures are made without pyplot, so they need no global state and no display.
-"""
+"""The style of all figures. They are made without pyplot, so they need no global state and no display."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +11,11 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#882255", "#332288", "#999933")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "*")
 INK = "#222222"
-PALE = "#C9C9C9"
 SURFACE = "cividis"
+BETTER = "→ better"  # at the end of an axis label: the way to higher values
+LESS = "← better"
+LETTER, SAMPLE = 0.088, 0.75  # inches of a legend's entry: a letter, and the sample with its gaps
 
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -48,33 +43,32 @@ _STYLE = {
     "lines.linewidth": 2.0,
     "savefig.dpi": 160,
     "savefig.facecolor": "white",
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "emorl-bench",  # the same figure gives the same file
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """One method's colour and marker."""
-
-    colour: str
-    marker: str
-
-
-def looks(methods: Sequence[str], reference: str) -> dict[str, Look]:
-    """The looks of all methods: the reference first, the others by name.
-
-    So a method has the same look in every figure.
-    """
-    ordered = sorted(methods, key=lambda name: (name != reference, name))
-    return {name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(ordered)}
 
 
 @contextmanager
 def figure(path: Path, width: float, height: float) -> Iterator[Any]:
-    """A figure in this style, which is written to ``path`` when the block ends."""
+    """A figure in this style, written to ``path`` (a PNG) and beside it as SVG when the block ends."""
     with matplotlib.rc_context(_STYLE):
         drawing = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
         yield drawing
-        drawing.savefig(path, bbox_inches="tight", pad_inches=0.15)
+        drawing.savefig(path)
+        drawing.set_layout_engine("none")  # one layout serves both files
+        drawing.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def legend(drawing: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """A legend below the panels, with as many columns as fit the figure."""
+    entry = max(map(len, names), default=0) * LETTER + SAMPLE
+    columns = max(1, min(6, len(names), int(drawing.get_figwidth() / entry)))
+    drawing.legend(handles, names, loc="outside lower center", ncols=columns, handlelength=1.6)
+
+
+def heading(drawing: Any, text: str) -> None:
+    """The title of a figure with several panels."""
+    drawing.suptitle(text, fontweight="bold", x=0.02, ha="left", fontsize=11.5)
 
 
 def grid_columns(count: int) -> int:

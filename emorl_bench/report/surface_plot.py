@@ -18,8 +18,9 @@ from matplotlib.tri import LinearTriInterpolator, Triangulation, UniformTriRefin
 from numpy.typing import NDArray
 
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.palette import Look
 from emorl_bench.report.read import Run
-from emorl_bench.report.style import INK, SURFACE, Look, figure, grid_columns, panels
+from emorl_bench.report.style import BETTER, INK, SURFACE, figure, grid_columns, heading, panels
 
 Floats = NDArray[np.float64]
 
@@ -55,11 +56,11 @@ def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
     for run in comparison.runs:
         if (search := read_search(run)) is not None:
             by_method[run.method].append(search)
-    if not by_method:
+    methods = [name for name, look in looks.items() if name in by_method and not look.pale]
+    if not methods:
         return False
-    methods = [name for name in looks if name in by_method]
     columns = grid_columns(len(methods))
-    with figure(path, 0.5 + 4.6 * columns, 0.4 + 4.0 * -(-len(methods) // columns)) as drawing:
+    with figure(path, 0.5 + 4.6 * columns, 0.8 + 4.0 * -(-len(methods) // columns)) as drawing:
         for axes, name in zip(panels(drawing, len(methods), columns), methods, strict=True):
             searches, seeds = by_method[name], len(by_method[name])
             experts = searches[0].shares_WM.shape[1]
@@ -70,6 +71,7 @@ def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
                 _draw_line(axes, searches, looks[name], comparison.objectives[0])
             else:
                 _draw_progress(axes, searches, looks[name])
+        heading(drawing, f"{comparison.title}: search surfaces, greedy decoding (brighter is better)")
     return True
 
 
@@ -128,7 +130,7 @@ def _draw_line(axes: Any, searches: Sequence[Search], look: Look, expert: str) -
             alpha=0.8,
         )
     axes.set_xlabel(f"weight of {expert}")
-    axes.set_ylabel("utility on select")
+    axes.set_ylabel(f"utility on select {BETTER}")
 
 
 def _draw_progress(axes: Any, searches: Sequence[Search], look: Look) -> None:
@@ -136,4 +138,4 @@ def _draw_progress(axes: Any, searches: Sequence[Search], look: Look) -> None:
         best_W = np.maximum.accumulate(search.utility_W)
         axes.step(np.arange(1, len(best_W) + 1), best_W, where="post", color=look.colour, linewidth=1.4, alpha=0.8)
     axes.set_xlabel("evaluations")
-    axes.set_ylabel("best utility so far on select")
+    axes.set_ylabel(f"best utility so far on select {BETTER}")

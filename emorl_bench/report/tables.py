@@ -20,6 +20,7 @@ from emorl_bench.report.columns import (
     quality_columns,
 )
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.escape import cell
 from emorl_bench.report.gold import ceiling_row, has_gold
 from emorl_bench.report.read import Floats, Run
 from emorl_bench.report.reading import number
@@ -41,7 +42,8 @@ class Table:
     def markdown(self) -> str:
         """The table as Markdown."""
         rule = (":--", *("--:" for _ in self.header[1:]))
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in (self.header, rule, *self.rows))
+        lines = (tuple(map(cell, self.header)), rule, *(tuple(map(cell, cells)) for cells in self.rows))
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
     def plain(self) -> str:
         """Aligned text, for a terminal or a log that shows no markup."""

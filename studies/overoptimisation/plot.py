@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emorl_bench.report.style import figure, looks, panels
+from emorl_bench.report.palette import looks
+from emorl_bench.report.style import figure, panels
 from studies.overoptimisation.curves import Curve, Variant
 from studies.overoptimisation.findings import SINGLE, Curves
 
@@ -26,7 +27,7 @@ def plot_curves(path: Path, curves: Curves) -> None:
         for shared in (False, True)
     ]
     names = sorted({_name(variant) for _, _, variant in wanted}, key=lambda name: (name != "single", name))
-    look = looks(names, "single")
+    look = looks(names)
     with figure(path, width=8.8, height=3.1 * len(shown) / 2 + 0.8) as drawing:
         handles = {}
         for axes, panel in zip(panels(drawing, len(shown), 2), shown, strict=True):

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emorl_bench.indicators.intervals import t_interval
-from emorl_bench.report.style import figure, looks, panels
+from emorl_bench.report.palette import looks
+from emorl_bench.report.style import figure, panels
 from emorl_bench.tracking.atomic import write_text
 
 Floats = NDArray[np.float64]
@@ -43,7 +44,7 @@ def ends(curve_NS: Floats) -> Floats:
 
 def plot(path: Path, curves: dict[str, dict[str, Floats]]) -> None:
     """Draw a panel for each measure, with a mean curve and its interval for each side."""
-    look = looks(sorted(SIDES), "ours")
+    look = looks(sorted(SIDES))
     with figure(path, width=8.8, height=3.4) as drawing:
         for axes, (measure, title) in zip(panels(drawing, 2, 2), MEASURES.items(), strict=True):
             for side, name in SIDES.items():

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emorl_bench.report.style import figure, looks, panels
+from emorl_bench.report.palette import looks
+from emorl_bench.report.style import figure, panels
 
 FLOOR = 1e-4  # lower end of the logarithmic axis
 
@@ -23,7 +24,7 @@ def plot_regret(path: Path, curves: Mapping[str, Mapping[str, NDArray[np.float64
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(name for panel in curves.values() for name in panel))
-    look = looks(names, "random")
+    look = looks(names)
     columns = 2 if len(curves) == 4 else min(3, len(curves))
     rows = -(-len(curves) // columns)
     with figure(path, width=4.2 * columns, height=3.2 * rows + 0.6) as drawing:

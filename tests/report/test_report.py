@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from emorl_bench.cli.report import main, report
 from emorl_bench.core.errors import UserError
 from emorl_bench.report.claims import claims
 from emorl_bench.report.comparison import comparisons
-from emorl_bench.report.curves_plot import learning_curves, over_seeds
+from emorl_bench.report.curves import learning_curves, over_seeds
 from emorl_bench.report.surface_plot import read_search
 from emorl_bench.report.tables import results_table
 
@@ -37,7 +38,8 @@ def test_the_whole_report(runs_dir: Path, tmp_path: Path, capsys: pytest.Capture
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     stem = "reflections_seq2seq"
     images = [f"{stem}_{kind}.png" for kind in ("curves", "pareto", "scores", "search")]
-    assert written == sorted([*images, "provenance.json", "report.md", "table.csv", "table.md"])
+    vector = [image.replace(".png", ".svg") for image in images]
+    assert written == sorted([*images, *vector, "provenance.json", "report.md", "table.csv", "table.md"])
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Every number stands on 3 seeds (0, 1, 2) of each method" in text
     assert all(f"]({image})" in text for image in images)
@@ -45,7 +47,7 @@ def test_the_whole_report(runs_dir: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_csv_holds_the_mean_over_seeds_and_its_interval(runs_dir: Path, tmp_path: Path) -> None:
-    report(runs_dir, tmp_path, "emorl")
+    report(runs_dir, tmp_path)
     with (tmp_path / "table.csv").open() as file:
         rows = {(row["decoding"], row["method"]): row for row in csv.DictReader(file)}
     assert len(rows) == 2 * len(METHODS)
@@ -72,18 +74,16 @@ def test_rows_are_discovered_and_ranked_by_reward(tmp_path: Path) -> None:
     assert [row[:2] for row in table.rows] == [("never_heard_of †", "1"), ("base †", "1")]
 
 
-def test_mixed_fingerprints_are_refused_in_one_line_and_can_be_chosen(
+def test_what_no_configuration_explains_has_a_section_of_its_own_and_can_be_chosen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path / "runs", "emorl", 0)
     write_run(tmp_path / "runs", "base", 0, fingerprint="0b" * 16)
     out = str(tmp_path / "out")
-    with pytest.raises(SystemExit, match="2"):
-        main([str(tmp_path / "runs"), "--out", out])
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert "f1f1f1f1f1f1 (1 runs" in message
-    assert "0b0b0b0b0b0b (1 runs" in message
+    main([str(tmp_path / "runs"), "--out", out])
+    headings = [line for line in (tmp_path / "out/report.md").read_text().splitlines() if line.startswith("## refl")]
+    assert headings == [f"## reflections · seq2seq · fingerprint {part * 6}" for part in ("0b", "f1")]
+    capsys.readouterr()
     main([str(tmp_path / "runs"), "--out", out, "--fingerprint", "0b"])
     assert "emorl" not in capsys.readouterr().out.replace("emorl-report", "").split("report:")[0]
     with pytest.raises(SystemExit, match="2"):
@@ -97,10 +97,13 @@ def test_tasks_and_models_have_their_own_tables(tmp_path: Path) -> None:
     assert titles == ["pair · causal", "reflections · seq2seq"]
 
 
-def test_two_settings_of_a_method_are_not_two_seeds(tmp_path: Path) -> None:
+def test_a_repeated_run_is_no_second_seed(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "cory", 1)
     write_run(tmp_path / "b", "cory", 1)
-    with pytest.raises(UserError, match="two runs of method=cory seed=1"):
+    (comparison,) = comparisons(finished(tmp_path))
+    assert set(comparison.methods("greedy")) == {"cory [from=a]", "cory [from=b]"}
+    shutil.copytree(tmp_path / "b/reflections/seq2seq/cory/s1-00000000", tmp_path / "b/reflections/seq2seq/cory/s1-1")
+    with pytest.raises(UserError, match="two runs of method=cory \\[from=b\\] seed=1"):
         comparisons(finished(tmp_path))
 
 
@@ -115,7 +118,7 @@ def test_unfinished_and_damaged_runs_are_listed_and_not_counted(
     (failed / "status.json").write_text(
         json.dumps({"state": "failed", "error": "Trace\nScorerError: NaN from empathy"})
     )
-    path = report(tmp_path / "runs", tmp_path / "out", "emorl")
+    path = report(tmp_path / "runs", tmp_path / "out")
     text = path.read_text()
     assert "3 runs failed or did not finish" in text
     assert "`reflections/seq2seq/emorl/s2-00000000`: failed (ScorerError: NaN from empathy)" in text
@@ -136,7 +139,7 @@ def test_unequal_seeds_are_said_and_only_common_seeds_are_paired(tmp_path: Path)
     expected = [by_seed["cory", seed] - by_seed["emorl", seed] for seed in (1, 2)]
     assert families[0][0].differences == pytest.approx(expected)
     assert families[0][0].p == 0.5
-    path = report(tmp_path / "runs", tmp_path / "out", "emorl")
+    path = report(tmp_path / "runs", tmp_path / "out")
     assert "**The methods do not have the same seeds** (cory: 1, 2, 3; emorl: 0, 1, 2, 5)" in path.read_text()
 
 
@@ -201,14 +204,14 @@ def other_counts(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_any_number_of_objectives(other_counts: Path) -> None:
-    text = report(other_counts / "runs", other_counts / "out", "emorl").read_text()
+    text = report(other_counts / "runs", other_counts / "out").read_text()
     assert "reflections_seq2seq_search.png" in text
     assert ("_pareto.png" in text) == ("| b |" in text)
 
 
 def test_a_single_seed_has_no_interval(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", "base", 0, level=0.5)
-    text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
+    text = report(tmp_path / "runs", tmp_path / "out").read_text()
     assert "Every number stands on 1 seed (0)" in text
     assert "0.499 ±" not in text
     assert " nan" not in text
@@ -219,7 +222,7 @@ def test_missing_measures_are_a_dash(tmp_path: Path) -> None:
     summary = json.loads((dir / "summary.json").read_text())
     summary["decoding"]["greedy"]["uniform"] |= {"kl": None, "held_out": {}, "not_applicable": 0.031}
     (dir / "summary.json").write_text(json.dumps(summary))
-    text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
+    text = report(tmp_path / "runs", tmp_path / "out").read_text()
     assert "– |" in text
     assert "Scores that were not applicable: base † 3.1%" in text
 
@@ -234,7 +237,7 @@ def test_summaries_of_older_versions_are_read_and_newer_columns_are_dashes(tmp_p
         dir.mkdir(parents=True)
         (dir / "status.json").write_text('{"state": "done"}')
         (dir / "summary.json").write_text(path.read_text())
-    text = report(tmp_path / "runs", tmp_path / "out", "emorl").read_text()
+    text = report(tmp_path / "runs", tmp_path / "out").read_text()
     assert "Commit not recorded." in text
     (answers,) = {line for line in text.splitlines() if line.startswith("| base † | 3 | – | – | – |")}
     assert set(answers.split(" | ")[2:]) == {"–", "– |"}, "what one answer costs, and what change costs"
