@@ -1,0 +1,94 @@
+// Charts. Each has a caption, a description for screen readers, and beside it the numbers as a table or a tooltip.
+
+const INK = "#222222";
+const GREY = "#b5b5b5";
+const NARROW = 640; // pixels of a chart, below which names stand in the legend only
+
+// Plotly reads a little markup in texts. Names and answers are to be shown as they are.
+function plain(text) {
+  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+function chart(id, caption) {
+  const drawing = el("div", { class: "plot", id, role: "img" });
+  return { drawing, figure: el("figure", {}, drawing, el("figcaption", {}, caption)) };
+}
+
+const narrow = () => document.getElementById("content").clientWidth < NARROW;
+
+function show(drawing, description, traces, layout) {
+  drawing.setAttribute("aria-label", description);
+  const axis = { gridcolor: "#ececec", zeroline: false, linecolor: "#8a8a8a", ticks: "outside", automargin: true };
+  const whole = {
+    font: { family: "system-ui, sans-serif", size: 13, color: INK },
+    margin: { l: 55, r: 15, t: 10, b: 50 },
+    height: narrow() ? 440 : 500,
+    hovermode: "closest",
+    dragmode: narrow() ? false : "zoom", // a finger on a small screen scrolls the page
+    paper_bgcolor: "#ffffff",
+    plot_bgcolor: "#ffffff",
+    legend: { orientation: "h", y: -0.22, x: 0 },
+    ...layout,
+    xaxis: { ...axis, ...layout.xaxis },
+    yaxis: { ...axis, ...layout.yaxis },
+  };
+  Plotly.react(drawing, traces, whole, { responsive: true, displayModeBar: false });
+}
+
+// A method's line or marks in its colour and with its marker.
+function trace(method, given) {
+  return {
+    name: plain(method.name),
+    mode: "lines+markers",
+    ...given,
+    marker: { color: method.colour, symbol: symbol(method), size: 10, line: { width: 1, color: "#fff" }, ...given.marker },
+    line: { color: method.colour, width: 2, ...given.line },
+  };
+}
+
+function bars(intervals, colour) {
+  const array = intervals.map((one) => one.half ?? 0);
+  return { type: "data", array, visible: array.some((half) => half > 0), color: colour, thickness: 1.2, width: 3 };
+}
+
+// One grey trace for all methods that are not drawn in colour.
+function greyed(x, y, names, mode = "markers") {
+  const text = names.map(plain);
+  const hovertemplate = "%{text}<extra></extra>";
+  return { x, y, text, mode, name: "other methods", hovertemplate, marker: { color: GREY, size: 6 }, line: { color: GREY, width: 1 } };
+}
+
+// Names at the right of a chart, moved apart so that none covers another. ends: [{method, x, y}].
+function endLabels(ends, yRange, height, x) {
+  const gap = ((yRange[1] - yRange[0]) * 17) / (height - 60);
+  const sorted = [...ends].sort((a, b) => a.y - b.y);
+  const places = sorted.map((end) => end.y);
+  for (let i = 1; i < places.length; i++) places[i] = Math.max(places[i], places[i - 1] + gap);
+  const over = Math.max(0, (places.at(-1) ?? 0) - yRange[1]);
+  for (let i = places.length - 1, top = Infinity; i >= 0; i--) {
+    places[i] = Math.min(over > 0 ? places[i] - over : places[i], top);
+    top = places[i] - gap;
+  }
+  return sorted.map((end, i) => ({
+    x: end.x,
+    y: end.y,
+    ax: x,
+    ay: places[i],
+    axref: "x",
+    ayref: "y",
+    xanchor: "left",
+    showarrow: true,
+    arrowhead: 0,
+    arrowwidth: 0.7,
+    arrowcolor: "#999",
+    text: `${character(end.method)} ${plain(end.method.name)}`,
+    font: { color: INK, size: 12 },
+  }));
+}
+
+function padded(values, share = 0.06) {
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const room = (high - low || Math.abs(high) || 1) * share;
+  return [low - room, high + room];
+}

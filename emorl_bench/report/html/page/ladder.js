@@ -1,0 +1,64 @@
+// Score against cost: each run graded at shares of its budget.
+
+const COSTS = { data_points: "prompts spent", tflop: "TFLOP spent", seconds: "seconds" };
+
+// The stages of a method: mean over seeds of cost and utility at each share.
+function climb(name, cost) {
+  const shares = [...new Set(runsOf(name).flatMap((run) => run.stages.map((stage) => stage.share)))].sort((a, b) => a - b);
+  return shares.flatMap((share) => {
+    const stages = runsOf(name).flatMap((run) => run.stages.filter((stage) => stage.share === share));
+    const spent = interval(stages.map((stage) => stage[cost]));
+    const worth = interval(stages.map((stage) => stage.utility[state.judge]));
+    return spent && worth ? [{ share, x: spent.mean, worth }] : [];
+  });
+}
+
+function ladderPart() {
+  const { drawing, figure } = chart("ladder", "");
+  let cost = "data_points";
+  const controls = el("form", { class: "controls" });
+  const draw = () => {
+    fill(controls, picker("Cost", Object.entries(COSTS), cost, (value) => {
+      cost = value;
+      draw();
+    }, { id: "ladder-cost" }));
+    drawLadder(drawing, figure.querySelector("figcaption"), cost);
+  };
+  part("cost", "Score against cost", controls, figure);
+  on("section", draw);
+  on("choice", draw);
+}
+
+function drawLadder(drawing, caption, cost) {
+  const fair = (method) => judge().fair || !method.chooses;
+  const lines = drawn().filter(fair).map((method) => ({ method, stages: climb(method.name, cost) })).filter((one) => one.stages.length > 0);
+  const grey = others().filter(fair).map((method) => ({ method, stages: climb(method.name, cost) }));
+  const all = [...lines, ...grey].flatMap((one) => one.stages);
+  if (all.length === 0) return Plotly.purge(drawing);
+  const best = state.judge === "gold" ? current().ceiling?.mean_utility : undefined;
+  const y = padded([...all.flatMap(({ worth }) => [worth.mean - (worth.half ?? 0), worth.mean + (worth.half ?? 0)]), ...(best === undefined ? [] : [best])]);
+  const most = Math.max(...all.map((stage) => stage.x));
+  const wide = !narrow();
+  const traces = lines.map(({ method, stages }) => trace(method, {
+    x: stages.map((stage) => stage.x),
+    y: stages.map((stage) => stage.worth.mean),
+    error_y: bars(stages.map((stage) => stage.worth), method.colour),
+    text: stages.map((stage) => plain(`${method.name}, ${stage.share} of the budget: ${written(stage.worth)}`)),
+    hovertemplate: `%{text}<br>%{x:,.4~g} ${COSTS[cost]}<extra></extra>`,
+  }));
+  const apart = grey.flatMap(({ method, stages }) => [...stages.map((stage) => ({ method, ...stage })), null]);
+  if (grey.length > 0) traces.unshift(greyed(apart.map((one) => one?.x), apart.map((one) => one?.worth.mean), apart.map((one) => one?.method.name ?? ""), "lines"));
+  const ends = lines.map(({ method, stages }) => ({ method, x: stages.at(-1).x, y: stages.at(-1).worth.mean }));
+  const label = { x: 0, xref: "paper", xanchor: "left", y: best, yanchor: "bottom", showarrow: false, text: "ceiling: the best legal answers" };
+  show(drawing, `Utility against ${COSTS[cost]}. ${ends.map((end) => `${end.method.name} ends at ${number(end.y, 3)}`).join(", ")}.`, traces, {
+    showlegend: !wide,
+    xaxis: { title: { text: `${COSTS[cost]} (left is cheaper)` }, range: [-0.03 * most, (wide ? 1.3 : 1.05) * (most || 1)] },
+    yaxis: { title: { text: `utility by ${judge().title} (up is better)` }, range: y },
+    annotations: [...(wide ? endLabels(ends, y, 500, 1.05 * (most || 1)) : []), ...(best === undefined ? [] : [label])],
+    shapes: best === undefined ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: best, y1: best, line: { dash: "dash", color: "#777", width: 1.5 } }],
+  });
+  caption.textContent =
+    `Utility of the policies that would be deployed after each share of the budget, mean over the preferences, ${state.decoding} decoding. ` +
+    "Marks are means and bars 95 % intervals over seeds. A method with one mark was graded at its end only.";
+  return undefined;
+}
