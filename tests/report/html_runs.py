@@ -1,4 +1,4 @@
-"""Synthetic runs with everything that report.html shows: gold, shares of the budget, answers, settings, a failed run."""
+"""Synthetic runs with all that report.html shows: gold, shares of the budget, answers, settings, a failed run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def change(method: str) -> dict[str, Any]:
 
 
 def write_answers(dir: Path, summary: dict[str, Any], method: str, seed: int) -> None:
-    """samples.jsonl as the runner writes it: a policy's answers lie under the first preference that it is deployed for."""
+    """samples.jsonl as the runner writes it: a policy's answers lie under the first preference that it answers."""
     rng = np.random.default_rng([seed, *method.encode(), 5])
     points = summary["decoding"]["greedy"]["points"]
     first = [w for w, point in enumerate(points) if point["objectives"] not in [p["objectives"] for p in points[:w]]]

