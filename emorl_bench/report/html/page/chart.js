@@ -14,7 +14,10 @@ function chart(id, caption) {
   return { drawing, figure: el("figure", {}, drawing, el("figcaption", {}, caption)) };
 }
 
-const narrow = () => document.getElementById("content").clientWidth < NARROW;
+let paper = false; // whether the page is being printed
+const PAPER = 680; // pixels, the width of a chart on a sheet
+
+const narrow = () => !paper && document.getElementById("content").clientWidth < NARROW;
 
 function show(drawing, description, traces, layout) {
   drawing.setAttribute("aria-label", description);
@@ -28,6 +31,7 @@ function show(drawing, description, traces, layout) {
     paper_bgcolor: "#ffffff",
     plot_bgcolor: "#ffffff",
     legend: { orientation: "h", y: -0.22, x: 0 },
+    ...(paper ? { width: PAPER } : { autosize: true }),
     ...layout,
     xaxis: { ...axis, ...layout.xaxis },
     yaxis: { ...axis, ...layout.yaxis },
@@ -41,7 +45,7 @@ function trace(method, given) {
     name: plain(method.name),
     mode: "lines+markers",
     ...given,
-    marker: { color: method.colour, symbol: symbol(method), size: 10, line: { width: 1, color: "#fff" }, ...given.marker },
+    marker: { color: method.colour, symbol: symbol(method), size: 11, line: { width: 1, color: "#fff" }, ...given.marker },
     line: { color: method.colour, width: 2, ...given.line },
   };
 }
@@ -84,6 +88,24 @@ function endLabels(ends, yRange, height, x) {
     text: `${character(end.method)} ${plain(end.method.name)}`,
     font: { color: INK, size: 12 },
   }));
+}
+
+// Names beside their points, where they cover nothing; a name without room stands in the legend alone.
+function sideLabels(points, xRange, yRange, width, height) {
+  const across = (x) => ((x - xRange[0]) / (xRange[1] - xRange[0])) * width;
+  const down = (y) => ((yRange[1] - y) / (yRange[1] - yRange[0])) * height;
+  const taken = points.map(({ x, y }) => [across(x) - 8, down(y) - 8, across(x) + 8, down(y) + 8]);
+  const apart = (a, b) => a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1];
+  return points.flatMap(({ method, x, y }) => {
+    const long = 7.2 * method.name.length;
+    for (const [dx, dy] of [[10, -10], [10, 10], [-10 - long, -10], [-10 - long, 10], [-long / 2, -18], [-long / 2, 18]]) {
+      const box = [across(x) + dx, down(y) + dy - 8, across(x) + dx + long, down(y) + dy + 8];
+      if (box[0] < 0 || box[2] > width || !taken.every((other) => apart(box, other))) continue;
+      taken.push(box);
+      return [{ x, y, xshift: dx, yshift: -dy, xanchor: "left", yanchor: "middle", showarrow: false, text: plain(method.name), font: { color: INK, size: 12 } }];
+    }
+    return [];
+  });
 }
 
 function padded(values, share = 0.06) {

@@ -63,12 +63,14 @@ function interval(values) {
 function written(found, digits = 3) {
   if (!found) return "–";
   const mean = number(found.mean, digits);
-  const half = found.half === null || found.half === undefined ? "0" : number(found.half, digits);
-  return Number(half.replaceAll(",", "")) === 0 && digits === 0 ? mean : half === "0" ? mean : `${mean} ± ${half}`;
+  if (found.half === null || found.half === undefined) return mean;
+  const half = number(found.half, digits);
+  return half === "0" ? mean : `${mean} ± ${half}`; // a count that does not vary needs no interval
 }
 
 function number(value, digits) {
-  return value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const rounded = Number(value.toFixed(digits)) === 0 ? 0 : value; // no "-0.000"
+  return rounded.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 // "(0.33, 0.33, 0.33)", or "uniform".

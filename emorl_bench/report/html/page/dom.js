@@ -7,12 +7,12 @@ function el(tag, attributes = {}, ...children) {
     else if (value === true) made.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return made;
 }
 
 function fill(holder, ...children) {
-  holder.replaceChildren(...children.flat().filter(Boolean));
+  holder.replaceChildren(...children.flat(Infinity).filter(Boolean));
 }
 
 // A part of the page with its heading; the navigation links to it.

@@ -26,16 +26,19 @@ function drawKl(drawing, caption) {
     y: [reward.mean],
     error_x: bars([kl], method.colour),
     error_y: bars([reward], method.colour),
-    mode: narrow() ? "markers" : "markers+text",
-    text: [plain(method.name)],
-    textposition: "top right",
+    mode: "markers",
     hovertemplate: `<b>${plain(method.name)}</b><br>reward ${written(reward)}<br>KL ${written(kl, 2)} nats a sequence<extra></extra>`,
   }));
   if (grey.length > 0) traces.unshift(greyed(grey.map((one) => one.kl.mean), grey.map((one) => one.reward.mean), grey.map((one) => one.method.name)));
+  const ends = (one) => [one.mean - (one.half ?? 0), one.mean + (one.half ?? 0)];
+  const x = padded([...shown.flatMap((one) => ends(one.kl)), ...grey.map((one) => one.kl.mean), 0]);
+  const y = padded([...shown.flatMap((one) => ends(one.reward)), ...grey.map((one) => one.reward.mean), ...(shown.length > 0 ? [] : [0])]);
+  const places = shown.map(({ method, kl, reward }) => ({ method, x: kl.mean, y: reward.mean }));
   traces.unshift(...Object.entries(current().frontiers).map(([family, rows]) => frontier(family, rows)).filter(Boolean));
   show(drawing, `Reward by ${judge().title} against KL. ${shown.map((one) => `${one.method.name}: reward ${written(one.reward)} at KL ${written(one.kl, 2)}`).join("; ")}.`, traces, {
-    xaxis: { title: { text: "KL to the base model, nats a sequence (left is closer to it)" } },
-    yaxis: { title: { text: `mean reward by ${judge().title} (up is better)` } },
+    xaxis: { title: { text: "KL to the base model, nats a sequence (left is closer to it)" }, range: x },
+    yaxis: { title: { text: `mean reward by ${judge().title} (up is better)` }, range: y },
+    annotations: sideLabels(places, x, y, drawing.clientWidth - 70, 350),
   });
   caption.textContent =
     `Mean reward at the uniform preference, ${state.decoding} decoding, against KL, which is measured on sampled answers. Bars are 95 % intervals over seeds. ` +

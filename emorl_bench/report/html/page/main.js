@@ -30,4 +30,9 @@ window.addEventListener("resize", () => {
   if (now !== width) tell("choice");
   width = now;
 });
-window.addEventListener("beforeprint", () => tell("choice"));
+for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) {
+  window.addEventListener(event, () => {
+    paper = printing;
+    tell("choice");
+  });
+}

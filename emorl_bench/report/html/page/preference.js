@@ -48,10 +48,16 @@ function drawSliders(holder) {
   const { objectives, preferences } = current();
   const inputs = objectives.map(() => el("input", { type: "range", min: 0, max: 100, step: 1 }));
   const outputs = objectives.map(() => el("output"));
-  const write = () => inputs.forEach((input, k) => {
-    outputs[k].textContent = state.weights[k].toFixed(2);
-    input.setAttribute("aria-valuetext", `${state.weights[k].toFixed(2)} of the weight`);
-  });
+  const known = preferences.map((one, index) => [index, preferenceName(one)]);
+  const graded = picker("or one that was graded", [["", "–"], ...known], "", (value) => value !== "" && jump(Number(value)), { id: "graded" });
+  const write = () => {
+    inputs.forEach((input, k) => {
+      outputs[k].textContent = state.weights[k].toFixed(2);
+      input.setAttribute("aria-valuetext", `${state.weights[k].toFixed(2)} of the weight`);
+    });
+    const same = preferences.findIndex((one) => one.every((w, k) => Math.abs(w - state.weights[k]) < 0.005));
+    graded.querySelector("select").value = same < 0 ? "" : same;
+  };
   const moved = () => {
     const raw = inputs.map((input) => Number(input.value));
     const total = raw.reduce((sum, value) => sum + value, 0);
@@ -71,9 +77,8 @@ function drawSliders(holder) {
     input.addEventListener("input", moved);
   });
   const rows = objectives.map((name, k) => el("div", { class: "slider" }, el("label", { for: `weight-${k}` }, name), inputs[k], outputs[k]));
-  const graded = preferences.map((one, index) => [index, preferenceName(one)]);
   write();
-  fill(holder, el("legend", {}, "Your preference"), rows, picker("or one that was graded", graded, nearest(state.weights), (value) => jump(Number(value)), { id: "graded" }));
+  fill(holder, el("legend", {}, "Your preference"), rows, graded);
 }
 
 function drawRanking(holder, said) {
@@ -83,7 +88,7 @@ function drawRanking(holder, said) {
   const fair = rows.filter((row) => row.fair);
   const best = fair.slice(0, 3).map((row) => `${row.method.name} ${written(row.worth)}`).join(", then ");
   const at = preferenceName(preferences[nearest(state.weights)]);
-  said.textContent = `For ${weights}: ${best || "no method has these scores"}. Each method deploys its policy for the graded preference ${at}. The order is that of the means, and no claim.`;
+  said.textContent = `For ${weights}: ${best || "no method has these scores"}. Each method answers with its policy for the nearest graded preference, ${at}. The order is that of the means, and no claim.`;
   const [low, high] = [0, Math.max(...rows.map((row) => row.worth.mean + (row.worth.half ?? 0)), 1e-9)];
   const head = ["rank", "method", `utility by ${judge()?.title}`, "", ...objectives].map((title, i) => el("th", { scope: "col" }, title || el("span", { class: "hidden" }, `bar ${i}`)));
   const body = rows.map((row, i) => el(

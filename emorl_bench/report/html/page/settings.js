@@ -22,7 +22,7 @@ function originPart() {
   part("origin", "Commands, machine and commit", holder);
   on("section", () => {
     const { record, commands } = current().origin;
-    const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+    const text = (value) => (typeof value === "string" ? value : Object.entries(value).map(([key, one]) => `${key} ${one}`).join(", "));
     const several = (values) => (values ?? []).map((value) => el("li", {}, el("code", {}, text(value))));
     const lists = Object.entries({ Commits: record.commits, "Embedded assets": record.assets, Python: record.python, Machines: record.machines, Versions: record.versions });
     fill(
