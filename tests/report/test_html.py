@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -96,6 +97,36 @@ def test_every_part_of_the_script_is_in_the_page_once() -> None:
 def test_the_script_parses(tmp_path: Path) -> None:
     (tmp_path / "page.js").write_text(pages.joined())
     subprocess.run(["node", "--check", str(tmp_path / "page.js")], check=True, timeout=60)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="apt-get install nodejs")
+def test_words_that_differ_are_those_outside_a_longest_common_subsequence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def mixed(count: int) -> str:
+        return " ".join(rng.choice(list("abcd"), count))
+
+    pairs = [(mixed(n), mixed(m)) for n in (1, 5, 9) for m in (1, 6)]
+    pairs += [("a b", ""), ("", "a"), ("same words", "same words")]
+    script = (pages.HERE / "page" / "words.js").read_text()
+    script += f"const pairs = {json.dumps(pairs)}; console.log(JSON.stringify(pairs.map(([a, b]) => differing(a, b))));"
+    (tmp_path / "words.js").write_text(script)
+    done = subprocess.run(["node", str(tmp_path / "words.js")], check=True, capture_output=True, text=True, timeout=60)
+    for (text, other), apart in zip(pairs, json.loads(done.stdout), strict=True):
+        kept = [word for word, differs in zip(text.split(), apart, strict=True) if not differs]
+        rest = iter(other.split())
+        assert all(word in rest for word in kept)  # a subsequence of the other text
+        assert len(kept) == longest(tuple(text.split()), tuple(other.split()))
+
+
+@functools.cache
+def longest(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    """The length of a longest common subsequence, by its recursive definition."""
+    if not a or not b:
+        return 0
+    if a[-1] == b[-1]:
+        return 1 + longest(a[:-1], b[:-1])
+    return max(longest(a[:-1], b), longest(a, b[:-1]))
 
 
 def test_numbers_are_those_of_the_runs(written: str, runs_dir: Path) -> None:

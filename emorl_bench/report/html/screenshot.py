@@ -22,30 +22,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)")
     args = parser.parse_args(argv)
     try:
-        for path in screenshots(args.report, args.out):
-            print(path)
+        with headless() as browser:
+            for path in screenshots(browser, args.report, args.out):
+                print(path)
     except UserError as error:
         parser.error(str(error))
 
 
-def screenshots(report: Path, out: Path) -> list[Path]:
+def screenshots(browser: Any, report: Path, out: Path) -> list[Path]:
     """The top of the page, each of `PARTS`, and the page on a phone; returns the paths of the pictures.
 
     Raises:
-        UserError: there is no such report, or no browser.
+        UserError: there is no such report.
     """
     if not report.is_file():
         raise UserError(f"REPORT={report} is not a file; write it with emorl-report RUNS --out DIR")
     out.mkdir(parents=True, exist_ok=True)
     written = [out / "report_top.png", *(out / f"report_{part}.png" for part in PARTS), out / "report_phone.png"]
-    with headless() as browser:
-        page = opened(browser, report, DESKTOP)
-        page.screenshot(path=written[0])
-        page.click("#largest-gap", timeout=2000) if page.query_selector("#largest-gap") else None
-        page.add_style_tag(content=".choice { position: static !important }")  # it would cover the part's first lines
-        for part, path in zip(PARTS, written[1:], strict=False):
-            page.locator(f"#{part}").screenshot(path=path)
-        opened(browser, report, PHONE).screenshot(path=written[-1])
+    page = opened(browser, report, DESKTOP)
+    page.screenshot(path=written[0])
+    if (largest := page.query_selector("#largest-gap")) is not None:
+        largest.click()
+    page.add_style_tag(content=".choice { position: static !important }")  # it would cover the part's first lines
+    for part, path in zip(PARTS, written[1:], strict=False):
+        page.locator(f"#{part}").screenshot(path=path)
+    opened(browser, report, PHONE).screenshot(path=written[-1])
     return written
 
 

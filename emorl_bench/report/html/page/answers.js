@@ -112,21 +112,18 @@ function drawControls(controls, known, draw) {
     }, { id: `method-${place + 1}` });
   });
   const { preferences, samples } = current();
+  const arrange = (value) => {
+    order.querySelector("select").value = value;
+    browser.prompt = -1; // the first one of this order
+    changed("order")(value);
+  };
   const preference = picker("Preference", samples.preferences.map((w) => [w, preferenceName(preferences[w])]), browser.preference, changed("preference", Number), { id: "answers-preference" });
-  const order = picker("Order", Object.entries(ORDERS), browser.order, changed("order"), { id: "answers-order" });
+  const order = picker("Order", Object.entries(ORDERS), browser.order, arrange, { id: "answers-order" });
   const search = el("input", { type: "search", id: "answers-search", placeholder: "words of a prompt or an answer" });
   search.addEventListener("input", () => changed("search")(search.value));
   const differ = el("input", { type: "checkbox", id: "answers-differ" });
   differ.addEventListener("change", () => changed("apart")(differ.checked));
-  const gap = truth() && el("button", {
-    type: "button",
-    id: "largest-gap",
-    onclick: () => {
-      order.querySelector("select").value = "gap";
-      browser.prompt = -1;
-      changed("order")("gap");
-    },
-  }, `Largest scorer–${truth().title} gap first`);
+  const gap = truth() && el("button", { type: "button", id: "largest-gap", onclick: () => arrange("gap") }, `Largest scorer–${truth().title} gap first`);
   fill(
     controls,
     gap,
@@ -180,14 +177,15 @@ function drawAnswers(holder, prompts, draw) {
     ),
     el("h3", {}, "Prompt"),
     el("blockquote", {}, prompts[place].text),
-    el("div", { class: "cards" }, browser.methods.map((name, k) => card(name, found[k], k === 0 ? null : found[0]))),
-    browser.methods.length > 1 && note(`Words that are not in the answer of ${browser.methods[0]} are marked. A gap of ${WIDE_GAP} or more is marked with ▲ or ▼.`),
+    el("div", { class: "cards" }, browser.methods.map((name, k) => card(name, found[k], k > 0 ? found[0] : found.length === 2 ? found[1] : null))),
+    browser.methods.length > 1 && note(`Words that ${browser.methods.length === 2 ? "the other answer does" : `the answer of ${browser.methods[0]} does`} not have are marked. A gap of ${WIDE_GAP} or more is marked with ▲ or ▼.`),
   );
 }
 
-function card(name, found, first) {
+// other: the answer that this one is compared with, or null.
+function card(name, found, other) {
   const method = methods().find((one) => one.name === name);
-  const body = found ? [el("p", { class: "text" }, marked(found.text, first?.text ?? null)), scoreTable(name, found)] : [note("No answer to this prompt in the page.")];
+  const body = found ? [el("p", { class: "text" }, marked(found.text, other?.text ?? null)), scoreTable(name, found)] : [note("No answer to this prompt in the page.")];
   return el("article", { class: "card", "data-method": name }, el("h4", {}, named(method)), body);
 }
 

@@ -2,6 +2,7 @@
 
 const INK = "#222222";
 const GREY = "#b5b5b5";
+const HEIGHT = 460; // pixels of a chart
 const NARROW = 640; // pixels of a chart, below which names stand in the legend only
 
 // Plotly reads a little markup in texts. Names and answers are to be shown as they are.
@@ -9,9 +10,12 @@ function plain(text) {
   return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-function chart(id, caption) {
+// A figure: its drawing, its legend (which wraps on a narrow page, as one within the drawing would not), its caption.
+function chart(id) {
   const drawing = el("div", { class: "plot", id, role: "img" });
-  return { drawing, figure: el("figure", {}, drawing, el("figcaption", {}, caption)) };
+  const legend = el("ul", { class: "legend" });
+  const caption = el("figcaption");
+  return { drawing, legend, caption, figure: el("figure", {}, drawing, legend, caption) };
 }
 
 let paper = false; // whether the page is being printed
@@ -19,18 +23,21 @@ const PAPER = 680; // pixels, the width of a chart on a sheet
 
 const narrow = () => !paper && document.getElementById("content").clientWidth < NARROW;
 
-function show(drawing, description, traces, layout) {
+// shown: the methods that the legend names.
+function show({ drawing, legend, caption }, { description, shown, text }, traces, layout) {
   drawing.setAttribute("aria-label", description);
+  caption.textContent = text;
+  fill(legend, shown.map((method) => el("li", {}, named(method))), others().length > 0 && el("li", { class: "note" }, "grey: the other methods"));
   const axis = { gridcolor: "#ececec", zeroline: false, linecolor: "#8a8a8a", ticks: "outside", automargin: true };
   const whole = {
     font: { family: "system-ui, sans-serif", size: 13, color: INK },
     margin: { l: 55, r: 15, t: 10, b: 50 },
-    height: narrow() ? 440 : 500,
+    height: narrow() ? 380 : HEIGHT,
     hovermode: "closest",
     dragmode: narrow() ? false : "zoom", // a finger on a small screen scrolls the page
     paper_bgcolor: "#ffffff",
     plot_bgcolor: "#ffffff",
-    legend: { orientation: "h", y: -0.22, x: 0 },
+    showlegend: false,
     ...(paper ? { width: PAPER } : { autosize: true }),
     ...layout,
     xaxis: { ...axis, ...layout.xaxis },

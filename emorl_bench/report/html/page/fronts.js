@@ -14,7 +14,7 @@ function undominated(found, { x, y }) {
   return found.filter((one) => !found.some((other) => beats(other, one))).sort((a, b) => a.means[x] - b.means[x] || b.means[y] - a.means[y]);
 }
 
-function drawFronts(drawing, caption, axes) {
+function drawFronts(view, axes) {
   const { objectives } = current();
   if (objectives.length < 2 || !judge()) return;
   const complete = (name) => points(name).filter((one) => one.means[axes.x] !== null && one.means[axes.y] !== null);
@@ -25,15 +25,19 @@ function drawFronts(drawing, caption, axes) {
   if (ceiling) traces.push(ceilingTrace(ceiling, axes));
   for (const method of drawn()) traces.push(...frontOf(method, complete(method.name), axes));
   traces.push(ring(complete, axes));
-  show(drawing, `${objectives[axes.y]} against ${objectives[axes.x]}, by ${judge().title}, for ${drawn().map((one) => one.name).join(", ")}. The table above has the scores for your preference.`, traces, {
-    height: narrow() ? 520 : 580,
+  const said = {
+    shown: drawn(),
+    description: `${objectives[axes.y]} against ${objectives[axes.x]}, by ${judge().title}, for ${drawn().map((one) => one.name).join(", ")}. The table above has the scores for your preference.`,
+    text:
+      `One mark for each graded preference, mean over seeds, by ${judge().title}, ${state.decoding} decoding. A line joins a method's points that none of ` +
+      "its points beats in both objectives; the others are faint. Rings are the policies for your preference." +
+      (ceiling ? " The dashed line joins the best legal answers for the preferences." : ""),
+  };
+  show(view, said, traces, {
+    height: narrow() ? 400 : 540,
     xaxis: { title: { text: `${plain(objectives[axes.x])} (right is better)` } },
     yaxis: { title: { text: `${plain(objectives[axes.y])} (up is better)` } },
   });
-  caption.textContent =
-    `One mark for each graded preference, mean over seeds, by ${judge().title}, ${state.decoding} decoding. A line joins a method's points that none of ` +
-    "its points beats in both objectives; the others are faint. Rings are the policies for your preference." +
-    (ceiling ? " The dashed line joins the best legal answers for the preferences." : "");
 }
 
 function frontOf(method, found, axes) {

@@ -9,14 +9,14 @@ function klPoint(method) {
 }
 
 function klPart() {
-  const { drawing, figure } = chart("reward-kl", "");
-  const draw = () => drawKl(drawing, figure.querySelector("figcaption"));
-  part("kl", "Reward against KL", figure);
+  const view = chart("reward-kl");
+  const draw = () => drawKl(view);
+  part("kl", "Reward against KL", view.figure);
   on("section", draw);
   on("choice", draw);
 }
 
-function drawKl(drawing, caption) {
+function drawKl(view) {
   if (!judge()) return;
   const fair = (method) => judge().fair || !method.chooses;
   const shown = drawn().filter(fair).flatMap(klPoint);
@@ -35,14 +35,18 @@ function drawKl(drawing, caption) {
   const y = padded([...shown.flatMap((one) => ends(one.reward)), ...grey.map((one) => one.reward.mean), ...(shown.length > 0 ? [] : [0])]);
   const places = shown.map(({ method, kl, reward }) => ({ method, x: kl.mean, y: reward.mean }));
   traces.unshift(...Object.entries(current().frontiers).map(([family, rows]) => frontier(family, rows)).filter(Boolean));
-  show(drawing, `Reward by ${judge().title} against KL. ${shown.map((one) => `${one.method.name}: reward ${written(one.reward)} at KL ${written(one.kl, 2)}`).join("; ")}.`, traces, {
-    xaxis: { title: { text: "KL to the base model, nats a sequence (left is closer to it)" }, range: x },
+  const said = {
+    shown: shown.map((one) => one.method),
+    description: `Reward by ${judge().title} against KL. ${shown.map((one) => `${one.method.name}: reward ${written(one.reward)} at KL ${written(one.kl, 2)}`).join("; ")}.`,
+    text:
+      `Mean reward at the uniform preference, ${state.decoding} decoding, against KL, which is measured on sampled answers. Bars are 95 % intervals over seeds. ` +
+      "A line joins the runs of one method that differ in the KL coefficient only. At equal KL, higher is better.",
+  };
+  show(view, said, traces, {
+    xaxis: { title: { text: "KL to the base model, nats a sequence" }, range: x },
     yaxis: { title: { text: `mean reward by ${judge().title} (up is better)` }, range: y },
-    annotations: sideLabels(places, x, y, drawing.clientWidth - 70, 350),
+    annotations: sideLabels(places, x, y, (paper ? PAPER : view.drawing.clientWidth) - 70, 380),
   });
-  caption.textContent =
-    `Mean reward at the uniform preference, ${state.decoding} decoding, against KL, which is measured on sampled answers. Bars are 95 % intervals over seeds. ` +
-    "A line joins the runs of one method that differ in the KL coefficient only. At equal KL, higher is better.";
 }
 
 function frontier(family, rows) {

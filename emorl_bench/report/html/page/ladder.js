@@ -14,7 +14,7 @@ function climb(name, cost) {
 }
 
 function ladderPart() {
-  const { drawing, figure } = chart("ladder", "");
+  const view = chart("ladder");
   let cost = "data_points";
   const controls = el("form", { class: "controls" });
   const draw = () => {
@@ -22,19 +22,20 @@ function ladderPart() {
       cost = value;
       draw();
     }, { id: "ladder-cost" }));
-    drawLadder(drawing, figure.querySelector("figcaption"), cost);
+    drawLadder(view, cost);
   };
-  part("cost", "Score against cost", controls, figure);
+  part("cost", "Score against cost", controls, view.figure);
   on("section", draw);
   on("choice", draw);
 }
 
-function drawLadder(drawing, caption, cost) {
+function drawLadder(view, cost) {
+  if (!judge()) return undefined;
   const fair = (method) => judge().fair || !method.chooses;
   const lines = drawn().filter(fair).map((method) => ({ method, stages: climb(method.name, cost) })).filter((one) => one.stages.length > 0);
   const grey = others().filter(fair).map((method) => ({ method, stages: climb(method.name, cost) }));
   const all = [...lines, ...grey].flatMap((one) => one.stages);
-  if (all.length === 0) return Plotly.purge(drawing);
+  if (all.length === 0) return fill(view.caption, "These runs have no such scores.");
   const best = state.judge === "gold" ? current().ceiling?.mean_utility : undefined;
   const y = padded([...all.flatMap(({ worth }) => [worth.mean - (worth.half ?? 0), worth.mean + (worth.half ?? 0)]), ...(best === undefined ? [] : [best])]);
   const most = Math.max(...all.map((stage) => stage.x));
@@ -50,15 +51,17 @@ function drawLadder(drawing, caption, cost) {
   if (grey.length > 0) traces.unshift(greyed(apart.map((one) => one?.x), apart.map((one) => one?.worth.mean), apart.map((one) => one?.method.name ?? ""), "lines"));
   const ends = lines.map(({ method, stages }) => ({ method, x: stages.at(-1).x, y: stages.at(-1).worth.mean }));
   const label = { x: 0, xref: "paper", xanchor: "left", y: best, yanchor: "bottom", showarrow: false, text: "ceiling: the best legal answers" };
-  show(drawing, `Utility against ${COSTS[cost]}. ${ends.map((end) => `${end.method.name} ends at ${number(end.y, 3)}`).join(", ")}.`, traces, {
-    showlegend: !wide,
+  const said = {
+    shown: lines.map((one) => one.method),
+    description: `Utility against ${COSTS[cost]}. ${ends.map((end) => `${end.method.name} ends at ${number(end.y, 3)}`).join(", ")}.`,
+    text:
+      `Utility of the policies that would be deployed after each share of the budget, mean over the preferences, ${state.decoding} decoding. ` +
+      "Marks are means and bars 95 % intervals over seeds. A method with one mark was graded at its end only.",
+  };
+  return show(view, said, traces, {
     xaxis: { title: { text: `${COSTS[cost]} (left is cheaper)` }, range: [-0.03 * most, (wide ? 1.3 : 1.05) * (most || 1)] },
     yaxis: { title: { text: `utility by ${judge().title} (up is better)` }, range: y },
-    annotations: [...(wide ? endLabels(ends, y, 500, 1.05 * (most || 1)) : []), ...(best === undefined ? [] : [label])],
+    annotations: [...(wide ? endLabels(ends, y, HEIGHT, 1.05 * (most || 1)) : []), ...(best === undefined ? [] : [label])],
     shapes: best === undefined ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: best, y1: best, line: { dash: "dash", color: "#777", width: 1.5 } }],
   });
-  caption.textContent =
-    `Utility of the policies that would be deployed after each share of the budget, mean over the preferences, ${state.decoding} decoding. ` +
-    "Marks are means and bars 95 % intervals over seeds. A method with one mark was graded at its end only.";
-  return undefined;
 }

@@ -17,14 +17,14 @@ function preferencePart() {
   const sliders = el("fieldset", { class: "sliders" });
   const table = el("div");
   const said = el("p", { class: "said", "aria-live": "polite", id: "ranked" });
-  const { drawing, figure } = chart("fronts", "");
+  const view = chart("fronts");
   const axes = { x: 0, y: 1 };
   const panel = el("form", { class: "controls" });
-  part("preference", "Fronts, and the methods for your preference", sliders, said, table, panel, figure);
+  part("preference", "Fronts, and the methods for your preference", sliders, said, table, panel, view.figure);
 
   const again = () => {
     drawRanking(table, said);
-    drawFronts(drawing, figure.querySelector("figcaption"), axes);
+    drawFronts(view, axes);
   };
   const restart = () => {
     const { objectives } = current();
@@ -36,7 +36,7 @@ function preferencePart() {
       again();
     };
     fill(panel, picker("Across", names, axes.x, pick("x"), { id: "fronts-x" }), picker("Up", names, axes.y, pick("y"), { id: "fronts-y" }));
-    panel.hidden = figure.hidden = sliders.hidden = objectives.length < 2;
+    panel.hidden = view.figure.hidden = sliders.hidden = objectives.length < 2;
     again();
   };
   on("section", restart);

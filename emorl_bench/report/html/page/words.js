@@ -2,14 +2,12 @@
 
 const MOST_WORDS = 700; // the table of the comparison grows with the square
 
-function words(text) {
-  return text.split(/(\s+)/).filter((piece) => piece.length > 0);
-}
+const words = (text) => text.split(/\s+/).filter((word) => word.length > 0);
 
-// true for each piece of `text` that is not in the longest common subsequence with `other`; null where they are too long.
+// For each word of `text` whether it is outside the longest common subsequence with `other`; null where they are too long.
 function differing(text, other) {
   const [a, b] = [words(text), words(other)];
-  if (a.length > 2 * MOST_WORDS || b.length > 2 * MOST_WORDS) return null;
+  if (a.length > MOST_WORDS || b.length > MOST_WORDS) return null;
   const table = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
   for (let i = a.length - 1; i >= 0; i--)
     for (let j = b.length - 1; j >= 0; j--)
@@ -22,18 +20,13 @@ function differing(text, other) {
     } else if (table[i + 1][j] >= table[i][j + 1]) i++;
     else j++;
   }
-  return apart.map((differs, i) => differs && a[i].trim().length > 0);
+  return apart;
 }
 
-// The text with its differing words in <mark>.
+// The text, its white space as it is, with its differing words in <mark>.
 function marked(text, other) {
   const apart = other === null ? null : differing(text, other);
   if (apart === null) return [text];
-  const pieces = [];
-  words(text).forEach((word, i) => {
-    const last = pieces.at(-1);
-    if (last && last.differs === apart[i]) last.text += word;
-    else pieces.push({ text: word, differs: apart[i] });
-  });
-  return pieces.map(({ text: piece, differs }) => (differs ? el("mark", {}, piece) : piece));
+  let next = 0;
+  return text.split(/(\s+)/).map((piece) => (piece.trim() !== "" && apart[next++] ? el("mark", {}, piece) : piece));
 }
