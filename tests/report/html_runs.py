@@ -52,7 +52,9 @@ def change(method: str) -> dict[str, Any]:
     return {what: {"prompts": prompts, "flops": prompts * 1e9} for what, prompts in each.items()}
 
 
-def write_answers(dir: Path, summary: dict[str, Any], method: str, seed: int) -> None:
+def write_answers(
+    dir: Path, summary: dict[str, Any], method: str, seed: int, objectives: tuple[str, ...] = OBJECTIVES
+) -> None:
     """samples.jsonl as the runner writes it: a policy's answers lie under the first preference that it answers."""
     rng = np.random.default_rng([seed, *method.encode(), 5])
     points = summary["decoding"]["greedy"]["points"]
@@ -61,18 +63,20 @@ def write_answers(dir: Path, summary: dict[str, Any], method: str, seed: int) ->
         for w in first:
             for decoding in ("greedy", "sampled"):
                 for sample in range(2 if decoding == "sampled" else 1):
-                    for row in answered(method, w, decoding, sample, rng):
+                    for row in answered(method, w, decoding, sample, rng, objectives, "gold" in points[0]):
                         file.write(json.dumps(row | {"decoding": decoding, "preference": w}) + "\n")
 
 
-def answered(method: str, w: int, decoding: str, sample: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+def answered(
+    method: str, w: int, decoding: str, sample: int, rng: np.random.Generator, objectives: tuple[str, ...], gold: bool
+) -> Iterator[dict[str, Any]]:
     """One answer to each prompt."""
     for i in range(PROMPTS):
         prompt = HOSTILE_PROMPT if i == 1 else f"prompt number {i}: i feel tired."
         response = f"you feel tired, says {method} to prompt {i} for {w}, {decoding} {sample}."
         if method == HOSTILE_METHOD:
             response = f"{HOSTILE[i % len(HOSTILE)]} {i} {w} {decoding}"
-        scores = dict(zip(OBJECTIVES, rng.uniform(0.2, 1, 3).tolist(), strict=True))
+        scores = dict(zip(objectives, rng.uniform(0.2, 1, len(objectives)).tolist(), strict=True))
         row = {"split": "report", "example_id": f"e{i}", "sample": sample, "prompt": prompt, "response": response}
         row |= scores | {f"held_out/{name}": 0.9 * score for name, score in scores.items()}
-        yield row | {f"gold/{name}": float(rng.uniform(0, 1)) for name in scores}
+        yield row | ({f"gold/{name}": float(rng.uniform(0, 1)) for name in scores} if gold else {})

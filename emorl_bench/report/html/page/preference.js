@@ -20,11 +20,18 @@ function preferencePart() {
   const view = chart("fronts");
   const axes = { x: 0, y: 1 };
   const panel = el("form", { class: "controls" });
-  part("preference", "Fronts, and the methods for your preference", sliders, said, table, panel, view.figure);
+  const [asked, shown] = [el("div", {}, sliders, said, table), el("div", {}, panel, view.figure)];
+  part("preference", "Fronts, and the methods for your preference", el("div", { class: "explore" }, asked, shown));
 
+  let waiting = false; // a slider moves faster than a chart is drawn
+  const redraw = () => {
+    waiting = false;
+    drawFronts(view, axes);
+  };
   const again = () => {
     drawRanking(table, said);
-    drawFronts(view, axes);
+    if (!waiting) requestAnimationFrame(redraw);
+    waiting = true;
   };
   const restart = () => {
     const { objectives } = current();
@@ -36,7 +43,7 @@ function preferencePart() {
       again();
     };
     fill(panel, picker("Across", names, axes.x, pick("x"), { id: "fronts-x" }), picker("Up", names, axes.y, pick("y"), { id: "fronts-y" }));
-    panel.hidden = view.figure.hidden = sliders.hidden = objectives.length < 2;
+    shown.hidden = sliders.hidden = objectives.length < 2; // with one objective there is nothing to prefer
     again();
   };
   on("section", restart);
@@ -101,7 +108,9 @@ function drawRanking(holder, said) {
     row.each.map((score) => el("td", {}, score === null ? "–" : number(score, 3))),
   ));
   const caption = "Methods for this preference, best mean first";
+  const top = holder.firstChild?.scrollTop ?? 0;
   fill(holder, scrolling(caption, el("table", { id: "ranking" }, el("caption", {}, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, body))));
+  holder.firstChild.scrollTop = top;
 }
 
 // A bar from 0 with its interval, drawn in the table.
