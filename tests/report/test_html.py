@@ -214,3 +214,28 @@ def test_where_not_all_fits_prompts_go_first_then_preferences_and_all_methods_ke
         for of_method in found.answers["greedy"].values():
             assert all(min(answers.texts) >= 0 for answers in of_method.values())
     assert HOSTILE_METHOD in found.seeds
+
+
+def test_methods_that_write_more_than_the_first_one_do_not_swell_the_page(tmp_path: Path) -> None:
+    for method, length in (("base", 40), ("cory", 900)):
+        dir = write_run(tmp_path, method, 0)
+        rows = [
+            {
+                "split": "report",
+                "example_id": f"e{i}",
+                "sample": 0,
+                "prompt": f"p{i}",
+                "response": f"{i} " + "x" * length,
+            }
+            | {"decoding": decoding, "preference": 0}
+            for i in range(60)
+            for decoding in ("greedy", "sampled")
+        ]
+        (dir / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cut')
+    found = samples(only(tmp_path), 20_000)
+    assert found is not None
+    assert 10 < len(found.prompts) < 30
+    assert sum(map(len, found.pool)) < 22_000
+    gaps = np.diff([int(prompt[1:]) for prompt in found.prompts])
+    assert max(gaps) <= 4 * min(gaps)
+    assert samples(only(tmp_path), 10**6) is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scipy import stats
@@ -22,7 +23,9 @@ from emorl_bench.report.style import looks
 from emorl_bench.report.tables import Table, chooses, is_single_point, ranked
 
 DRAWN = 12  # methods in colour; more cannot be told apart in one chart
-ANSWER_BYTES = 4_000_000  # of all comparisons together; the rest of a page is about 2 MB
+PAGE_BYTES = 6_500_000  # of the data; scripts and style add 1.3 MB
+ANSWER_BYTES = 4_000_000  # of the answers of all comparisons, or what the rest of the data leaves
+LEAST_ANSWER_BYTES = 200_000
 MOST_SEEDS = 60  # a row of more seeds has the quantile of the normal distribution
 TITLES = {"gold": "gold", "objectives": "scorers", "held_out": "held-out scorers"}
 
@@ -80,6 +83,8 @@ class Page:
 
     root: str
     reference: str
+    conclusion: Mapping[str, Sequence[str]] | None
+    """Over all tasks."""
     overall: Mapping[str, Table]
     """Decoding -> the table over all tasks."""
     sections: Sequence[Section]
@@ -96,6 +101,7 @@ def page(
     root: Path,
     reference: str,
     overall: Mapping[str, Table] | None = None,
+    together: Conclusion | None = None,
 ) -> Page:
     """The content of report.html.
 
@@ -106,16 +112,22 @@ def page(
         root: the directory that the runs were read from.
         reference: the method that others are tested against.
         overall: decoding -> the table over all tasks.
+        together: the conclusion over all tasks.
     """
-    allowed, sections = ANSWER_BYTES // max(1, len(comparisons)), []
-    with ProgressBar("report.html", len(comparisons), "comparisons") as bar:
-        for done, (comparison, conclusion) in enumerate(zip(comparisons, conclusions, strict=True)):
-            bar.to(done, comparison.title)
-            sections.append(section(comparison, conclusion, reference, allowed))
-        bar.to(len(comparisons))
+    with ProgressBar("report.html", 2 * len(comparisons), "steps") as bar:
+        sections = []
+        for comparison, conclusion in zip(comparisons, conclusions, strict=True):
+            bar.to(len(sections), f"tables of {comparison.title}")
+            sections.append(section(comparison, conclusion, reference))
+        room = min(ANSWER_BYTES, PAGE_BYTES - len(json.dumps(sections, default=vars)))
+        allowed = max(LEAST_ANSWER_BYTES, room) // max(1, len(comparisons))
+        for i, comparison in enumerate(comparisons):
+            bar.to(len(comparisons) + i, f"answers of {comparison.title}")
+            sections[i] = replace(sections[i], samples=samples(comparison, allowed))
     return Page(
         str(root),
         reference,
+        None if together is None else _sentences(together),
         overall or {},
         sections,
         [(str(run.dir.relative_to(root)), run.state, run.reason) for run in unfinished],
@@ -123,8 +135,8 @@ def page(
     )
 
 
-def section(comparison: Comparison, conclusion: Conclusion, reference: str, allowed: int) -> Section:
-    """One comparison; its answers take about ``allowed`` bytes."""
+def section(comparison: Comparison, conclusion: Conclusion, reference: str) -> Section:
+    """One comparison, without its answers."""
     decodings = comparison.decodings()
     order = [name for name, _ in ranked(comparison, decodings[0])]
     order += sorted({run.method for run in comparison.runs} - set(order))
@@ -132,7 +144,7 @@ def section(comparison: Comparison, conclusion: Conclusion, reference: str, allo
     return Section(
         title=comparison.title,
         headline=headline(comparison).title,
-        conclusion={"found": list(conclusion.found), "undecided": list(conclusion.undecided)},
+        conclusion=_sentences(conclusion),
         objectives=comparison.objectives,
         decodings=decodings,
         preferences=comparison.runs[0].preferences_WK.round(6).tolist(),
@@ -143,7 +155,7 @@ def section(comparison: Comparison, conclusion: Conclusion, reference: str, allo
         table=method_table(comparison),
         runs=runs,
         frontiers=_frontiers(comparison),
-        samples=samples(comparison, allowed),
+        samples=None,
         settings=settings(comparison),
         origin=origin(comparison),
         seeds={name: sorted(run.seed for run in comparison.runs if run.method == name) for name in order},
@@ -158,6 +170,10 @@ def methods(comparison: Comparison, order: Sequence[str], reference: str) -> lis
         Method(name, style[name].colour, style[name].marker, is_single_point(runs), chooses(runs))
         for name, runs in by_name.items()
     ]
+
+
+def _sentences(conclusion: Conclusion) -> dict[str, list[str]]:
+    return {"found": list(conclusion.found), "undecided": list(conclusion.undecided)}
 
 
 def _drawn(order: Sequence[str], reference: str) -> list[str]:

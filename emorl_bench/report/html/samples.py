@@ -6,8 +6,10 @@ first, then preferences: the uniform one and the corners stay longest. Nothing i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ FILE = "samples.jsonl"
 FEWEST = 12  # prompts, before preferences are left out
 LONGEST = 2000  # characters of an answer that are shown
 RECORD = 60  # bytes of an answer's scores and indices, about
+TOLERANCE = 1.1  # of the size that is allowed
+EXAMPLE = re.compile(r'"example_id": "([^"\\]*)"')
 SCALE = 1000  # scores are written as thousandths: integers are half as long
 Scores = Sequence[int | None]
 
@@ -73,7 +77,10 @@ class Plan:
 
 
 def samples(comparison: Comparison, allowed: int) -> Samples | None:
-    """The answers of one comparison in about ``allowed`` bytes; None where no run recorded answers."""
+    """The answers of one comparison in about ``allowed`` bytes; None where no run recorded answers.
+
+    How many prompts fit is estimated from the first run. Where others write more, prompts are left out until it fits.
+    """
     chosen = {
         method: run
         for method, run in _one_run_each(comparison).items()
@@ -82,12 +89,21 @@ def samples(comparison: Comparison, allowed: int) -> Samples | None:
     if not chosen:
         return None
     kept = _plan(list(chosen.values()), comparison.decodings(), allowed)
+    found = _gathered(chosen, comparison.decodings(), kept)
+    while (size := _size(found)) > TOLERANCE * allowed and len(kept.prompts) > 1:
+        kept = _fewer_prompts(kept, int(len(kept.prompts) * allowed / size))
+        found = _gathered(chosen, comparison.decodings(), kept)
+    return found
+
+
+def _gathered(chosen: Mapping[str, Run], decodings: Sequence[str], kept: Plan) -> Samples:
+    """The answers to the prompts and for the preferences of a plan."""
     pool, places = Pool(), {example: i for i, example in enumerate(kept.prompts)}
-    answers: dict[str, dict[str, dict[str, Answers]]] = {name: {} for name in comparison.decodings()}
+    answers: dict[str, dict[str, dict[str, Answers]]] = {name: {} for name in decodings}
     policies = {method: _policies(run, kept.preferences) for method, run in chosen.items()}
     for method, run in chosen.items():
         wanted = set(policies[method].values())
-        for row in _rows(run):
+        for row in _rows(run, kept.prompts):
             decoding, policy, place = row["decoding"], row["preference"], places.get(str(row["example_id"]))
             if decoding in answers and policy in wanted and place is not None:
                 of_method = answers[decoding].setdefault(method, {})
@@ -129,9 +145,20 @@ def _plan(runs: Sequence[Run], decodings: Sequence[str], allowed: int) -> Plan:
         fits = int(allowed / (each * policies * len(decodings)))
         if fits >= min(FEWEST, len(prompts)):
             break
-    order, ids = spread(len(prompts)), list(prompts)
-    kept = {ids[i]: prompts[ids[i]] for i in sorted(order[: max(1, fits)])}
-    return Plan(kept, len(prompts), preferences)
+    return _fewer_prompts(Plan(prompts, len(prompts), preferences), fits)
+
+
+def _fewer_prompts(plan: Plan, count: int) -> Plan:
+    """``count`` of a plan's prompts, spread evenly; one at least."""
+    ids = list(plan.prompts)
+    kept = {ids[i]: plan.prompts[ids[i]] for i in sorted(spread(len(ids))[: max(1, count)])}
+    return replace(plan, prompts=kept)
+
+
+def _size(found: Samples) -> int:
+    """Bytes of the texts and of all answers' scores, about."""
+    count = sum(len(one.texts) for by in found.answers.values() for of in by.values() for one in of.values())
+    return RECORD * count + sum(len(text.encode()) for text in (*found.pool, *found.prompts))
 
 
 def _fewer(preferences_WK: np.ndarray) -> Iterator[list[int]]:
@@ -152,9 +179,27 @@ def _policies(run: Run, preferences: Iterable[int]) -> dict[int, int]:
     }
 
 
-def _rows(run: Run) -> Iterator[Mapping[str, Any]]:
-    """The first answer to each report prompt."""
-    return (row for row in run.lines(FILE) if row.get("split") == "report" and not row.get("sample"))
+def _rows(run: Run, wanted: Container[str] | None = None) -> Iterator[Mapping[str, Any]]:
+    """The first answer to each report prompt, or to each of the ``wanted`` ones.
+
+    A long file is mostly answers that the page has no room for, so a line is parsed only if its prompt is wanted.
+    """
+    with (run.dir / FILE).open(encoding="utf-8") as file:
+        for line in file:
+            if wanted is not None and (named := EXAMPLE.search(line)) is not None and named[1] not in wanted:
+                continue
+            row = _parsed(line)
+            if row.get("split") == "report" and not row.get("sample"):
+                yield row
+
+
+def _parsed(line: str) -> Mapping[str, Any]:
+    """A row; empty for a line that a killed process has left incomplete."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _empty(prompts: int) -> Answers:

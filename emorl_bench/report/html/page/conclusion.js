@@ -1,13 +1,13 @@
 // What can be concluded, and what cannot, for every task of the report.
 
 function conclusions() {
-  const everything = DATA.sections.map((section) => {
-    const { found, undecided } = section.conclusion;
+  const together = DATA.conclusion ? [{ title: "All tasks", conclusion: DATA.conclusion }] : [];
+  const everything = [...together, ...DATA.sections].map(({ title, conclusion: { found, undecided } }) => {
     const sentences = (list) => el("ul", {}, list.map((sentence) => el("li", {}, sentence)));
     return el(
       "div",
       { class: "conclusion" },
-      el("h3", {}, section.title),
+      el("h3", {}, title),
       found.length > 0 ? sentences(found) : note("These runs do not show a difference between methods."),
       undecided.length > 0 && el("details", { open: undecided.length < 7 }, el("summary", {}, "What these runs leave open"), sentences(undecided)),
     );
