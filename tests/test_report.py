@@ -44,7 +44,7 @@ def test_the_whole_report(runs_dir: Path, tmp_path: Path, capsys: pytest.Capture
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     stem = "reflections_seq2seq"
     images = [f"{stem}_{kind}.png" for kind in ("curves", "pareto", "scores", "search")]
-    assert written == sorted([*images, "provenance.json", "report.md", "table.csv", "table.md"])
+    assert written == sorted([*images, "provenance.json", "report.html", "report.md", "table.csv", "table.md"])
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Every number stands on 3 seeds (0, 1, 2) of each method" in text
     assert all(f"]({image})" in text for image in images)
