@@ -31,6 +31,7 @@ SCRIPTS = (  # in the order in which they stand in the page; the last one starts
     "change",
     "kl",
     "words",
+    "cards",
     "answers",
     "settings",
     "main",

@@ -2,7 +2,6 @@
 
 const PLACES = 4; // methods side by side
 const LISTED = 200; // prompts in the list at once
-const WIDE_GAP = 0.2; // from here on a gap is marked
 const ORDERS = {
   report: "order of the report",
   gap: "largest gap first",
@@ -22,23 +21,32 @@ function answer(name, i) {
   const { answers, policies, pool } = current().samples;
   const found = answers[state.decoding]?.[name]?.[policies[name]?.[browser.preference]];
   if (!found || found.texts[i] < 0) return null;
-  const scores = Object.entries(found.scores).map(([set, rows]) => [set, rows[i]?.map((score) => (score === null ? null : score / SCALE))]);
+  const scores = Object.entries(found.scores).map(([set, rows]) => [
+    set,
+    rows[i]?.map((score) => (score === null ? null : score / SCALE)),
+  ]);
   return { text: pool[found.texts[i]], scores: Object.fromEntries(scores) };
 }
 
 function gapOf(found) {
   const weights = current().preferences[browser.preference];
-  const [ours, theirs] = [utility(weights, found?.scores.objectives), utility(weights, truth() && found?.scores[truth().key])];
+  const [ours, theirs] = [
+    utility(weights, found?.scores.objectives),
+    utility(weights, truth() && found?.scores[truth().key]),
+  ];
   return ours === null || theirs === null ? null : ours - theirs;
 }
 
 // One record for each prompt: its place and what the list is ordered by.
 function promptRecords() {
   const weights = current().preferences[browser.preference];
-  const largest = (values) => values.filter((value) => value !== null).reduce((a, b) => (a === null || b > a ? b : a), null);
+  const largest = (values) =>
+    values.filter((value) => value !== null).reduce((a, b) => (a === null || b > a ? b : a), null);
   return current().samples.prompts.map((text, i) => {
     const found = browser.methods.map((name) => answer(name, i));
-    const worth = found.map((one) => utility(weights, one?.scores[truth()?.key ?? "objectives"])).filter((value) => value !== null);
+    const worth = found
+      .map((one) => utility(weights, one?.scores[truth()?.key ?? "objectives"]))
+      .filter((value) => value !== null);
     return {
       i,
       text,
@@ -52,14 +60,20 @@ function promptRecords() {
 }
 
 function listedPrompts() {
-  const kept = promptRecords().filter((one) => one.searched.includes(browser.search.toLowerCase()) && (!browser.apart || one.differ));
+  const kept = promptRecords().filter(
+    (one) => one.searched.includes(browser.search.toLowerCase()) && (!browser.apart || one.differ),
+  );
   if (browser.order === "report") return kept;
   const value = (one) => one[browser.order] ?? -Infinity;
   return kept.sort((a, b) => value(b) - value(a) || a.i - b.i);
 }
 
 function answersPart() {
-  const controls = el("form", { class: "controls", id: "answers-controls", onsubmit: (event) => event.preventDefault() });
+  const controls = el("form", {
+    class: "controls",
+    id: "answers-controls",
+    onsubmit: (event) => event.preventDefault(),
+  });
   const intro = el("p", { class: "note" });
   const list = el("div", { class: "prompts" });
   const shown = el("div", { class: "answer", id: "answer" });
@@ -80,9 +94,20 @@ function answersPart() {
       fill(shown);
       return;
     }
-    const known = methods().map((one) => one.name).filter((name) => name in samples.policies);
-    const first = [DATA.reference, ...known.filter((name) => name !== DATA.reference)].filter((name) => known.includes(name));
-    Object.assign(browser, { methods: first.slice(0, 2), preference: samples.preferences[0], order: "report", search: "", apart: false, prompt: 0 });
+    const known = methods()
+      .map((one) => one.name)
+      .filter((name) => name in samples.policies);
+    const first = [DATA.reference, ...known.filter((name) => name !== DATA.reference)].filter((name) =>
+      known.includes(name),
+    );
+    Object.assign(browser, {
+      methods: first.slice(0, 2),
+      preference: samples.preferences[0],
+      order: "report",
+      search: "",
+      apart: false,
+      prompt: 0,
+    });
     fill(intro, aboutSamples(samples));
     drawControls(controls, known, draw);
     draw();
@@ -94,22 +119,36 @@ function answersPart() {
 function aboutSamples(samples) {
   const seeds = [...new Set(Object.values(samples.seeds))];
   const which = seeds.length === 1 ? `of seed ${seeds[0]}` : "of one seed for each method";
-  const sample = samples.prompts.length < samples.of_prompts ? `, spread evenly over the ${samples.of_prompts} that were answered` : "";
-  const preferences = samples.preferences.length < current().preferences.length ? ` and ${samples.preferences.length} of ${current().preferences.length} preferences` : "";
+  const sample =
+    samples.prompts.length < samples.of_prompts
+      ? `, spread evenly over the ${samples.of_prompts} that were answered`
+      : "";
+  const preferences =
+    samples.preferences.length < current().preferences.length
+      ? ` and ${samples.preferences.length} of ${current().preferences.length} preferences`
+      : "";
   return `The page holds the first answer ${which} to ${samples.prompts.length} prompts${sample}${preferences}, the same for all methods. All answers are in samples.jsonl of each run.`;
 }
 
 function drawControls(controls, known, draw) {
-  const changed = (key, make = (value) => value) => (value) => {
-    browser[key] = make(value);
-    draw();
-  };
+  const changed =
+    (key, make = (value) => value) =>
+    (value) => {
+      browser[key] = make(value);
+      draw();
+    };
   const pickers = Array.from({ length: PLACES }, (_, place) => {
     const options = [...(place < 2 ? [] : [["", "–"]]), ...known.map((name) => [name, name])];
-    return picker(`Method ${place + 1}`, options, browser.methods[place] ?? "", () => {
-      browser.methods = pickers.map((one) => one.querySelector("select").value).filter((name) => name !== "");
-      draw();
-    }, { id: `method-${place + 1}` });
+    return picker(
+      `Method ${place + 1}`,
+      options,
+      browser.methods[place] ?? "",
+      () => {
+        browser.methods = pickers.map((one) => one.querySelector("select").value).filter((name) => name !== "");
+        draw();
+      },
+      { id: `method-${place + 1}` },
+    );
   });
   const { preferences, samples } = current();
   const arrange = (value) => {
@@ -117,13 +156,25 @@ function drawControls(controls, known, draw) {
     browser.prompt = -1; // the first one of this order
     changed("order")(value);
   };
-  const preference = picker("Preference", samples.preferences.map((w) => [w, preferenceName(preferences[w])]), browser.preference, changed("preference", Number), { id: "answers-preference" });
+  const preference = picker(
+    "Preference",
+    samples.preferences.map((w) => [w, preferenceName(preferences[w])]),
+    browser.preference,
+    changed("preference", Number),
+    { id: "answers-preference" },
+  );
   const order = picker("Order", Object.entries(ORDERS), browser.order, arrange, { id: "answers-order" });
   const search = el("input", { type: "search", id: "answers-search", placeholder: "words of a prompt or an answer" });
   search.addEventListener("input", () => changed("search")(search.value));
   const differ = el("input", { type: "checkbox", id: "answers-differ" });
   differ.addEventListener("change", () => changed("apart")(differ.checked));
-  const gap = truth() && el("button", { type: "button", id: "largest-gap", onclick: () => arrange("gap") }, `Largest scorer–${truth().title} gap first`);
+  const gap =
+    truth() &&
+    el(
+      "button",
+      { type: "button", id: "largest-gap", onclick: () => arrange("gap") },
+      `Largest scorer–${truth().title} gap first`,
+    );
   fill(
     controls,
     gap,
@@ -144,7 +195,11 @@ function drawList(holder, prompts, draw) {
       holder.querySelector("[aria-current]")?.focus();
     };
     const label = gap === null ? text : [el("span", { class: "gap" }, `gap ${signed(gap)} `), text];
-    return el("li", {}, el("button", { type: "button", "aria-current": chosen ? "true" : null, "data-prompt": i, onclick: open }, label));
+    return el(
+      "li",
+      {},
+      el("button", { type: "button", "aria-current": chosen ? "true" : null, "data-prompt": i, onclick: open }, label),
+    );
   });
   const top = holder.querySelector("ol")?.scrollTop ?? 0;
   const count = `${prompts.length} of ${current().samples.prompts.length} prompts${prompts.length > LISTED ? `, the first ${LISTED} of them here` : ""}`;
@@ -177,42 +232,14 @@ function drawAnswers(holder, prompts, draw) {
     ),
     el("h3", {}, "Prompt"),
     el("blockquote", {}, prompts[place].text),
-    el("div", { class: "cards" }, browser.methods.map((name, k) => card(name, found[k], k > 0 ? found[0] : found.length === 2 ? found[1] : null))),
-    browser.methods.length > 1 && note(`Words that ${browser.methods.length === 2 ? "the other answer does" : `the answer of ${browser.methods[0]} does`} not have are marked. A gap of ${WIDE_GAP} or more is marked with ▲ or ▼.`),
+    el(
+      "div",
+      { class: "cards" },
+      browser.methods.map((name, k) => card(name, found[k], k > 0 ? found[0] : found.length === 2 ? found[1] : null)),
+    ),
+    browser.methods.length > 1 &&
+      note(
+        `Words that ${browser.methods.length === 2 ? "the other answer does" : `the answer of ${browser.methods[0]} does`} not have are marked. A gap of ${WIDE_GAP} or more is marked with ▲ or ▼.`,
+      ),
   );
-}
-
-// other: the answer that this one is compared with, or null.
-function card(name, found, other) {
-  const method = methods().find((one) => one.name === name);
-  const body = found ? [el("p", { class: "text" }, marked(found.text, other?.text ?? null)), scoreTable(name, found)] : [note("No answer to this prompt in the page.")];
-  return el("article", { class: "card", "data-method": name }, el("h4", {}, named(method)), body);
-}
-
-function scoreTable(name, found) {
-  const sets = current().judges.filter((one) => found.scores[one.key]).sort((a, b) => ["objectives", "held_out", "gold"].indexOf(a.key) - ["objectives", "held_out", "gold"].indexOf(b.key));
-  const head = ["", ...sets.map((one) => one.title), ...(truth() ? ["gap"] : [])];
-  const weights = current().preferences[browser.preference];
-  const line = (title, values, gap) => el(
-    "tr",
-    {},
-    el("th", { scope: "row" }, title),
-    values.map((value) => el("td", {}, value === null || value === undefined ? "–" : number(value, 2))),
-    truth() && gapCell(gap),
-  );
-  const rows = current().objectives.map((objective, k) => {
-    const values = sets.map((one) => found.scores[one.key][k]);
-    const [ours, theirs] = [found.scores.objectives?.[k], found.scores[truth()?.key]?.[k]];
-    return line(objective, values, ours === undefined || ours === null || theirs === undefined || theirs === null ? null : ours - theirs);
-  });
-  rows.push(line("utility", sets.map((one) => utility(weights, found.scores[one.key])), gapOf(found)));
-  const header = el("tr", {}, head.map((title) => (title === "" ? el("td", {}) : el("th", { scope: "col" }, title))));
-  const caption = el("caption", { class: "hidden" }, `Scores of the answer of ${name}`);
-  return el("table", { class: "scores" }, caption, el("thead", {}, header), el("tbody", {}, rows));
-}
-
-function gapCell(gap) {
-  if (gap === null) return el("td", {}, "–");
-  const wide = Math.abs(gap) >= WIDE_GAP;
-  return el("td", { class: wide ? "apart" : null }, `${signed(gap)}${wide ? (gap > 0 ? " ▲" : " ▼") : ""}`);
 }

@@ -27,7 +27,11 @@ const narrow = () => !paper && document.getElementById("content").clientWidth < 
 function show({ drawing, legend, caption }, { description, shown, text }, traces, layout) {
   drawing.setAttribute("aria-label", description);
   caption.textContent = text;
-  fill(legend, shown.map((method) => el("li", {}, named(method))), others().length > 0 && el("li", { class: "note" }, "grey: the other methods"));
+  fill(
+    legend,
+    shown.map((method) => el("li", {}, named(method))),
+    others().length > 0 && el("li", { class: "note" }, "grey: the other methods"),
+  );
   const axis = { gridcolor: "#ececec", zeroline: false, linecolor: "#8a8a8a", ticks: "outside", automargin: true };
   const whole = {
     font: { family: "system-ui, sans-serif", size: 13, color: INK },
@@ -52,7 +56,13 @@ function trace(method, given) {
     name: plain(method.name),
     mode: "lines+markers",
     ...given,
-    marker: { color: method.colour, symbol: symbol(method), size: 11, line: { width: 1, color: "#fff" }, ...given.marker },
+    marker: {
+      color: method.colour,
+      symbol: symbol(method),
+      size: 11,
+      line: { width: 1, color: "#fff" },
+      ...given.marker,
+    },
     line: { color: method.colour, width: 2, ...given.line },
   };
 }
@@ -66,7 +76,16 @@ function bars(intervals, colour) {
 function greyed(x, y, names, mode = "markers") {
   const text = names.map(plain);
   const hovertemplate = "%{text}<extra></extra>";
-  return { x, y, text, mode, name: "other methods", hovertemplate, marker: { color: GREY, size: 6 }, line: { color: GREY, width: 1 } };
+  return {
+    x,
+    y,
+    text,
+    mode,
+    name: "other methods",
+    hovertemplate,
+    marker: { color: GREY, size: 6 },
+    line: { color: GREY, width: 1 },
+  };
 }
 
 // Names at the right of a chart, moved apart so that none covers another. ends: [{method, x, y}].
@@ -105,11 +124,30 @@ function sideLabels(points, xRange, yRange, width, height) {
   const apart = (a, b) => a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1];
   return points.flatMap(({ method, x, y }) => {
     const long = 7.2 * method.name.length;
-    for (const [dx, dy] of [[10, -10], [10, 10], [-10 - long, -10], [-10 - long, 10], [-long / 2, -18], [-long / 2, 18]]) {
+    for (const [dx, dy] of [
+      [10, -10],
+      [10, 10],
+      [-10 - long, -10],
+      [-10 - long, 10],
+      [-long / 2, -18],
+      [-long / 2, 18],
+    ]) {
       const box = [across(x) + dx, down(y) + dy - 8, across(x) + dx + long, down(y) + dy + 8];
       if (box[0] < 0 || box[2] > width || !taken.every((other) => apart(box, other))) continue;
       taken.push(box);
-      return [{ x, y, xshift: dx, yshift: -dy, xanchor: "left", yanchor: "middle", showarrow: false, text: plain(method.name), font: { color: INK, size: 12 } }];
+      return [
+        {
+          x,
+          y,
+          xshift: dx,
+          yshift: -dy,
+          xanchor: "left",
+          yanchor: "middle",
+          showarrow: false,
+          text: plain(method.name),
+          font: { color: INK, size: 12 },
+        },
+      ];
     }
     return [];
   });

@@ -4,7 +4,7 @@ function openSection(index) {
   state.section = index;
   const section = current();
   state.decoding = section.decodings.includes(state.decoding) ? state.decoding : section.decodings[0];
-  state.judge = section.judges.some((one) => one.key === state.judge) ? state.judge : section.judges[0]?.key ?? "";
+  state.judge = section.judges.some((one) => one.key === state.judge) ? state.judge : (section.judges[0]?.key ?? "");
   state.drawn = new Set(section.drawn);
   state.weights = uniform();
 }
@@ -16,10 +16,16 @@ function drawChoice() {
     tell("choice");
   };
   const tasks = DATA.sections.map((one, index) => [index, one.title]);
-  const task = picker("Task and model", tasks, state.section, (value) => {
-    openSection(Number(value));
-    tell("section");
-  }, { id: "task" });
+  const task = picker(
+    "Task and model",
+    tasks,
+    state.section,
+    (value) => {
+      openSection(Number(value));
+      tell("section");
+    },
+    { id: "task" },
+  );
   const decodings = section.decodings.map((name) => [name, name]);
   const judges = section.judges.map((one) => [one.key, one.title]);
   fill(

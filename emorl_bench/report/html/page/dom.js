@@ -18,14 +18,23 @@ function fill(holder, ...children) {
 // A part of the page with its heading; the navigation links to it.
 function part(id, title, ...children) {
   document.getElementById("parts").append(el("li", {}, el("a", { href: `#${id}` }, title)));
-  const made = el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title), children);
+  const made = el(
+    "section",
+    { id, "aria-labelledby": `${id}-title` },
+    el("h2", { id: `${id}-title` }, title),
+    children,
+  );
   document.getElementById("content").append(made);
   return made;
 }
 
 // A labelled <select>. options: [value, text] pairs.
 function picker(label, options, value, change, attributes = {}) {
-  const choice = el("select", attributes, options.map(([key, text]) => el("option", { value: key }, text)));
+  const choice = el(
+    "select",
+    attributes,
+    options.map(([key, text]) => el("option", { value: key }, text)),
+  );
   choice.value = value;
   choice.addEventListener("change", () => change(choice.value));
   return el("label", { class: "field" }, el("span", {}, label), choice);

@@ -21,20 +21,37 @@ function drawKl(view) {
   const fair = (method) => judge().fair || !method.chooses;
   const shown = drawn().filter(fair).flatMap(klPoint);
   const grey = others().filter(fair).flatMap(klPoint);
-  const traces = shown.map(({ method, kl, reward }) => trace(method, {
-    x: [kl.mean],
-    y: [reward.mean],
-    error_x: bars([kl], method.colour),
-    error_y: bars([reward], method.colour),
-    mode: "markers",
-    hovertemplate: `<b>${plain(method.name)}</b><br>reward ${written(reward)}<br>KL ${written(kl, 2)} nats a sequence<extra></extra>`,
-  }));
-  if (grey.length > 0) traces.unshift(greyed(grey.map((one) => one.kl.mean), grey.map((one) => one.reward.mean), grey.map((one) => one.method.name)));
+  const traces = shown.map(({ method, kl, reward }) =>
+    trace(method, {
+      x: [kl.mean],
+      y: [reward.mean],
+      error_x: bars([kl], method.colour),
+      error_y: bars([reward], method.colour),
+      mode: "markers",
+      hovertemplate: `<b>${plain(method.name)}</b><br>reward ${written(reward)}<br>KL ${written(kl, 2)} nats a sequence<extra></extra>`,
+    }),
+  );
+  if (grey.length > 0)
+    traces.unshift(
+      greyed(
+        grey.map((one) => one.kl.mean),
+        grey.map((one) => one.reward.mean),
+        grey.map((one) => one.method.name),
+      ),
+    );
   const ends = (one) => [one.mean - (one.half ?? 0), one.mean + (one.half ?? 0)];
   const x = padded([...shown.flatMap((one) => ends(one.kl)), ...grey.map((one) => one.kl.mean), 0]);
-  const y = padded([...shown.flatMap((one) => ends(one.reward)), ...grey.map((one) => one.reward.mean), ...(shown.length > 0 ? [] : [0])]);
+  const y = padded([
+    ...shown.flatMap((one) => ends(one.reward)),
+    ...grey.map((one) => one.reward.mean),
+    ...(shown.length > 0 ? [] : [0]),
+  ]);
   const places = shown.map(({ method, kl, reward }) => ({ method, x: kl.mean, y: reward.mean }));
-  traces.unshift(...Object.entries(current().frontiers).map(([family, rows]) => frontier(family, rows)).filter(Boolean));
+  traces.unshift(
+    ...Object.entries(current().frontiers)
+      .map(([family, rows]) => frontier(family, rows))
+      .filter(Boolean),
+  );
   const said = {
     shown: shown.map((one) => one.method),
     description: `Reward by ${judge().title} against KL. ${shown.map((one) => `${one.method.name}: reward ${written(one.reward)} at KL ${written(one.kl, 2)}`).join("; ")}.`,
@@ -50,7 +67,10 @@ function drawKl(view) {
 }
 
 function frontier(family, rows) {
-  const members = methods().filter((method) => rows.includes(method.name)).flatMap(klPoint).sort((a, b) => a.kl.mean - b.kl.mean);
+  const members = methods()
+    .filter((method) => rows.includes(method.name))
+    .flatMap(klPoint)
+    .sort((a, b) => a.kl.mean - b.kl.mean);
   if (members.length < 2) return null;
   return {
     x: members.map((one) => one.kl.mean),

@@ -1,7 +1,10 @@
 // The order of the page, from what can be concluded to how it came about.
 
 function lead() {
-  const runs = DATA.sections.reduce((sum, section) => sum + Object.values(section.seeds).reduce((all, seeds) => all + seeds.length, 0), 0);
+  const runs = DATA.sections.reduce(
+    (sum, section) => sum + Object.values(section.seeds).reduce((all, seeds) => all + seeds.length, 0),
+    0,
+  );
   const names = new Set(DATA.sections.flatMap((section) => section.methods.map((one) => one.name)));
   document.getElementById("lead").textContent =
     `${runs} run${runs === 1 ? "" : "s"} of ${names.size} method${names.size === 1 ? "" : "s"} on ${DATA.sections.map((one) => one.title).join(" and ")}. ` +
@@ -30,7 +33,10 @@ window.addEventListener("resize", () => {
   if (now !== width) tell("choice");
   width = now;
 });
-for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) {
+for (const [event, printing] of [
+  ["beforeprint", true],
+  ["afterprint", false],
+]) {
   window.addEventListener(event, () => {
     paper = printing;
     tell("choice");

@@ -42,7 +42,11 @@ function preferencePart() {
       axes[axis] = Number(value);
       again();
     };
-    fill(panel, picker("Across", names, axes.x, pick("x"), { id: "fronts-x" }), picker("Up", names, axes.y, pick("y"), { id: "fronts-y" }));
+    fill(
+      panel,
+      picker("Across", names, axes.x, pick("x"), { id: "fronts-x" }),
+      picker("Up", names, axes.y, pick("y"), { id: "fronts-y" }),
+    );
     shown.hidden = sliders.hidden = objectives.length < 2; // with one objective there is nothing to prefer
     again();
   };
@@ -56,7 +60,13 @@ function drawSliders(holder) {
   const inputs = objectives.map(() => el("input", { type: "range", min: 0, max: 100, step: 1 }));
   const outputs = objectives.map(() => el("output"));
   const known = preferences.map((one, index) => [index, preferenceName(one)]);
-  const graded = picker("or one that was graded", [["", "–"], ...known], "", (value) => value !== "" && jump(Number(value)), { id: "graded" });
+  const graded = picker(
+    "or one that was graded",
+    [["", "–"], ...known],
+    "",
+    (value) => value !== "" && jump(Number(value)),
+    { id: "graded" },
+  );
   const write = () => {
     inputs.forEach((input, k) => {
       outputs[k].textContent = state.weights[k].toFixed(2);
@@ -74,7 +84,9 @@ function drawSliders(holder) {
   };
   const jump = (index) => {
     state.weights = preferences[index];
-    inputs.forEach((input, k) => { input.value = Math.round(100 * state.weights[k]); });
+    inputs.forEach((input, k) => {
+      input.value = Math.round(100 * state.weights[k]);
+    });
     write();
     tell("preference");
   };
@@ -83,7 +95,9 @@ function drawSliders(holder) {
     input.id = `weight-${k}`;
     input.addEventListener("input", moved);
   });
-  const rows = objectives.map((name, k) => el("div", { class: "slider" }, el("label", { for: `weight-${k}` }, name), inputs[k], outputs[k]));
+  const rows = objectives.map((name, k) =>
+    el("div", { class: "slider" }, el("label", { for: `weight-${k}` }, name), inputs[k], outputs[k]),
+  );
   write();
   fill(holder, el("legend", {}, "Your preference"), rows, graded);
 }
@@ -93,23 +107,42 @@ function drawRanking(holder, said) {
   const { objectives, preferences } = current();
   const weights = objectives.map((name, k) => `${name} ${state.weights[k].toFixed(2)}`).join(", ");
   const fair = rows.filter((row) => row.fair);
-  const best = fair.slice(0, 3).map((row) => `${row.method.name} ${written(row.worth)}`).join(", then ");
+  const best = fair
+    .slice(0, 3)
+    .map((row) => `${row.method.name} ${written(row.worth)}`)
+    .join(", then ");
   const at = preferenceName(preferences[nearest(state.weights)]);
   said.textContent = `For ${weights}: ${best || "no method has these scores"}. Each method answers with its policy for the nearest graded preference, ${at}. The order is that of the means, and no claim.`;
   const [low, high] = [0, Math.max(...rows.map((row) => row.worth.mean + (row.worth.half ?? 0)), 1e-9)];
-  const head = ["rank", "method", `utility by ${judge()?.title}`, "", ...objectives].map((title, i) => el("th", { scope: "col" }, title || el("span", { class: "hidden" }, `bar ${i}`)));
-  const body = rows.map((row, i) => el(
-    "tr",
-    { "data-method": row.method.name },
-    el("td", {}, row.fair ? String(i + 1) : "–"),
-    el("th", { scope: "row" }, named(row.method)),
-    el("td", {}, row.fair ? written(row.worth) : `(${written(row.worth)})`),
-    el("td", { class: "wide" }, barOf(row.worth, low, high, row.method.colour)),
-    row.each.map((score) => el("td", {}, score === null ? "–" : number(score, 3))),
-  ));
+  const head = ["rank", "method", `utility by ${judge()?.title}`, "", ...objectives].map((title, i) =>
+    el("th", { scope: "col" }, title || el("span", { class: "hidden" }, `bar ${i}`)),
+  );
+  const body = rows.map((row, i) =>
+    el(
+      "tr",
+      { "data-method": row.method.name },
+      el("td", {}, row.fair ? String(i + 1) : "–"),
+      el("th", { scope: "row" }, named(row.method)),
+      el("td", {}, row.fair ? written(row.worth) : `(${written(row.worth)})`),
+      el("td", { class: "wide" }, barOf(row.worth, low, high, row.method.colour)),
+      row.each.map((score) => el("td", {}, score === null ? "–" : number(score, 3))),
+    ),
+  );
   const caption = "Methods for this preference, best mean first";
   const top = holder.firstChild?.scrollTop ?? 0;
-  fill(holder, scrolling(caption, el("table", { id: "ranking" }, el("caption", {}, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, body))));
+  fill(
+    holder,
+    scrolling(
+      caption,
+      el(
+        "table",
+        { id: "ranking" },
+        el("caption", {}, caption),
+        el("thead", {}, el("tr", {}, head)),
+        el("tbody", {}, body),
+      ),
+    ),
+  );
   holder.firstChild.scrollTop = top;
 }
 
@@ -117,7 +150,12 @@ function drawRanking(holder, said) {
 function barOf(found, low, high, colour) {
   const share = (value) => `${Math.max(0, Math.min(100, (100 * (value - low)) / (high - low)))}%`;
   const half = found.half ?? 0;
-  const bar = el("span", { class: "bar", "aria-hidden": "true" }, el("span", { class: "full" }), el("span", { class: "range" }));
+  const bar = el(
+    "span",
+    { class: "bar", "aria-hidden": "true" },
+    el("span", { class: "full" }),
+    el("span", { class: "range" }),
+  );
   bar.firstChild.style.width = share(found.mean);
   bar.firstChild.style.background = colour;
   bar.lastChild.style.left = share(found.mean - half);

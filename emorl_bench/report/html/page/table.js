@@ -5,7 +5,12 @@
 function sortable(caption, columns, rows, order) {
   const body = el("tbody");
   const header = columns.map((column) => {
-    const button = el("button", { type: "button", onclick: () => sort(column) }, column.title, el("span", { class: "order", "aria-hidden": "true" }));
+    const button = el(
+      "button",
+      { type: "button", onclick: () => sort(column) },
+      column.title,
+      el("span", { class: "order", "aria-hidden": "true" }),
+    );
     return el("th", { scope: "col", "data-key": column.key }, button);
   });
   function sort(column) {
@@ -20,8 +25,14 @@ function sortable(caption, columns, rows, order) {
       if (value(a) === null || value(b) === null) return (value(a) === null) - (value(b) === null); // the unknown last
       return by.sign * (typeof value(a) === "string" ? value(a).localeCompare(value(b)) : value(a) - value(b));
     };
-    const ordered = [...rows.filter((row) => row.pinned), ...rows.filter((row) => !row.pinned).sort(by ? compare : () => 0)];
-    fill(body, ordered.map((row) => row.made));
+    const ordered = [
+      ...rows.filter((row) => row.pinned),
+      ...rows.filter((row) => !row.pinned).sort(by ? compare : () => 0),
+    ];
+    fill(
+      body,
+      ordered.map((row) => row.made),
+    );
     columns.forEach((column, i) => {
       const sorted = by?.key === column.key;
       header[i].setAttribute("aria-sort", !sorted ? "none" : by.sign > 0 ? "ascending" : "descending");
@@ -29,7 +40,9 @@ function sortable(caption, columns, rows, order) {
     });
   }
   for (const row of rows) {
-    const cells = columns.map(({ key }, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, row.cells[key]?.node ?? "–"));
+    const cells = columns.map(({ key }, i) =>
+      el(i ? "td" : "th", i ? {} : { scope: "row" }, row.cells[key]?.node ?? "–"),
+    );
     row.made = el("tr", { class: row.pinned && "pinned", "data-method": row.name }, cells);
   }
   arrange();
@@ -47,11 +60,19 @@ function methodsTable() {
     const { heads, ceiling, cells } = current().table;
     const shown = heads.filter((head) => opened.has(head.group) || (opened.has("") && head.opened));
     const rows = methods()
-      .filter((method) => cells[state.decoding][method.name] && method.name.toLowerCase().includes(search.value.toLowerCase()))
+      .filter(
+        (method) =>
+          cells[state.decoding][method.name] && method.name.toLowerCase().includes(search.value.toLowerCase()),
+      )
       .map((method) => ({ name: method.name, cells: methodCells(method, heads, cells[state.decoding][method.name]) }));
     count.textContent = `${rows.length} of ${methods().length} methods`;
-    if (shown.some((head) => head.key in ceiling)) rows.unshift({ pinned: true, name: "ceiling", cells: ceilingCells(heads, ceiling) });
-    const columns = [{ key: "method", title: "method", better: "" }, { key: "seeds", title: "seeds", better: "high" }, ...shown];
+    if (shown.some((head) => head.key in ceiling))
+      rows.unshift({ pinned: true, name: "ceiling", cells: ceilingCells(heads, ceiling) });
+    const columns = [
+      { key: "method", title: "method", better: "" },
+      { key: "seeds", title: "seeds", better: "high" },
+      ...shown,
+    ];
     const caption = `Methods on ${current().title}, ${state.decoding} decoding`;
     fill(holder, scrolling(caption, sortable(caption, columns, rows, order)));
   };
@@ -75,7 +96,12 @@ function methodsTable() {
   part(
     "methods",
     "Methods",
-    el("form", { class: "controls", onsubmit: (event) => event.preventDefault() }, el("label", { class: "field" }, el("span", {}, "Find a method"), search), groups),
+    el(
+      "form",
+      { class: "controls", onsubmit: (event) => event.preventDefault() },
+      el("label", { class: "field" }, el("span", {}, "Find a method"), search),
+      groups,
+    ),
     count,
     holder,
     note(
