@@ -262,12 +262,13 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(browser: Any, report:
 def test_paper_has_every_chart_whole(browser: Any, report: Path) -> None:
     page = browser.new_page(viewport=DESKTOP)
     page.goto(report.resolve().as_uri())
+    charts = "[...document.querySelectorAll('.plot')].map(one => one.querySelector('.main-svg').clientWidth)"
+    page.wait_for_function(f"{charts}.every(width => width > 0)")
+    on_screen = page.evaluate(charts)
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    widths = page.evaluate("[...document.querySelectorAll('.main-svg')].map(one => one.clientWidth)")
-    assert max(widths) <= 680  # pixels; a sheet of A4 has 794, less its margins
+    assert page.evaluate(charts) == [680] * 3  # pixels; a sheet of A4 has 794, less its margins
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
-    widths = page.evaluate("[...document.querySelectorAll('.main-svg')].map(one => one.clientWidth)")
-    assert min(widths) > 680
+    page.wait_for_function(f"JSON.stringify({charts}) === {json.dumps(json.dumps(on_screen, separators=(',', ':')))}")
     page.close()
 
 

@@ -30,8 +30,10 @@ function preferencePart() {
   };
   const again = () => {
     drawRanking(table, said);
+    if (paper) return redraw(); // the printer does not wait for a frame
     if (!waiting) requestAnimationFrame(redraw);
     waiting = true;
+    return undefined;
   };
   const restart = () => {
     const { objectives } = current();
