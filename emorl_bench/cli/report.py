@@ -16,12 +16,10 @@ from rich.table import Table as RichTable
 from emorl_bench.cli.harness import one_line
 from emorl_bench.core.errors import UserError
 from emorl_bench.report.comparison import Comparison, comparisons
-from emorl_bench.report.document import overall_table, seeds_sentence, write_report
-from emorl_bench.report.html.conclusion import from_claims
-from emorl_bench.report.html.page import write_page
-from emorl_bench.report.html.payload import page
+from emorl_bench.report.document import seeds_sentence, write_report
+from emorl_bench.report.html.write import write_html
 from emorl_bench.report.published import PUBLISHED, Published, legend, published, published_table
-from emorl_bench.report.read import Unfinished, read_runs
+from emorl_bench.report.read import read_runs
 from emorl_bench.report.tables import CHOOSES, SINGLE_POINT, Table, chooses, headline_table
 
 
@@ -46,7 +44,7 @@ def report(root: Path, out: Path, reference: str, fingerprint: str | None = None
     try:
         out.mkdir(parents=True, exist_ok=True)
         path = write_report(groups, unfinished, root, out, reference, figures)
-        explorable = write_html(groups, unfinished, root, out, reference)
+        explorable = write_html(groups, unfinished, [root], out, reference)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
     console = Console()
@@ -56,17 +54,6 @@ def report(root: Path, out: Path, reference: str, fingerprint: str | None = None
         console.print(f"{len(unfinished)} failed or unfinished runs are listed in the report.", highlight=False)
     print(f"to explore, in a browser: {explorable.resolve()}")
     print(f"report: {path.resolve()}")
-    return path
-
-
-def write_html(
-    groups: Sequence[Comparison], unfinished: Sequence[Unfinished], root: Path, out: Path, reference: str
-) -> Path:
-    """Write report.html into ``out``; returns its path."""
-    overall = {name: table for name in ("greedy", "sampled") if (table := overall_table(groups, name)) is not None}
-    conclusions = [from_claims(group, reference) for group in groups]
-    path = out / "report.html"
-    write_page(path, page(groups, conclusions, unfinished, root, reference, overall))
     return path
 
 

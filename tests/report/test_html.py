@@ -18,12 +18,13 @@ import pytest
 from html_runs import FAILURE, HOSTILE, HOSTILE_METHOD, HOSTILE_PROMPT, PROMPTS, SEEDS, write_everything
 from synthetic_runs import METHODS, OBJECTIVES, write_run
 
-from emorl_bench.cli.report import report, write_html
+from emorl_bench.cli.report import report
 from emorl_bench.report.comparison import Comparison, comparisons
 from emorl_bench.report.html import page as pages
 from emorl_bench.report.html.conclusion import from_claims
 from emorl_bench.report.html.payload import page
 from emorl_bench.report.html.samples import samples, spread
+from emorl_bench.report.html.write import write_html
 from emorl_bench.report.read import read_runs
 
 
@@ -40,7 +41,7 @@ def only(root: Path) -> Comparison:
 @pytest.fixture(scope="module")
 def written(runs_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     runs, unfinished = read_runs(runs_dir)
-    path = write_html(comparisons(runs), unfinished, runs_dir, tmp_path_factory.mktemp("out"), "emorl")
+    path = write_html(comparisons(runs), unfinished, [runs_dir], tmp_path_factory.mktemp("out"), "emorl")
     return path.read_text(encoding="utf-8")
 
 
@@ -151,7 +152,7 @@ def test_two_seeds_have_no_interval(tmp_path: Path) -> None:
     for seed in range(2):
         write_run(tmp_path, "base", seed)
     comparison = only(tmp_path)
-    found = page([comparison], [from_claims(comparison, "base")], [], tmp_path, "base")
+    found = page([comparison], [from_claims(comparison, "base")], [], [tmp_path], "base")
     cells = found.sections[0].table.cells["greedy"]["base"]
     assert all(cell[1] is None for cell in cells if cell is not None)
     assert found.sections[0].samples is None
@@ -161,7 +162,7 @@ def test_two_seeds_have_no_interval(tmp_path: Path) -> None:
 def test_quantiles_are_student_s(tmp_path: Path) -> None:
     write_run(tmp_path, "base", 0)
     comparison = only(tmp_path)
-    found = page([comparison], [from_claims(comparison, "base")], [], tmp_path, "base").quantiles
+    found = page([comparison], [from_claims(comparison, "base")], [], [tmp_path], "base").quantiles
     assert found[2:6] == pytest.approx([12.7062, 4.30265, 3.18245, 2.77645], rel=1e-5)  # a printed table
 
 

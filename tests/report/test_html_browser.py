@@ -13,10 +13,10 @@ import pytest
 from html_runs import FAILURE, HOSTILE_METHOD, HOSTILE_PROMPT, PROMPTS, SEEDS, write_everything
 from synthetic_runs import METHODS, OBJECTIVES
 
-from emorl_bench.cli.report import write_html
 from emorl_bench.report.comparison import comparisons
 from emorl_bench.report.html.browser import INSTALL, chromium, headless
 from emorl_bench.report.html.screenshot import DESKTOP, PARTS, PHONE, screenshots
+from emorl_bench.report.html.write import write_html
 from emorl_bench.report.read import read_runs
 
 pytest.importorskip("playwright", reason=INSTALL)
@@ -31,7 +31,7 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(runs_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs, unfinished = read_runs(runs_dir)
-    return write_html(comparisons(runs), unfinished, runs_dir, tmp_path_factory.mktemp("out"), "emorl")
+    return write_html(comparisons(runs), unfinished, [runs_dir], tmp_path_factory.mktemp("out"), "emorl")
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import pytest
 from html_runs import write_answers, write_everything
 from synthetic_runs import METHODS, add_gold, write_run
 
-from emorl_bench.cli.report import write_html
 from emorl_bench.report.comparison import comparisons
 from emorl_bench.report.html.browser import INSTALL, chromium, headless
 from emorl_bench.report.html.payload import DRAWN
 from emorl_bench.report.html.screenshot import DESKTOP
+from emorl_bench.report.html.write import write_html
 from emorl_bench.report.read import read_runs
 
 pytest.importorskip("playwright", reason=INSTALL)
@@ -37,7 +37,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[[Path], Any]]:
     def open_report(root: Path) -> Any:
         runs, unfinished = read_runs(root)
         (out := tmp_path / "out").mkdir()
-        path = write_html(comparisons(runs), unfinished, root, out, "emorl")
+        path = write_html(comparisons(runs), unfinished, [root], out, "emorl")
         page = browser.new_page(viewport=DESKTOP)
         page.set_default_timeout(10_000)
         page.on("console", lambda message: said.append(message.text))

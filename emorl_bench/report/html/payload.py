@@ -12,6 +12,7 @@ from scipy import stats
 from emorl_bench.progress import ProgressBar
 from emorl_bench.report.columns import headline
 from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.frontier import frontiers
 from emorl_bench.report.gold import BASE, ceiling, is_reward
 from emorl_bench.report.html.columns import MethodTable, method_table
 from emorl_bench.report.html.conclusion import Conclusion
@@ -98,7 +99,7 @@ def page(
     comparisons: Sequence[Comparison],
     conclusions: Sequence[Conclusion],
     unfinished: Sequence[Unfinished],
-    root: Path,
+    roots: Sequence[Path],
     reference: str,
     overall: Mapping[str, Table] | None = None,
     together: Conclusion | None = None,
@@ -109,7 +110,7 @@ def page(
         comparisons: the tables of the report.
         conclusions: one for each comparison.
         unfinished: runs that are in no table.
-        root: the directory that the runs were read from.
+        roots: the directories that the runs were read from.
         reference: the method that others are tested against.
         overall: decoding -> the table over all tasks.
         together: the conclusion over all tasks.
@@ -125,12 +126,12 @@ def page(
             bar.to(len(comparisons) + i, f"answers of {comparison.title}")
             sections[i] = replace(sections[i], samples=samples(comparison, allowed))
     return Page(
-        str(root),
+        ", ".join(map(str, roots)),
         reference,
         None if together is None else _sentences(together),
         overall or {},
         sections,
-        [(str(run.dir.relative_to(root)), run.state, run.reason) for run in unfinished],
+        [(_below(run.dir, roots), run.state, run.reason) for run in unfinished],
         [0.0, 0.0, *(float(stats.t.ppf(0.975, n - 1)) for n in range(2, MOST_SEEDS))],
     )
 
@@ -172,6 +173,11 @@ def methods(comparison: Comparison, order: Sequence[str], reference: str) -> lis
     ]
 
 
+def _below(dir: Path, roots: Sequence[Path]) -> str:
+    """The run's directory, without the root that it lies below."""
+    return next((str(dir.relative_to(root)) for root in roots if dir.is_relative_to(root)), str(dir))
+
+
 def _sentences(conclusion: Conclusion) -> dict[str, list[str]]:
     return {"found": list(conclusion.found), "undecided": list(conclusion.undecided)}
 
@@ -190,8 +196,4 @@ def _judges(comparison: Comparison, runs: Sequence[Graded]) -> list[Judge]:
 
 def _frontiers(comparison: Comparison) -> dict[str, list[str]]:
     """Rows of one method that differ in the KL coefficient, by its value."""
-    found: dict[str, dict[str, float]] = {}
-    for run in comparison.runs:
-        if run.kl_coefficient is not None:
-            found.setdefault(run.family, {})[run.method] = run.kl_coefficient
-    return {family: sorted(rows, key=rows.__getitem__) for family, rows in found.items() if len(rows) > 1}
+    return {family: [point.runs[0].method for point in points] for family, points in frontiers(comparison).items()}
