@@ -116,7 +116,7 @@ def page(
         together: the conclusion over all tasks.
     """
     with ProgressBar("report.html", 2 * len(comparisons), "steps") as bar:
-        sections = []
+        sections: list[Section] = []
         for comparison, conclusion in zip(comparisons, conclusions, strict=True):
             bar.to(len(sections), f"tables of {comparison.title}")
             sections.append(section(comparison, conclusion, reference))
