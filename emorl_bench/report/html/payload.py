@@ -10,7 +10,6 @@ from pathlib import Path
 from scipy import stats
 
 from emorl_bench.progress import ProgressBar
-from emorl_bench.report.columns import headline
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.frontier import frontiers
 from emorl_bench.report.gold import BASE, ceiling, is_reward
@@ -57,7 +56,8 @@ class Section:
     """One comparison. Methods are in the order of the headline, best first."""
 
     title: str
-    headline: str
+    reference: str | None
+    """The row that the others are compared with; None where it was not run here."""
     conclusion: Mapping[str, Sequence[str]]
     objectives: Sequence[str]
     decodings: Sequence[str]
@@ -83,7 +83,6 @@ class Page:
     """The whole report."""
 
     root: str
-    reference: str
     conclusion: Mapping[str, Sequence[str]] | None
     """Over all tasks."""
     overall: Mapping[str, Table]
@@ -127,7 +126,6 @@ def page(
             sections[i] = replace(sections[i], samples=samples(comparison, allowed))
     return Page(
         ", ".join(map(str, roots)),
-        reference,
         None if together is None else _sentences(together),
         overall or {},
         sections,
@@ -144,7 +142,7 @@ def section(comparison: Comparison, conclusion: Conclusion, reference: str) -> S
     runs = {name: [graded(run, name) for run in comparison.runs if name in run.decoding] for name in decodings}
     return Section(
         title=comparison.title,
-        headline=headline(comparison).title,
+        reference=reference if reference in order else None,
         conclusion=_sentences(conclusion),
         objectives=comparison.objectives,
         decodings=decodings,

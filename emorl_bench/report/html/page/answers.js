@@ -86,7 +86,7 @@ function answersPart() {
     drawAnswers(shown, prompts, draw);
   };
   const restart = () => {
-    const { samples } = current();
+    const { samples, reference } = current();
     controls.hidden = !samples;
     if (!samples) {
       fill(intro, "These runs recorded no answers.");
@@ -97,9 +97,7 @@ function answersPart() {
     const known = methods()
       .map((one) => one.name)
       .filter((name) => name in samples.policies);
-    const first = [DATA.reference, ...known.filter((name) => name !== DATA.reference)].filter((name) =>
-      known.includes(name),
-    );
+    const first = [reference, ...known].filter((name, i, all) => known.includes(name) && all.indexOf(name) === i);
     Object.assign(browser, {
       methods: first.slice(0, 2),
       preference: samples.preferences[0],

@@ -6,9 +6,10 @@ function lead() {
     0,
   );
   const names = new Set(DATA.sections.flatMap((section) => section.methods.map((one) => one.name)));
+  const references = [...new Set(DATA.sections.map((one) => one.reference).filter(Boolean))];
   document.getElementById("lead").textContent =
     `${runs} run${runs === 1 ? "" : "s"} of ${names.size} method${names.size === 1 ? "" : "s"} on ${DATA.sections.map((one) => one.title).join(" and ")}. ` +
-    `Read from ${DATA.root}; the others are compared with ${DATA.reference}.`;
+    `Read from ${DATA.root}.${references.length > 0 ? ` The others are compared with ${references.join(" and ")}.` : ""}`;
 }
 
 lead();
