@@ -239,6 +239,10 @@ def test_the_ladder_is_that_of_the_runs(page: Any, runs_dir: Path) -> None:
     wanted = np.mean([[r["decoding"]["greedy"]["gold_deployed_utility"] for r in rungs] for rungs in ladders], axis=0)
     assert line[1] == [900, 1800, 3600]
     assert line[2] == pytest.approx(wanted.tolist(), abs=1e-4)
+    page.locator("#cost summary").click()
+    cells = page.locator("#cost tbody tr", has_text="weighted_ppo").locator("td").all_inner_texts()
+    assert cells[0::2] == ["900", "1,800", "3,600"]
+    assert [float(cell.split(" ±")[0]) for cell in cells[1::2]] == pytest.approx(wanted.tolist(), abs=6e-4)
 
 
 def test_no_serious_barrier_for_keyboards_and_screen_readers(page: Any) -> None:

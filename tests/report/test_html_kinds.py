@@ -64,7 +64,7 @@ def test_any_number_of_objectives_without_gold(opened: Any, tmp_path: Path, obje
     assert page.locator("#fronts").is_visible() == bool(objectives[1:])
     assert "±" not in page.inner_text("#methods tbody")  # one seed has no interval
     assert page.locator("#judge option").all_inner_texts() == ["scorers", "held-out scorers"]
-    assert "Largest scorer–held-out scorers gap first" in page.inner_text("#answers-controls")
+    assert "Largest scorer–held-out gap first" in page.inner_text("#answers-controls")
     shown = page.locator("#answer .card").first.locator("tbody th").evaluate_all("all => all.map(e => e.textContent)")
     assert shown == [*objectives, "utility"]
     assert page.locator("main img").count() == 0

@@ -32,8 +32,7 @@ def headless() -> Iterator[Any]:
     if (program := chromium()) is None:
         raise UserError(f"no Chromium was found on PATH: {INSTALL}")
     with sync_playwright() as playwright:
-        # The sandbox of Chromium needs a user other than root; the page is a file that this project wrote.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program)
         try:
             yield browser
         finally:

@@ -171,7 +171,7 @@ function drawControls(controls, known, draw) {
     el(
       "button",
       { type: "button", id: "largest-gap", onclick: () => arrange("gap") },
-      `Largest scorer–${truth().title} gap first`,
+      `Largest scorer–${truth().title.replace(" scorers", "")} gap first`,
     );
   fill(
     controls,

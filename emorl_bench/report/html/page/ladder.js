@@ -17,6 +17,7 @@ function climb(name, cost) {
 
 function ladderPart() {
   const view = chart("ladder");
+  const table = el("div");
   let cost = "data_points";
   const controls = el("form", { class: "controls" });
   const draw = () => {
@@ -34,8 +35,15 @@ function ladderPart() {
       ),
     );
     drawLadder(view, cost);
+    fill(table, ladderTable(cost));
   };
-  part("cost", "Score against cost", controls, view.figure);
+  part(
+    "cost",
+    "Score against cost",
+    controls,
+    view.figure,
+    el("details", {}, el("summary", {}, "The same as a table"), table),
+  );
   on("section", draw);
   on("choice", draw);
 }
@@ -123,4 +131,32 @@ function drawLadder(view, cost) {
             },
           ],
   });
+}
+
+// Every method's utility at each share, with what was spent until then.
+function ladderTable(cost) {
+  if (!judge()) return null;
+  const rows = methods()
+    .map((method) => ({ method, stages: climb(method.name, cost) }))
+    .filter((one) => one.stages.length > 0 && (judge().fair || !one.method.chooses));
+  const shares = [...new Set(rows.flatMap((row) => row.stages.map((stage) => stage.share)))].sort((a, b) => a - b);
+  const at = ({ stages }, share) => stages.find((stage) => stage.share === share);
+  const body = rows.map((row) => [
+    el("th", { scope: "row" }, named(row.method)),
+    shares.flatMap((share) => {
+      const stage = at(row, share);
+      return [
+        el("td", {}, stage ? number(stage.x, cost === "tflop" ? 3 : 0) : "–"),
+        el("td", {}, written(stage?.worth)),
+      ];
+    }),
+  ]);
+  const titles = shares.flatMap((share) => [`${COSTS[cost]} at ${share} of the budget`, `utility at ${share}`]);
+  const head = ["method", ...titles].map((title) => el("th", { scope: "col" }, title));
+  const caption = `Utility by ${judge().title} after each share of the budget, ${state.decoding} decoding`;
+  const rowsMade = body.map((cells) => el("tr", {}, cells));
+  return scrolling(
+    caption,
+    el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, rowsMade)),
+  );
 }
