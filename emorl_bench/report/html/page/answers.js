@@ -207,7 +207,8 @@ function drawList(holder, prompts, draw) {
 }
 
 function signed(value) {
-  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+  const size = Math.abs(value).toFixed(2);
+  return `${size === "0.00" ? "" : value < 0 ? "−" : "+"}${size}`;
 }
 
 function drawAnswers(holder, prompts, draw) {
