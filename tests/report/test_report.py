@@ -39,7 +39,7 @@ def test_the_whole_report(runs_dir: Path, tmp_path: Path, capsys: pytest.Capture
     stem = "reflections_seq2seq"
     images = [f"{stem}_{kind}.png" for kind in ("curves", "pareto", "scores", "search")]
     vector = [image.replace(".png", ".svg") for image in images]
-    assert written == sorted([*images, *vector, "provenance.json", "report.md", "table.csv", "table.md"])
+    assert written == sorted([*images, *vector, "provenance.json", "report.html", "report.md", "table.csv", "table.md"])
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Every number stands on 3 seeds (0, 1, 2) of each method" in text
     assert all(f"]({image})" in text for image in images)
