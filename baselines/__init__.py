@@ -1,0 +1,1 @@
+"""The methods that EMORL is compared with: one page or one folder for each, named after the method."""

@@ -10,5 +10,8 @@ from emorl_bench.core.solutions import OnePolicy
 
 @dataclass(frozen=True)
 class Base:
+    """The base model, unchanged."""
+
     def fit(self, bench: Bench) -> Solution:
+        """See `core.protocols.Method.fit`; nothing is trained."""
         return OnePolicy(bench.new_policy("base").reference())

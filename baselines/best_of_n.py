@@ -1,14 +1,15 @@
-"""Best of n: draw n answers, keep the one that the scorers like best under the preference (2009.01325).
+"""Best of n (2009.01325): draw n answers and keep the one that the scorers like best under the preference.
 
-The rival that needs no training at all (``policy=base``), or only that of one weighted policy (``policy=weighted``). It
-answers every preference, by choosing, at n times the decoding and K scorer calls for each candidate, all metered where
-they happen; candidates are drawn once for all preferences. It is graded by the scorers it chooses with: only the
-held-out ones, and gold where a task has it, can tell how much of the gain is real. It says so of itself
-(``chooses_with_scorers``), and the record of a run does.
+This rival needs no training at all (``policy=base``), or only that of one weighted policy (``policy=weighted``). It
+answers every preference by choosing. It pays for n times the decoding and for K scorer calls on each candidate, and all
+of it is metered where it happens. Candidates are drawn once for all preferences.
 
-KL: choosing costs ``ln n - (n - 1) / n`` nats against what was drawn from, exactly where no two candidates tie and at
-most that much otherwise (2401.01879). An answer's log-probabilities hold this constant, so that the KL to the base that
-runs report is that of best-of-n, or an upper bound of it.
+It is graded by the scorers that it chooses with. So only held-out scorers, and gold labels where a task has them, can
+tell how much of the gain is real. The solution says so (``chooses_with_scorers``), and the record of a run repeats it.
+
+KL: choosing costs ``ln n - (n - 1) / n`` nats against the distribution that candidates are drawn from. That is exact
+where no two candidates tie, and an upper bound otherwise (2401.01879). An answer's log-probabilities hold this
+constant, so the KL to the base that runs report is that of best-of-n, or an upper bound of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,13 +35,24 @@ POLICIES = ("base", "weighted")
 
 @dataclass(frozen=True)
 class BestOfN:
-    """``n``: candidates of each answer. ``policy``: who draws them. ``weights``: of the reward of a weighted policy."""
+    """Best of n under every preference.
+
+    Attributes:
+        n: the number of candidates of each answer.
+        policy: who draws the candidates, "base" or "weighted".
+        weights: the weights of the reward that the weighted policy is trained on; None is uniform.
+    """
 
     n: int = 8
     policy: str = "weighted"
     weights: Sequence[float] | None = None
 
     def fit(self, bench: Bench) -> Solution:
+        """See `core.protocols.Method.fit`.
+
+        Raises:
+            UserError: ``n`` is below 1, ``policy`` is unknown, or the weights do not fit the objectives.
+        """
         if self.n < 1:
             raise UserError(f"method.n={self.n}: give 1 or more candidates")
         if self.policy not in POLICIES:
@@ -54,28 +67,40 @@ class BestOfN:
 
 
 @dataclass(frozen=True)
-class ChosenFront:
-    """A `Solution`, and one that says that the scorers choose its answers (`core.solutions.Choosing`)."""
+class ChosenFront(Solution):
+    """A `Solution` whose answers the scorers choose, and which says so (`core.protocols.Solution`)."""
 
     candidates: Candidates
-    chooses_with_scorers: bool = True
+    chooses_with_scorers: ClassVar[bool] = True
 
     def policy_for(self, preference_K: Tensor) -> Sampler:
+        """See `core.protocols.Solution.policy_for`."""
         return Chosen(self.candidates, preference_K)
 
 
 @dataclass
 class Candidates:
-    """Scored answers, n for each that is wanted, remembered: every preference chooses among the same."""
+    """Scored answers, n for each wanted one; they are remembered, so every preference chooses among the same ones.
+
+    Attributes:
+        policy: who draws the candidates.
+        score: the bench's scorers, (B, K) for a rollout.
+        n: the number of candidates of each answer.
+        temperature: that of the candidates of greedy answers.
+    """
 
     policy: Sampler
     score: Callable[[Rollout], Tensor]
     n: int
-    temperature: float  # of candidates for greedy answers
+    temperature: float
     _drawn: dict[tuple[object, ...], tuple[Rollout, Tensor, Tensor]] = field(default_factory=dict)
 
     def of(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> tuple[Rollout, Tensor]:
-        """P * G * n candidates and their scores (…, K), those of one answer in a row."""
+        """The candidates for P prompts with G samples each, drawn now or remembered.
+
+        Returns:
+            a rollout of P*G*n rows, the candidates of one answer next to each other, and their scores (P*G*n, K).
+        """
         key = (tuple(examples), sampling, rng.get_state().numpy().tobytes())
         if key not in self._drawn:
             rollout = (
@@ -94,7 +119,7 @@ class Candidates:
         )
 
     def _greedy(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
-        """The greedy answer and n - 1 samples beside it: n greedy ones would all be the same."""
+        """The greedy answer and n - 1 samples beside it, because n greedy answers would all be the same."""
         greedy = self.policy.generate(examples, sampling, rng)
         if self.n == 1:
             return greedy
@@ -107,12 +132,13 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The candidates that one preference likes best; an objective that does not apply to a candidate has no say."""
+    """The candidates that one preference likes best. An objective that does not apply to a candidate has no say."""
 
     candidates: Candidates
     preference_K: Tensor
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        """See `core.protocols.Sampler.generate`; the first log-probability of each answer holds the KL of choosing."""
         drawn, scores_BK = self.candidates.of(examples, sampling, rng)
         n = self.candidates.n
         worth_BN = weighted_mean(scores_BK, self.preference_K.to(scores_BK)).nan_to_num(-math.inf).view(-1, n)

@@ -1,9 +1,12 @@
-"""DARE (2311.03099) of the experts that EMORL blends: drop entries of each update at random, rescale the rest, average.
+"""DARE (2311.03099): a merge of EMORL's experts in which entries of each update are dropped at random.
 
-``m * update / (1 - drop)`` with m Bernoulli(1 - drop) has the update itself as its expectation, so the merge is a soup
-with noise, whose variance is ``drop / (1 - drop)`` times the squared entry. Against the paper: the experts are LoRA
-updates, made dense; the drop rate of supervised experts (0.9 and more) is for updates far smaller than the weights, and
-those of adapters trained by reinforcement need not be. The mask depends on the seed, the expert and the layer alone.
+What is left of an update is rescaled to ``m * update / (1 - drop)`` with m Bernoulli(1 - drop). Its expectation is the
+update itself, so the merge is a soup with noise. The variance of the noise is ``drop / (1 - drop)`` times the squared
+entry. The mask depends on the seed, the expert and the layer alone.
+
+Against the paper: the experts are LoRA updates, made dense. The drop rate of supervised experts (0.9 and more) is for
+updates far smaller than the weights. Updates of adapters that were trained by reinforcement learning need not be so
+small.
 """
 
 from __future__ import annotations
@@ -23,18 +26,30 @@ from emorl_bench.models.lora import Adapter
 
 @dataclass(frozen=True)
 class Dare(Aggregator):
-    """``drop``: share of each expert's entries that goes. ``seed``: of what is drawn, once for a run."""
+    """A soup of updates that have lost entries at random.
+
+    Attributes:
+        drop: the share of each expert's entries that is dropped.
+        seed: the seed of the mask, which is drawn once for a run.
+    """
 
     drop: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: ``drop`` lies outside [0, 1).
+        """
         check_share("drop", self.drop, zero=True, one=False)
 
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
+        """See `core.protocols.Aggregator.blend`."""
         return OneByOne(experts, weights_WM, self)
 
     def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
+        """The merge under weights (M,), as a dense adapter."""
         merged = {}
         for layer in adapters[0].factors:
             sparse = [self.dropped(update(adapter, layer), m, layer) for m, adapter in enumerate(adapters)]
@@ -42,6 +57,6 @@ class Dare(Aggregator):
         return dense_adapter(merged)
 
     def dropped(self, update_OI: Tensor, expert: int, layer: str) -> Tensor:
-        """(O, I): what is left of one expert's update, rescaled."""
+        """What is left of one expert's update (O, I), rescaled by ``1 / (1 - drop)``."""
         drawn_OI = torch.rand(update_OI.shape, generator=stream(self.seed, "dare", expert, layer))
         return update_OI * (drawn_OI >= self.drop).to(update_OI) / (1 - self.drop)

@@ -1,18 +1,20 @@
-"""Experts that meet at an earlier layer of the decoder, and once more at its end.
+"""Experts whose hidden states are averaged at an earlier layer of the decoder, and once more at its end.
 
-EMORL (2505.02579, section 3.2) blends last hidden states; the head is linear, so these are blended logits. Here the
-states after ``layer`` blocks are averaged with the blend's weights, every expert's upper blocks read that average with
-their own adapter, keys and values, and the last hidden states are blended as before: what lies above is not linear, so
-this is a policy that no blend of logits gives. In an encoder-decoder each expert's decoder reads its own encoder.
+EMORL (2505.02579, section 3.2) blends last hidden states. The head is linear, so these are blended logits. Here the
+hidden states after ``layer`` decoder blocks are averaged with the blend's weights. The upper blocks of every expert
+then read that average with the expert's own adapter, keys and values, and the last hidden states are blended as before.
+The upper blocks are not linear, so no blend of logits gives this policy. In an encoder-decoder each expert's decoder
+reads its own encoder.
 
 Against EMORL:
 
-- Layers are counted as transformers counts ``hidden_states``: the last one is what the head reads, final norm included,
-  so ``layer`` = number of layers is EMORL. One expert's weight alone gives that expert.
-- Passes are as many, one for each expert and token. One pass with merged parameters above the meeting would be fewer;
-  it would also mix two ways of combining, and need each architecture's step in two parts.
-- Prefixes are shared by samples of one weight vector only, greedy answers do not follow from one another, and the fused
-  step does not serve: a search is dearer than EMORL's by all that `docs/decoding.md` saves.
+- Layers are counted as transformers counts ``hidden_states``. The last one is what the head reads, after the final
+  norm. So ``layer`` = number of layers is EMORL. A weight vector with one expert alone gives that expert.
+- The number of passes is the same: one for each expert and token. One pass with merged parameters above the average
+  would be cheaper. It would also mix two ways of combining, and the step of each architecture would have to be divided
+  in two.
+- Only samples of one weight vector share prefixes, greedy answers do not follow from one another, and no fused step is
+  used. So a search costs more than EMORL's by all that `docs/decoding.md` saves.
 """
 
 from __future__ import annotations
@@ -26,36 +28,54 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Aggregator, Policy, Sampler
 from emorl_bench.decoding.layer_averaging import decoder_blocks
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.policies.together import on_one_base
 from emorl_bench.search.successive_halving import directions
 
 
 @dataclass(frozen=True)
-class Met(HiddenState):
-    """Last hidden states of experts that have met after ``layer`` blocks (`decoding.mixing.InnerMixing`)."""
+class EarlierLayerMixing(HiddenState):
+    """Experts whose hidden states are averaged after ``layer`` decoder blocks, and once more before the head."""
 
     layer: int
+
+    @property
+    def inner_layer(self) -> int:
+        """See `decoding.mixing.Mixing.inner_layer`."""
+        return self.layer
 
 
 @dataclass(frozen=True)
 class EarlierLayer(Aggregator):
-    """``layer``: after how many of the decoder's blocks; None: half of them. Weights are brought to sum 1: inside the
-    decoder their sum would be the size of a state.
+    """Average hidden states after some of the decoder's blocks, and blend the last ones.
+
+    Weights are scaled to sum 1, because inside the decoder their sum would multiply the hidden state.
+
+    Attributes:
+        layer: the number of blocks before the average; None is half of them.
     """
 
     layer: int | None = None
 
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
+        """See `core.protocols.Aggregator.blend`.
+
+        Raises:
+            UserError: the model of the experts has no such layer.
+        """
         layer, layers = self._place(experts)
-        mixing = HiddenState() if layer == layers else Met(layer)
+        mixing = HiddenState() if layer == layers else EarlierLayerMixing(layer)
         return mixing.blend(experts, directions(weights_WM))
 
     def validate(self, policy: Policy) -> None:
-        """Raise a `UserError` where this policy's model has no such layer."""
+        """See `core.protocols.Aggregator.validate`.
+
+        Raises:
+            UserError: the policy's model has no such layer, or it does not mark its blocks.
+        """
         self._place([policy])
 
     def _place(self, policies: Sequence[Policy]) -> tuple[int, int]:
-        """The layer to meet after, and how many there are."""
+        """The number of blocks before the average, and the number of all blocks."""
         decoder, _ = on_one_base(policies)
         layers = len(decoder_blocks(decoder.backbone.model))
         if self.layer is None:

@@ -1,14 +1,15 @@
-"""MORLHF: one policy for each preference, trained on its weighted sum of the scores.
+"""MORLHF: one policy for each preference, trained on the preference's weighted sum of the scores.
 
-The reference line of Rewarded Soups (2306.04488), RiC (2402.10207) and MOD (2406.18853): what a front costs that is
-trained point by point, and what it is worth. Each policy is trained by the configured update rule, and deployed at its
-best validation under its own preference. They learn side by side where that saves time.
+This is the reference line of Rewarded Soups (2306.04488), RiC (2402.10207) and MOD (2406.18853). It shows what a front
+costs that is trained point by point, and what that front is worth. Each policy is trained by the configured update
+rule, and deployed at its best validation under its own preference. The policies learn side by side where that saves
+time.
 
-The budget is divided among them; with ``each`` every policy has all of it, and the method costs so many times as much.
-A budget that cannot pay for a step of every policy trains as many as it can: that of the most even preference first,
-then those of the corners, then the rest. A preference without a policy, whether for that
-reason or because it is not graded, is answered by the policy of the nearest one (Euclidean distance, the first of
-equals).
+The budget is divided among the policies. With ``each`` every policy has the whole budget, so the method costs as many
+budgets as there are preferences. A budget that cannot pay for a step of every policy trains as many policies as it can:
+first that of the most even preference, then those of the corners, then the rest. A preference may have no policy for
+that reason, or because it is not graded. It is then answered by the policy of the nearest preference (Euclidean
+distance, the first of equals).
 """
 
 from __future__ import annotations
@@ -30,17 +31,27 @@ Preference = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Morlhf:
-    """``each``: every policy has the whole budget, not its share."""
+    """One policy for each graded preference.
+
+    Attributes:
+        each: whether every policy has the whole budget, and not its share.
+    """
 
     each: bool = False
 
     def fit(self, bench: Bench) -> Solution:
+        """See `core.protocols.Method.fit`.
+
+        Raises:
+            UserError: the bench names no preferences, or the budget pays for no training.
+        """
         if not bench.preferences:
             raise UserError("method=morlhf: trains a policy for each graded preference, and this bench names none")
         wanted = in_order(bench.preferences)
         budgets = [bench.budget] * len(wanted) if self.each else shares(bench, len(wanted))
         if self.each and bench.budget.prompts is not None:
-            bench.ledger.limit = len(wanted) * bench.budget.prompts  # the one method that may exceed it, by its key
+            # `each` is the only key by which a method may exceed its budget.
+            bench.ledger.limit = len(wanted) * bench.budget.prompts
         policies: dict[Preference, Policy] = {w: bench.new_policy(named(w)) for w in wanted[: len(budgets)]}
         runs = [
             single_policy_run(bench, policy, FixedWeights(w, bench.reward), name=named(w), budget=budget)
@@ -51,12 +62,13 @@ class Morlhf:
 
 
 @dataclass(frozen=True)
-class OneEach:
-    """A `Solution`: the policy of the nearest preference."""
+class OneEach(Solution):
+    """A `Solution` that answers with the policy of the nearest preference."""
 
     policies: dict[Preference, Policy]
 
     def policy_for(self, preference_K: Tensor) -> Sampler:
+        """See `core.protocols.Solution.policy_for`."""
         known_WK = torch.tensor(list(self.policies), dtype=torch.float64)
         nearest = int((known_WK - preference_K.double()).norm(dim=1).argmin())
         return list(self.policies.values())[nearest]
@@ -75,9 +87,11 @@ def in_order(preferences: Sequence[Preference]) -> list[Preference]:
 
 
 def shares(bench: Bench, parts: int) -> Sequence[Budget]:
-    """An even share of the budget for each of ``parts`` policies. Where that is too little for a step and the two
-    validations around it, for as many policies as can have so much: no share falls as the budget grows, so a run that
-    is graded on its way is the beginning of the whole one.
+    """An even share of the budget for each of ``parts`` policies, or of fewer policies if the budget is small.
+
+    A share must pay for one step and the validations before and after it. If an even share does not, as many policies
+    as possible get that much. So no share falls as the budget grows, and a run that is graded on its way is the
+    beginning of the whole run.
     """
     if bench.budget.prompts is None:
         return [bench.budget.share(parts)] * parts

@@ -1,11 +1,11 @@
-"""Parameter merging: the same experts, averaged once in weight space instead of at every token (rewarded soups,
-2306.04488; model soups 2203.05482).
+"""Parameter merging: the experts averaged once in weight space, and not at every token.
 
-The merge is ``sum_m w_m B_m A_m`` on the base, exact, kept in low-rank form by stacking the factors. PEFT's "linear"
-adapter average is not this: it multiplies averages and so adds cross terms ``B_i A_j``.
+Sources: rewarded soups (2306.04488) and model soups (2203.05482). The merge is ``sum_m w_m B_m A_m`` on the base. It is
+exact and stays in low-rank form, because the factors are stacked. PEFT's "linear" average of adapters is something
+else: it multiplies averages, and so adds cross terms ``B_i A_j``.
 
-`method=param_merge` searches the soup for each preference with the very search that EMORL uses;
-`method=param_merge_uniform` is the uniform soup, one policy.
+`method=param_merge` searches the soup for each preference, with the same search as EMORL. `method=param_merge_uniform`
+is the uniform soup, one policy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Soup(Aggregator):
     """The weighted sum of the experts' updates."""
 
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
+        """See `core.protocols.Aggregator.blend`; the merges of all weight vectors are decoded in one batch."""
         return SideBySide(experts, weights_WM)
 
     def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
+        """The exact merge under weights (M,) (`models.lora.merge`)."""
         return merge(adapters, weights_M)

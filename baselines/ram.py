@@ -1,14 +1,14 @@
-"""RAM (2601.13572) of the experts that EMORL blends: what several have changed is averaged, what one alone has changed
-is kept whole.
+"""RAM (2601.13572): a merge of EMORL's experts that averages shared changes and keeps unique changes whole.
 
-An expert has changed an entry where its update exceeds ``threshold``. Shared entries are the mean of the experts that
-changed them; unique ones are that expert's, times ``1 + rescale * min(rho, ceiling)`` with rho the expert's shared
-entries over its unique ones, counted over all layers (RAM+; ``rescale`` 0 is RAM). Weights, here, make the mean a
-weighted one; what is unique has no other to be weighed against, so only a weight of 0 removes it.
+An expert has changed an entry where its update exceeds ``threshold``. An entry that several experts have changed is the
+mean of those experts. An entry that one expert alone has changed is that expert's, times ``1 + rescale * min(rho,
+ceiling)``. Here rho is the number of the expert's shared entries over the number of its unique ones, counted over all
+layers. This is RAM+; ``rescale`` 0 is RAM. Weights make the mean a weighted one. A unique entry has no other to be
+weighed against, so only a weight of 0 removes it.
 
-Against the release: it merges full models, whose updates by reinforcement are sparse. Those of LoRA are dense: at any
-small threshold all is shared, and RAM is the soup. So only the largest ``density`` of an expert's entries, as in TIES,
-count as changed; with ``density`` 1 and uniform weights it is the release.
+Against the release: it merges full models, whose updates by reinforcement learning are sparse. Updates of LoRA are
+dense, so at any small threshold all entries are shared, and RAM is the soup. So only the largest ``density`` of an
+expert's entries count as changed, as in TIES. With ``density`` 1 and uniform weights this is the release.
 """
 
 from __future__ import annotations
@@ -29,8 +29,13 @@ from emorl_bench.models.lora import Adapter
 
 @dataclass(frozen=True)
 class Ram(Aggregator):
-    """``density``: share of each expert's entries that may count as changed. ``rescale``, ``ceiling`` and ``threshold``
-    are the release's for RAM+; ``rescale`` 0 is RAM.
+    """RAM, and with ``rescale`` above 0 RAM+.
+
+    Attributes:
+        density: the share of each expert's entries that may count as changed.
+        threshold: the magnitude above which an entry counts as changed.
+        rescale: how much unique entries grow with rho; 0 is RAM.
+        ceiling: the largest rho that counts.
     """
 
     density: float = 0.2
@@ -39,15 +44,22 @@ class Ram(Aggregator):
     ceiling: float = 1.0
 
     def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: ``density`` lies outside (0, 1], or another setting is negative.
+        """
         check_share("density", self.density, zero=False, one=True)
         for key in ("threshold", "rescale", "ceiling"):
             if (value := getattr(self, key)) < 0:
                 raise UserError(f"method.aggregator.{key}={value}: give 0 or more")
 
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
+        """See `core.protocols.Aggregator.blend`."""
         return OneByOne(experts, weights_WM, self)
 
     def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
+        """The merge under weights (M,), as a dense adapter."""
         weighted = zip(adapters, weights_M.tolist(), strict=True)
         least_M = [kept_from(adapter, self.density) if weight > 0 else math.inf for adapter, weight in weighted]
         layers = list(adapters[0].factors)
@@ -57,18 +69,18 @@ class Ram(Aggregator):
         )
 
     def _changed(self, updates_MOI: Tensor, least_M: Sequence[float]) -> Tensor:
-        """(M, O, I) bool"""
+        """Which entries each expert has changed: (M, O, I) -> bool (M, O, I)."""
         sizes_MOI = updates_MOI.abs()
         return (sizes_MOI >= per_expert(least_M, updates_MOI)) & (sizes_MOI > self.threshold)
 
     def _stretch(self, changed: Iterable[Tensor]) -> Tensor:
-        """(M,): what each expert's unique entries are multiplied by."""
+        """The factor (M,) of each expert's unique entries."""
         counts = [torch.stack([own.sum((1, 2)), alone(own).sum((1, 2))]) for own in changed]
         all_M, alone_M = torch.stack(counts).sum(0).double().unbind()
         return 1 + self.rescale * ((all_M - alone_M) / alone_M.clamp_min(1)).clamp_max(self.ceiling)
 
     def _layer(self, updates_MOI: Tensor, least_M: Sequence[float], weights_M: Tensor, stretch_M: Tensor) -> Tensor:
-        """(O, I)"""
+        """The merged update (O, I) of one layer."""
         changed_MOI = self._changed(updates_MOI, least_M)
         shares_MOI = changed_MOI * per_expert(weights_M, updates_MOI)
         shares_MOI = shares_MOI / shares_MOI.sum(0).clamp_min(torch.finfo(shares_MOI.dtype).tiny)
@@ -77,5 +89,5 @@ class Ram(Aggregator):
 
 
 def alone(changed_MOI: Tensor) -> Tensor:
-    """Where an expert has changed what no other has."""
+    """Which entries one expert alone has changed: (M, O, I) -> (M, O, I)."""
     return changed_MOI & (changed_MOI.sum(0) == 1)

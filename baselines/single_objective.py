@@ -1,7 +1,7 @@
-"""Experts without blending: the one of every scale, and what a blend must beat to be worth its price.
+"""Experts without blending: the best possible score in one objective, and what a blend must beat to be worth its price.
 
-With ``objective`` it is that expert alone. Without, each preference is answered by whichever expert serves it best on
-the select split, so the front is made of the K experts themselves.
+With ``objective`` the method is that expert alone. Without it, each preference is answered by the expert that serves it
+best on the select split. So the front consists of the K experts themselves.
 """
 
 from __future__ import annotations
@@ -22,22 +22,31 @@ from emorl_bench.search.simplex import SimplexSubdivision
 
 @dataclass(frozen=True)
 class OneOfThem(Aggregator):
-    """The expert that has all the weight: one-hot vectors are all that is asked for."""
+    """The expert that has all the weight; the search asks for one-hot weight vectors only."""
 
     def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
+        """See `core.protocols.Aggregator.blend`."""
         return SideBySide(experts, weights_WM)
 
 
 @dataclass(frozen=True)
 class SingleObjective:
-    """``objective``: the name of one objective of the task, or ``None`` for the best expert of all.
-    ``search_share``: of the budget's prompts, to find out which is the best.
+    """One expert, or the best expert for each preference.
+
+    Attributes:
+        objective: the name of one objective of the task, or None for the best expert.
+        search_share: the share of the budget's prompts that finds out which expert is the best.
     """
 
     objective: str | None = None
     search_share: float = 0.25
 
     def fit(self, bench: Bench) -> Solution:
+        """See `core.protocols.Method.fit`.
+
+        Raises:
+            UserError: the task has no such objective.
+        """
         if self.objective is None:
             # A simplex that is never subdivided has only its corners: the experts.
             experts = expert_bank(bench, reserve=self.search_share)

@@ -1,13 +1,11 @@
 """One policy trained on one weighted sum of the scores: what every ensemble must beat.
 
-`method=weighted_ppo` trains it with PPO, `method=weighted_scst` with the experts' own update rule; `dynaopt`,
-`c_dynaopt`, `dorb`, `round_robin`, `random_weights`, `saw` and `hv_guided` move the weights as they train
-(`rl.weightings`). It may spend the whole budget that EMORL divides among its experts. It answers every preference with
-the same policy. Weights that move at validations have more of them (``validate_every``), and pay for them.
+`method=weighted_ppo` trains it with PPO, and `method=weighted_scst` with the experts' own update rule. It may spend the
+whole budget that EMORL divides among its experts. `dynaopt`, `c_dynaopt`, `dorb`, `round_robin`, `random_weights`,
+`saw` and `hv_guided` change the weights (`rl.weightings`) at more validations, which they pay for (``validate_every``).
 
-`method=ppo_matched` is the rival of CORY (2410.06101) at equal samples in each iteration: CORY's two agents answer a
-batch of prompts each, so it answers two batches and learns from them at once. Prompts are doubled and not the samples
-of each, so that both have spent the same prompts and samples after every iteration, and one budget gives both as many.
+`method=ppo_matched` is the rival of CORY (2410.06101). It answers two batches of prompts in each step, like CORY's two
+agents, and learns from both at once. So one budget gives both methods the same prompts and samples in each iteration.
 """
 
 from __future__ import annotations
@@ -24,10 +22,11 @@ from emorl_bench.rl.weighting import WeightingRule, fixed_weights
 
 @dataclass(frozen=True)
 class WeightedPolicy:
-    """``weights``: one for each objective, summing to 1; ``None`` is uniform. ``weighting``: how they move, if at all.
-    ``batches``: of prompts in each update. ``validate_every``: steps between validations, None those of the budget.
+    """One policy for all preferences. ``weights`` as given choose checkpoints and judge convergence.
 
-    Checkpoints are chosen, and convergence is judged, by ``weights`` as they are given.
+    ``weights``: one for each objective, summing to 1; ``None`` is uniform. ``weighting``: how they change, if they do.
+    ``batches``: batches of prompts in each update. ``validate_every``: steps between validations, None as in the
+    budget.
     """
 
     weights: Sequence[float] | None = None
@@ -36,6 +35,7 @@ class WeightedPolicy:
     validate_every: int | None = None
 
     def fit(self, bench: Bench) -> Solution:
+        """See `core.protocols.Method.fit`. A `UserError` names a setting below 1 or weights that do not fit."""
         if self.batches < 1:
             raise UserError(f"method.batches={self.batches}: give 1 or more batches of prompts for each update")
         if self.validate_every is not None and self.validate_every < 1:

@@ -1,8 +1,8 @@
-"""A `Bench` around random experts: what a search or a training step needs, with rewards that cost next to nothing."""
+"""A `Bench` around random experts: what a search or a training step needs, with rewards that cost almost no time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.models import Setting
+from emorl_bench.core.ledger import Cost
 from emorl_bench.core.protocols import Bench, Runtime
 from emorl_bench.core.types import Budget, Example, Sampling, Training
 from emorl_bench.rl.scst import Scst
@@ -19,7 +20,7 @@ from emorl_bench.tracking.silent import Silent
 
 @dataclass(frozen=True)
 class WordShare:
-    """Share of a response's words whose number is ``remainder`` modulo ``of``."""
+    """The share of a response's words ``w<number>`` whose number is ``remainder`` modulo ``of``."""
 
     name: str
     remainder: int
@@ -27,9 +28,11 @@ class WordShare:
     bounds: tuple[float, float] = (0.0, 1.0)
 
     def score(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
+        """(B,) in [0, 1]."""
         return torch.tensor(self.of_texts(responses))
 
     def of_texts(self, responses: Sequence[str]) -> list[float]:
+        """The share of each response, 0 for a response without words."""
         words = [[word for word in response.split() if word[0] == "w"] for response in responses]
         hits = [sum(int(word[1:]) % self.of == self.remainder for word in row) for row in words]
         return [hit / max(len(row), 1) for hit, row in zip(hits, words, strict=True)]
@@ -38,17 +41,33 @@ class WordShare:
         """There is nothing to make."""
 
     def on(self, device: torch.device) -> WordShare:
+        """This scorer: it uses no device."""
         return self
 
     def held_out(self) -> WordShare:
+        """This scorer: a rule is its own twin."""
         return self
 
     def fingerprint(self) -> str:
+        """The settings."""
         return f"{self.remainder}/{self.of}"
+
+    def costs(self) -> Mapping[str, Cost]:
+        """Nothing: a rule costs nothing before it scores."""
+        return {}
 
 
 def random_bench(setting: Setting, directory: Path, *, steps: int = 1, samples: int = 4) -> Bench:
-    """One objective for each expert; every run has prompts and a scorer's memory of its own."""
+    """A bench with one objective for each expert.
+
+    Every bench has its own prompts and its own memory of scores.
+
+    Args:
+        setting: model, experts and prompts.
+        directory: where checkpoints and experts go.
+        steps: training steps that the budget pays for.
+        samples: answers to each prompt.
+    """
     count = len(setting.experts)
     ledger = setting.bank.decoder.ledger
     panel = ScorerPanel([WordShare(f"share{k}", k, count) for k in range(count)], ledger)

@@ -1,8 +1,8 @@
-"""How fast could it be? The least time a decode can take on this machine, from peaks that are measured here.
+"""A lower bound of the time of a decode on this machine, from peaks that are measured here.
 
-Each step must read the weights once and must do its multiplications; it can take no less than the larger of
-``bytes / read bandwidth`` and ``FLOPs / matrix-product rate at that many rows``. Softmax, norms and Python are free in
-this bound, as is everything that depends on caches larger than the weights.
+Each step must read the weights once and must do its multiplications. So it takes at least the larger of ``bytes / read
+bandwidth`` and ``FLOPs / rate of a matrix product of so many rows``. The bound counts no time for softmax, norms and
+Python, and none for what depends on caches larger than the weights.
 """
 
 from __future__ import annotations
@@ -21,31 +21,46 @@ from benchmarks.timing import seconds_of
 
 ROWS = (16, 48, 192, 768, 3072)
 READ_BYTES = 1 << 29
-BLOCK = (512, 2048)  # of the matrix that rows are multiplied with
-BLOCK_GPU = (8192, 8192)  # beyond its cache, and long enough that a launch does not count
+BLOCK = (512, 2048)  # size of the matrix that rows are multiplied with
+BLOCK_GPU = (8192, 8192)  # larger than its cache, and so large that the time of a launch is negligible
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Of this machine with this many threads and this dtype."""
+    """The peaks of this machine with one number of threads and one dtype.
 
-    bandwidth: float  # bytes read a second
-    rates: Mapping[int, float]  # rows -> FLOP/s of a matrix product with so many rows
+    Attributes:
+        bandwidth: bytes read in a second.
+        rates: FLOP/s of a matrix product by its number of rows.
+    """
+
+    bandwidth: float
+    rates: Mapping[int, float]
 
     def rate(self, rows: float) -> float:
+        """FLOP/s at a number of rows, interpolated on a logarithmic axis."""
         return float(np.interp(np.log(max(rows, 1)), np.log(list(self.rates)), list(self.rates.values())))
 
     def least(self, bytes_read: float, flops: float, rows: float) -> float:
-        """Seconds."""
+        """The least seconds that reading so many bytes and making so many FLOPs at so many rows take."""
         return max(bytes_read / self.bandwidth, flops / self.rate(rows))
 
     def as_dict(self) -> dict[str, Any]:
+        """The peaks as they are recorded."""
         return {"bytes_per_second": self.bandwidth, "flops_per_second_at_rows": dict(self.rates)}
 
 
 @torch.no_grad()
 def measured_peaks(device: torch.device, dtype: torch.dtype, *, quick: bool = False) -> Peaks:
-    """The best of a few tries each: a peak is what a quiet moment allows."""
+    """Measure the peaks of a device.
+
+    Each peak is the best of a few tries, because a peak is what an idle machine reaches.
+
+    Args:
+        device: what is measured.
+        dtype: that of the matrix products.
+        quick: measure on small sizes; the numbers mean nothing.
+    """
     size = READ_BYTES // (64 if quick else 1) // 4
     numbers = torch.ones(size, device=device)
     bandwidth = numbers.nbytes / _best(lambda: numbers.sum(), device, 3 if quick else 5)
@@ -70,19 +85,31 @@ def _best(act: Any, device: torch.device, tries: int) -> float:
 
 @dataclass(frozen=True)
 class Work:
-    """Weights by how often a decode needs them. Multiply by 2 for FLOPs a row."""
+    """The numbers of weights that a decode meets, by how often it meets them. Each weight is 2 FLOPs for each row.
 
-    prompt: int  # weights that every prompt token meets once: the encoder and cross-attention's keys and values
-    step: int  # weights that every new token meets
+    Attributes:
+        prompt: weights that every prompt token meets once: the encoder and the keys and values of cross-attention.
+        step: weights that every new token meets.
+        head: weights of the head.
+        attention: multiplications of a row for each position that it attends to in self-attention.
+        cross: the same in cross-attention.
+        adapter_prompt: weights of one adapter beside ``prompt``.
+        adapter_step: weights of one adapter beside ``step``.
+        bytes_each: bytes of one weight.
+    """
+
+    prompt: int
+    step: int
     head: int
-    attention: int  # multiplications of a row for each position it attends to, self-attention
-    cross: int  # the same, cross-attention
+    attention: int
+    cross: int
     adapter_prompt: int
     adapter_step: int
     bytes_each: int
 
     @classmethod
     def of(cls, setting: Setting) -> Work:
+        """Count the weights of a setting's model."""
         model, layers = setting.backbone.model, setting.backbone.layers
         head = model.get_output_embeddings().weight
         names = [name for name, module in layers.items() if isinstance(module.base, nn.Linear | Conv1D)]
@@ -109,20 +136,28 @@ class Work:
 
 
 def reading_bound(peaks: Peaks, work: Work, experts: int, prompt_lengths: Sequence[int]) -> float:
-    """Seconds for every expert to read the prompts once."""
+    """The least seconds in which every expert reads the prompts once."""
     tokens = experts * sum(prompt_lengths)
     weights = (work.prompt + experts * work.adapter_prompt) * work.bytes_each
     return peaks.least(weights, 2 * tokens * (work.prompt + work.adapter_prompt), tokens)
 
 
 def steps_bound(peaks: Peaks, work: Work, experts: int, prompt_lengths: Sequence[int], ids_WBT: Tensor) -> float:
-    """Seconds for the steps of one decode if equal prefixes share a row."""
+    """The least seconds for the steps of one decode if equal prefixes share a row.
+
+    Args:
+        peaks: those of the machine.
+        work: the weights of the model.
+        experts: the experts that decode each row.
+        prompt_lengths: the tokens of each prompt.
+        ids_WBT: the tokens of W weight vectors.
+    """
     prompts = len(prompt_lengths)
     length = sum(prompt_lengths) / prompts
     weights = (work.step + experts * work.adapter_step + work.head) * work.bytes_each
     seconds = 0.0
     for t, rows in enumerate(distinct_rows(ids_WBT)[0]):
-        blends = min(len(ids_WBT) * prompts, experts * rows)  # the head meets each blend or each state
+        blends = min(len(ids_WBT) * prompts, experts * rows)  # the head reads blends, or states if these are fewer
         attended = work.attention * (t + 1 + (0 if work.cross else length)) + work.cross * length
         multiplications = experts * rows * (work.step + work.adapter_step + attended) + blends * work.head
         seconds += peaks.least(weights, 2 * multiplications, experts * rows)
@@ -130,7 +165,11 @@ def steps_bound(peaks: Peaks, work: Work, experts: int, prompt_lengths: Sequence
 
 
 def distinct_rows(ids_WBT: Tensor) -> tuple[list[int], float]:
-    """Rows that must be decoded at each step if equal prefixes share one; distinct outputs per prompt at the end."""
+    """Count the rows that must be decoded if equal prefixes share one.
+
+    Returns:
+        the rows of each step, and the mean number of distinct outputs of a prompt at the end.
+    """
     vectors, prompts, steps = ids_WBT.shape
     tokens = ids_WBT.reshape(-1, steps).cpu().numpy()
     group, counts = np.tile(np.arange(prompts), vectors), []

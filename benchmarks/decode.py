@@ -1,7 +1,7 @@
 """Decoding: blends of three experts against the published procedure, against one policy, and against the machine.
 
-Keys of the last line: ``decode_one_*``, ``decode_27_*`` and ``decode_tree`` are the naive seconds per weight vector
-over ours; ``blend_over_single`` and ``weights_memory`` are ours over one policy's.
+Keys of the last line: ``decode_one_*``, ``decode_27_*`` and ``decode_tree`` are the naive seconds for a weight vector
+over ours. ``blend_over_single`` and ``weights_memory`` are ours over one policy's.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ HELP = f"what is decoded, of {', '.join([*SHAPES, EMBEDDED])}"
 
 
 def main(argv: Sequence[str] | None) -> None:
+    """Run the benchmark.
+
+    Raises:
+        UserError: a shape is unknown, or what `options` raises.
+    """
     given = options("decode", __doc__, argv, {"shapes": (DEFAULT, HELP)})
     names = given.extra["shapes"].split(",")
     for name in names:
@@ -51,14 +56,18 @@ def main(argv: Sequence[str] | None) -> None:
 
 
 def memory(record: Record, shape: Shape) -> None:
-    """Weights alive while three experts are blended, over a bare base model with one adapter."""
+    """Note the bytes of weights that are alive while three experts are blended, over a base model with one adapter."""
     found = weight_bytes(shape, record.options.dtype, record.options.device)
     record.notes["weights_memory"] = {"shape": shape.name, **vars(found), "over_one_decoding": found.three / found.one}
     record.ratio("weights_memory", found.three / found.bare)
 
 
 def measure_shape(record: Record, shape: Shape) -> float:
-    """The rows of one shape; returns the blend's time over one policy's for as many rows."""
+    """Measure one shape.
+
+    Returns:
+        the blend's time over one policy's for as many rows.
+    """
     record.use_threads(shape.threads)
     setting = random_setting(shape, dtype=record.options.dtype, device=record.options.device)
     experts = len(setting.experts)
@@ -75,7 +84,7 @@ def measure_shape(record: Record, shape: Shape) -> float:
 
 
 def measure_tree(record: Record) -> None:
-    """The whole front of the embedded task's trained experts in one decode."""
+    """Measure one decode of the whole front of the embedded task's trained experts."""
     record.use_threads(1)
     given = record.options
     if given.quick:
@@ -92,7 +101,7 @@ def measure_tree(record: Record) -> None:
 def front(experts: int) -> Tensor:
     """(W, M) the simplex lattice of eighths: 45 for three experts."""
     grid_WM = torch.from_numpy(simplex_grid(experts, DIVISIONS))
-    return grid_WM[((grid_WM * DIVISIONS).frac() == 0).all(1)]  # the added centre is none of them
+    return grid_WM[((grid_WM * DIVISIONS).frac() == 0).all(1)]  # this drops the centre, which the grid adds
 
 
 def compare(record: Record, setting: Setting, plain: Naive, ours: Mapping[str, Decode]) -> dict[str, float]:
@@ -131,6 +140,7 @@ def report_variants(record: Record, shapes: Sequence[Shape]) -> None:
 
 
 def in_time(record: Record, what: str) -> bool:
+    """Whether another optional row may begin; if not, the row is noted as left out."""
     if record.elapsed < ENOUGH:
         return True
     say(f"{what}: left out, {record.elapsed:.0f} s have passed")
@@ -139,7 +149,7 @@ def in_time(record: Record, what: str) -> bool:
 
 
 def report_naive(record: Record, plain: Naive) -> None:
-    """One whole naive decode beside its integral, and the integral with autograd left on, once each."""
+    """Time one whole naive decode beside its integral, and the integral with autograd left on, once each."""
     record.use_threads(SHAPES["tiny"].threads)
     whole = timed(lambda: lambda: plain.decode(UNIFORM), record.options.device)
     sides: dict[str, Side] = {"integral": lambda: plain.seconds(UNIFORM), "whole decode": whole}

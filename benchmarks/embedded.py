@@ -1,4 +1,4 @@
-"""The embedded task as a thing to measure: its base model, its scorers, and experts trained on them."""
+"""The embedded task for measurements: its base model, its scorers, and experts trained on them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ EXPERT_STEPS, BATCH, SAMPLES = 48, 16, 4
 
 
 def embedded_bench(directory: Path, overrides: Sequence[str]) -> Bench:
-    """The bench of method=emorl on the embedded task, its runs and experts in ``directory``."""
+    """The bench of method=emorl on the embedded task.
+
+    Args:
+        directory: where runs and experts go.
+        overrides: Hydra overrides on top of budget=short.
+    """
     threads = torch.get_num_threads()
     schema.register()
     GlobalHydra.instance().clear()
@@ -40,7 +45,7 @@ def embedded_bench(directory: Path, overrides: Sequence[str]) -> Bench:
 
 
 def trained_experts() -> tuple[Bench, list[Policy]]:
-    """Three trained experts and their bench, kept beside the assets: training them takes a minute, once."""
+    """Three trained experts and their bench. They are kept in the cache, because their training takes a minute."""
     directory = cache_root() / "benchmarks"
     directory.mkdir(parents=True, exist_ok=True)
     bench = embedded_bench(directory, ["budget.prompts=null", f"budget.samples={3 * EXPERT_STEPS * BATCH * SAMPLES}"])
@@ -63,7 +68,7 @@ def trained_setting(dtype: torch.dtype, device: torch.device) -> Setting:
     pool = list({e.prompt: e for e in [*bench.select, *bench.train]}.values())
 
     def draw(call: int, times: int) -> list[Example]:
-        first = call * PROMPTS % (len(pool) - PROMPTS * times)  # the decoder remembers answers: ask anew
+        first = call * PROMPTS % (len(pool) - PROMPTS * times)  # new prompts, because the decoder remembers answers
         return pool[first : first + PROMPTS * times]
 
     return Setting("embedded", new_model, bank, experts, NEW_TOKENS, draw)

@@ -1,7 +1,7 @@
-"""How many bytes of weights are alive while experts are decoded: counted in the interpreter, not declared.
+"""The bytes of weights that are alive while experts are decoded, counted in the interpreter.
 
-A decode of one short prompt has activations and caches of kilobytes, so what is alive in the midst of it is weights:
-the base model, the adapters, and whatever fused or folded copies the decoder has made of them.
+A decode of one short prompt has activations and caches of kilobytes. So what is alive during it is weights: the base
+model, the adapters, and the fused or folded copies that the decoder has made of them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.models import Shape, random_setting
 from benchmarks.ours import blended, one_policy, scattered_weights
 
-EVERY = 250  # operations between two looks: a few looks at each decode
+EVERY = 250  # operations between two counts, so each decode has a few counts
 KINDS = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
 @dataclass(frozen=True)
 class WeightBytes:
-    """``bare`` is a base model and one adapter and nothing else; the others are alive in the midst of a decode."""
+    """Bytes of weights.
+
+    Attributes:
+        bare: a base model and one adapter, and nothing else.
+        one: what is alive during a decode of one policy.
+        three: what is alive during a decode of a blend of three experts.
+    """
 
     bare: int
     one: int
@@ -31,11 +37,12 @@ class WeightBytes:
 
 
 def weight_bytes(shape: Shape, dtype: torch.dtype, device: torch.device) -> WeightBytes:
+    """Count the bytes of weights of a shape."""
     before = _alive()
     short = replace(shape, prompts=1, prompt_tokens=(4, 4), new_tokens=3, tied=True)
     setting = random_setting(short, dtype=dtype, device=device)
     adapter = sum(tensor.nbytes for tensor in setting.experts[0].adapter().values())
-    others = adapter * (len(setting.experts) - 1)  # loaded, but no part of what one policy needs
+    others = adapter * (len(setting.experts) - 1)  # they are loaded, but one policy does not need them
     bare = _total(_alive(), before) - others
     one = _peak(lambda: one_policy(setting, 1).run(setting.prompts()), before) - others
     weights_WM = scattered_weights(1, len(setting.experts))
@@ -51,7 +58,7 @@ def _peak(act: Callable[[], object], before: Mapping[int, int]) -> int:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Looks at all living tensors at every 250th operation."""
+    """Look at all living tensors at every 250th operation."""
 
     def __init__(self, before: Mapping[int, int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

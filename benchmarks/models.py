@@ -1,8 +1,8 @@
-"""What is measured on: models of a stated shape with random weights, random adapters, and prompts of random words.
+"""The models of measurements: stated shapes with random weights, random adapters, and prompts of random words.
 
-Speed does not depend on what a model has learned, except where blends of weight vectors part: that depends on how far
-the adapters move the base, so their size is a setting (``strength``). No token ends a response, so both sides of a
-comparison decode the same number of tokens.
+Speed does not depend on what a model has learned, with one exception: how soon the answers of different weight vectors
+differ. That depends on how far the adapters move the base, so the size of the adapters is a setting (``strength``). No
+token ends a response, so both sides of a comparison decode the same number of tokens.
 """
 
 from __future__ import annotations
@@ -38,32 +38,46 @@ from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
 
 NEVER = -1  # an end token that no head can choose
 SPECIAL = ("<pad>", "</s>", "<unk>")
-# Size of a random adapter relative to the base. STRONG: blends part at once, 44 distinct answers to a prompt on a front
-# of 45. ALIKE: about 20, as the trained experts of the embedded task (`benchmarks.decode` counts). WEAK: hardly any.
+# Size of a random adapter relative to the base. It decides how many distinct answers a front of 45 blends gives to a
+# prompt (`benchmarks.decode` counts them). STRONG: 44. ALIKE: about 20, as the trained experts of the embedded task.
+# WEAK: few.
 STRONG, ALIKE, WEAK = 0.15, 0.015, 0.005
 RANK = 8
 
 
 @dataclass(frozen=True)
 class Shape:
-    """An architecture's dimensions and the work it is given."""
+    """An architecture's dimensions and the work it is given.
+
+    Attributes:
+        name: the name on the command line and in records.
+        family: "seq2seq" is T5, "causal" is Llama or Qwen2.
+        dims: sizes by transformers' names.
+        prompts: the prompts of a batch.
+        prompt_tokens: the least and the largest number of tokens of a prompt.
+        new_tokens: the tokens of each answer.
+        threads: threads of torch, unless the command line says otherwise; a tiny model is slower on two.
+        qwen: whether a decoder-only model has Qwen2's biases.
+        tied: whether a T5's head is its embedding. Such a model with random weights repeats one word for ever.
+    """
 
     name: str
-    family: str  # "seq2seq" is T5, "causal" is Llama or Qwen2
+    family: str
     dims: Mapping[str, int]
     prompts: int = 16
     prompt_tokens: tuple[int, int] = (64, 128)
     new_tokens: int = 64
-    threads: int = 1  # unless the command line says otherwise: a tiny model is slower on two
-    qwen: bool = False  # a decoder-only model with Qwen2's biases
-    tied: bool = False  # a T5 whose head is its embedding says one word for ever when its weights are random
+    threads: int = 1
+    qwen: bool = False
+    tied: bool = False
 
     @property
     def vocabulary(self) -> int:
+        """V, the number of token ids."""
         return self.dims["vocab_size"]
 
     def model(self) -> Any:
-        """The same random weights at every call."""
+        """A model of transformers with the same random weights at every call."""
         torch.manual_seed(0)
         ids = {"pad_token_id": 0, "eos_token_id": 1}
         if self.family == "seq2seq":
@@ -77,11 +91,13 @@ class Shape:
 
 
 def t5(layers: int, width: int, head: int, heads: int, inner: int, vocabulary: int = 32128) -> dict[str, int]:
+    """The dimensions of a T5 by transformers' names."""
     sizes = {"d_model": width, "d_kv": head, "num_heads": heads, "d_ff": inner, "vocab_size": vocabulary}
     return {**sizes, "num_layers": layers, "num_decoder_layers": layers}
 
 
 def llama(layers: int, width: int, heads: int, kv_heads: int, inner: int, vocabulary: int) -> dict[str, int]:
+    """The dimensions of a Llama by transformers' names."""
     sizes = {"hidden_size": width, "intermediate_size": inner, "vocab_size": vocabulary, "num_hidden_layers": layers}
     return {**sizes, "num_attention_heads": heads, "num_key_value_heads": kv_heads}
 
@@ -98,14 +114,14 @@ SHAPES = {
 
 
 def micro(shape: Shape) -> Shape:
-    """The same in a size at which everything runs and no number means anything."""
+    """The same architecture in a size that shows whether everything runs; its timings mean nothing."""
     dims = t5(2, 32, 8, 4, 64, 211) if shape.family == "seq2seq" else llama(2, 32, 4, 2, 64, 211)
     return replace(shape, dims=dims, prompts=4, prompt_tokens=(6, 12), new_tokens=6)
 
 
 @functools.lru_cache(maxsize=8)
 def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """One word for each id: ``w7`` is 7."""
+    """A tokenizer with one word for each id: ``w7`` is 7."""
     words = {word: i for i, word in enumerate(SPECIAL)} | {f"w{i}": i for i in range(len(SPECIAL), vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -115,9 +131,10 @@ def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
 
 
 class EndlessSeq2Seq(Seq2SeqBackbone):
-    """Reads a prompt as it stands, and decodes to the limit."""
+    """A backbone that adds no end token to a prompt."""
 
     def prompt_ids(self, text: str) -> list[int]:
+        """The words of a prompt, without template and special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"][: self.max_prompt_tokens])
 
 
@@ -126,32 +143,50 @@ BACKBONES: dict[str, type[Backbone]] = {"seq2seq": EndlessSeq2Seq, "causal": Cau
 
 @dataclass(frozen=True)
 class Setting:
-    """Experts of one base model and the prompts they are asked: what one measurement runs on."""
+    """What one measurement runs on: experts of one base model, and their prompts.
+
+    Attributes:
+        name: the name in records.
+        new_model: makes the base model again, for the naive side.
+        bank: makes policies on the base model.
+        experts: the policies that are blended.
+        new_tokens: the tokens of each answer.
+        draw: the number of a call and the number of batches -> prompts.
+    """
 
     name: str
-    new_model: Callable[[], Any]  # the base model again, for the naive side
+    new_model: Callable[[], Any]
     bank: AdapterBank
     experts: Sequence[AdapterPolicy]
     new_tokens: int
-    draw: Callable[[int, int], list[Example]]  # (number of the call, times) -> prompts
+    draw: Callable[[int, int], list[Example]]
     _calls: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def backbone(self) -> Backbone:
+        """The base model."""
         return self.bank.backbone
 
     def prompts(self, times: int = 1) -> list[Example]:
-        """A batch, ``times`` as large as usual, that no call before has seen: remembering prompts gains nothing."""
+        """A batch, ``times`` as large as usual, that no call before has seen, so remembered prompts save no time."""
         return self.draw(next(self._calls), times)
 
     def prompt_lengths(self) -> list[int]:
+        """The number of tokens of each prompt of a batch."""
         return [len(self.backbone.prompt_ids(e.context)) for e in self.prompts()]
 
 
 def word_prompts(shape: Shape, draw: int, times: int = 1) -> list[Example]:
+    """Prompts of random words, ``times`` batches of them.
+
+    Args:
+        shape: it gives the number and the lengths of the prompts.
+        draw: the number of the random stream.
+        times: the number of batches.
+    """
     low, high = shape.prompt_tokens
     lengths = torch.randint(low, high + 1, (shape.prompts,), generator=stream(0, "lengths")).tolist()
-    lengths[0] = high  # the width of the batch
+    lengths[0] = high  # so every batch has the same width
     rng, examples = stream(draw, "words"), []
     for i, length in enumerate(lengths * times):
         words = torch.randint(len(SPECIAL), shape.vocabulary, (length,), generator=rng)
@@ -162,6 +197,16 @@ def word_prompts(shape: Shape, draw: int, times: int = 1) -> list[Example]:
 def random_setting(
     shape: Shape, *, experts: int = 3, strength: float = STRONG, dtype: torch.dtype, device: torch.device
 ) -> Setting:
+    """A setting with random weights and random adapters.
+
+    Args:
+        shape: the architecture and the work.
+        experts: the number of adapters.
+        strength: the size of an adapter's update relative to the weight that it is added to.
+        dtype: that of the base weights.
+        device: where the model lies.
+    """
+
     def new_model() -> Any:
         with device:  # a large model's random numbers are drawn there
             return shape.model().to(device, dtype)
@@ -172,6 +217,7 @@ def random_setting(
 
 
 def endless_bank(model: Any, tokenizer: Any, family: str, longest: int, device: torch.device) -> AdapterBank:
+    """A bank of policies on a model whose responses never end."""
     backbone = BACKBONES[family](model, tokenizer, AdapterSettings(rank=RANK, alpha=4.0 * RANK), longest)
     backbone.eos, backbone.other_ends = NEVER, []
     return AdapterBank(Decoder(backbone, Ledger(device)), seed=0)
@@ -179,14 +225,20 @@ def endless_bank(model: Any, tokenizer: Any, family: str, longest: int, device: 
 
 @torch.no_grad()
 def random_expert(bank: AdapterBank, seed: int, strength: float) -> AdapterPolicy:
-    """An adapter random in both factors, its update ``strength`` times as large as the weight it adds to."""
+    """An adapter with two random factors.
+
+    Args:
+        bank: makes the policy.
+        seed: the number of the random stream.
+        strength: the norm of the update over the norm of the weight that it is added to.
+    """
     policy, rng = bank.new_policy(f"expert{seed}"), stream(seed, "expert")
     tensors: dict[str, Tensor] = {}
     for name, layer in bank.backbone.layers.items():
         weight = layer.weight
         a_RI = torch.randn(RANK, layer.in_features, generator=rng)
         b_OR = torch.randn(layer.out_features, RANK, generator=rng)
-        squared = ((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum()  # of the norm of B A, which is large in a large model
+        squared = ((b_OR.T @ b_OR) * (a_RI @ a_RI.T)).sum()  # squared norm of B A, without making B A
         size = bank.backbone.settings.scale * squared.sqrt()
         tensors[f"base_model.model.{name}.lora_A.weight"] = a_RI
         tensors[f"base_model.model.{name}.lora_B.weight"] = b_OR * strength * weight.float().norm().cpu() / size

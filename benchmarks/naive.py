@@ -1,8 +1,9 @@
-"""The published procedure as a plain loop, our own code: the other side of every ratio.
+"""The published procedure as a plain loop, in our own code: the other side of every ratio.
 
-One full model for each expert, its adapter merged in. At each step every expert reads the prompt again, then the whole
-prefix again, and projects every position to the vocabulary; the last hidden states are averaged, and the head and
-argmax choose one token. One weight vector at a time. No cache, no shared encoder, no finished row is dropped.
+Each expert is a full model with its adapter merged in. At each step every expert reads the prompt again, then the whole
+prefix again, and projects every position to the vocabulary. The last hidden states are averaged, and head and argmax
+choose one token. Weight vectors are decoded one at a time. There is no cache and no shared encoder, and no finished row
+is dropped.
 """
 
 from __future__ import annotations
@@ -28,16 +29,24 @@ METHOD = (
 
 @dataclass(frozen=True)
 class Naive:
-    """Merged copies of the experts of one setting and one batch of prompts for them."""
+    """Merged copies of the experts of one setting, and one batch of prompts for them.
+
+    Attributes:
+        models: one full model for each expert.
+        prompt_BS: the token ids of the prompts.
+        mask_BS: 1 at real tokens.
+        new_tokens: the tokens of each answer.
+        start: the decoder's first token; None for a causal model.
+    """
 
     models: Sequence[Any]
     prompt_BS: Tensor
     mask_BS: Tensor
     new_tokens: int
-    start: int | None  # the decoder's first token; None for a causal model
+    start: int | None
 
     def step(self, weights_M: Sequence[float], prefix_BT: Tensor) -> Tensor:
-        """(B,) the next token after the tokens said so far."""
+        """The next token (B,) after the tokens (B, T) said so far."""
         hidden_BTH: Tensor | None = None
         for model, weight in zip(self.models, weights_M, strict=True):
             state_BTH = self._last_hidden(model, prefix_BT) * weight
@@ -64,7 +73,7 @@ class Naive:
 
     @torch.no_grad()
     def decode(self, weights_M: Sequence[float]) -> Tensor:
-        """(B, T) greedy tokens, the whole loop."""
+        """Greedy tokens (B, T) by the whole loop."""
         ids_BT = self.prompt_BS[:, :0]
         for _ in range(self.new_tokens):
             ids_BT = torch.cat([ids_BT, self.step(weights_M, ids_BT)[:, None]], dim=1)
@@ -77,11 +86,12 @@ class Naive:
 
     @property
     def method(self) -> str:
+        """How `seconds` measures, in words."""
         return METHOD.format(lengths=self.lengths, tokens=self.new_tokens)
 
     def seconds(self, weights_M: Sequence[float], *, autograd: bool = False) -> float:
-        """Time of one whole decode, from steps at a few prefix lengths (`method`)."""
-        words_BT = self.prompt_BS[:, :1].expand(-1, self.new_tokens)  # which words does not matter to the time
+        """The seconds of one whole decode, from steps at a few prefix lengths (`method`)."""
+        words_BT = self.prompt_BS[:, :1].expand(-1, self.new_tokens)  # any words take the same time
         measured = []
         for length in self.lengths:
             with torch.set_grad_enabled(autograd):
@@ -105,7 +115,7 @@ def naive(setting: Setting) -> Naive:
 
 @torch.no_grad()
 def merged_copy(setting: Setting, adapter: dict[str, Tensor]) -> Any:
-    """A full model of its own, ``W + scale * B A`` in every adapted layer."""
+    """A full model with ``W + scale * B A`` in every adapted layer."""
     model = setting.new_model()
     for name in (key.removesuffix(".lora_A.weight") for key in adapter if key.endswith(".lora_A.weight")):
         layer = model.get_submodule(name.removeprefix("base_model.model."))
@@ -117,6 +127,7 @@ def merged_copy(setting: Setting, adapter: dict[str, Tensor]) -> Any:
 
 
 def padded(setting: Setting, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Tensor, Tensor]:
+    """Ids and mask (B, S) of rows of tokens, padded on the left or on the right."""
     width = max(map(len, rows))
     blank = [[setting.backbone.pad] * (width - len(row)) for row in rows]
     ids = [b + list(row) if left else list(row) + b for row, b in zip(rows, blank, strict=True)]

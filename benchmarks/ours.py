@@ -1,4 +1,4 @@
-"""Our side of the comparisons, through the same calls that a run makes, and what came out of it."""
+"""Our side of the comparisons, through the same calls that a run makes, and what it found."""
 
 from __future__ import annotations
 
@@ -20,19 +20,31 @@ from emorl_bench.ensemble.blending import HiddenState
 
 @dataclass
 class Decode:
-    """Greedy decodes of one sampler, ``vectors`` weight vectors at once; remembers the last one's tokens."""
+    """Greedy decodes of one sampler; it remembers the tokens of the last one.
+
+    Attributes:
+        setting: model and prompts.
+        sampler: what is decoded.
+        vectors: weight vectors that are decoded at once.
+        experts: the experts that decode each row.
+        times: batches of prompts.
+        ids_WBT: the tokens of the last decode.
+        rows_share: decoded rows over the rows of all outputs.
+        working_bytes: on a GPU, the most bytes that the last decode held beside what was there before.
+    """
 
     setting: Setting
     sampler: Sampler
     vectors: int = 1
     experts: int = 1
-    times: int = 1  # batches of prompts
+    times: int = 1
     ids_WBT: Tensor = field(default_factory=lambda: torch.zeros(1, 1, 1))
-    rows_share: float = 1.0  # of the rows of its outputs, those that were decoded
-    working_bytes: int = 0  # on a GPU, the most that the last decode held beside what was there before
+    rows_share: float = 1.0
+    working_bytes: int = 0
 
     @property
     def side(self) -> Side:
+        """A timed decode on new prompts."""
         return timed(self._prepare, self.setting.backbone.device)
 
     def _prepare(self) -> Callable[[], object]:
@@ -40,11 +52,16 @@ class Decode:
         return lambda: self.run(examples)
 
     def warm_up(self) -> None:
-        """Two tokens: libraries load, weights are fused."""
+        """Decode two tokens, so that libraries are loaded and weights are fused."""
         short = replace(self, setting=replace(self.setting, new_tokens=2))
         short.run(short.setting.prompts(short.times))
 
     def run(self, examples: list[Example]) -> None:
+        """Decode the prompts.
+
+        Raises:
+            AssertionError: a response ended early, so both sides would not do the same work.
+        """
         before = self._fed
         greedy = Sampling(self.setting.new_tokens, temperature=0.0)
         occupied = self._gpu_bytes(reset=True)
@@ -66,16 +83,17 @@ class Decode:
 
     @property
     def _fed(self) -> int:
-        """Tokens that forward passes were spent on so far; outputs with one prefix share them."""
+        """Tokens that forward passes were made for so far; outputs with one prefix share them."""
         return self.setting.bank.decoder.ledger.current.decoded_tokens
 
     def bound(self, peaks: Peaks) -> float:
+        """The least seconds that the last decode could take on this machine."""
         work, lengths = Work.of(self.setting), self.setting.prompt_lengths() * self.times
         reading = reading_bound(peaks, work, self.experts, lengths)
         return reading + steps_bound(peaks, work, self.experts, lengths, self.ids_WBT)
 
     def facts(self, timing: Timing) -> dict[str, Any]:
-        """What a row of the table also says."""
+        """The numbers beside the time in a row of the table."""
         facts: dict[str, Any] = {"tokens_per_second": self.ids_WBT.numel() / timing.median}
         if self.vectors > 1:
             outputs = distinct_rows(self.ids_WBT)[1]
@@ -87,16 +105,17 @@ class Decode:
 
 
 def blended(setting: Setting, weights_WM: Tensor) -> Decode:
+    """Decode blends of all experts of a setting under W weight vectors (W, M)."""
     blend = HiddenState().blend(setting.experts, weights_WM)
     return Decode(setting, blend, vectors=len(weights_WM), experts=len(setting.experts))
 
 
 def one_policy(setting: Setting, times: int) -> Decode:
-    """One expert alone on ``times`` as many prompts."""
+    """Decode one expert alone on ``times`` as many prompts."""
     return Decode(setting, setting.experts[0], times=times)
 
 
 def scattered_weights(count: int, experts: int) -> Tensor:
-    """(W, M) float64: random points of the simplex, no two in one direction."""
+    """(W, M) float64: random points of the simplex, no two of them in one direction."""
     exponential_WM = -torch.rand(count, experts, generator=stream(0, "weights"), dtype=torch.float64).log()
     return exponential_WM / exponential_WM.sum(1, keepdim=True)

@@ -1,9 +1,9 @@
-"""The differentiable pass of training: as it is, with gradient checkpointing and, on demand, with torch.compile.
+"""The differentiable pass of training: plain, with gradient checkpointing and, on demand, with torch.compile.
 
-Three experts on responses that are given, forward and backward. Keys of the last line, for each shape:
-``time_SHAPE`` is the time with recomputation over that without, ``saved_SHAPE`` the bytes kept for the backward pass
-without over those with. With ``--sides plain,recomputed,compiled``, which takes minutes more, ``compile_SHAPE`` is the
-time without torch.compile over that with its blocks compiled; the first pass, which compiles them, is in the notes.
+Three experts make forward and backward passes on given responses. Keys of the last line, for each shape: ``time_SHAPE``
+is the time with recomputation over that without, and ``saved_SHAPE`` the bytes kept for the backward pass without
+recomputation over those with. ``--sides plain,recomputed,compiled`` takes minutes more. ``compile_SHAPE`` is then the
+time without torch.compile over that with compiled blocks. The first pass, which compiles them, is in the notes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,18 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Rollout
 from emorl_bench.policies.together import hidden_together
 
-SAMPLES = 4  # of each prompt
+SAMPLES = 4  # samples of each prompt
 BATCH = {"tiny": 4, "tiny_llama": 4, "small": 2}  # prompts of each expert
 SIDES: dict[str, tuple[bool, bool]] = {"plain": (False, False), "recomputed": (True, False), "compiled": (False, True)}
 EXTRA = {"shapes": (",".join(BATCH), "which of them"), "sides": ("plain,recomputed", "also: compiled")}
 
 
 def main(argv: Sequence[str] | None) -> None:
+    """Run the benchmark.
+
+    Raises:
+        UserError: a shape or a side is unknown, or what `options` raises.
+    """
     given = options("recompute", __doc__, argv, EXTRA)
     names, sides = chosen(given, "shapes", BATCH), chosen(given, "sides", SIDES)
     record = Record(given)
@@ -44,6 +49,11 @@ def main(argv: Sequence[str] | None) -> None:
 
 
 def chosen(given: Options, option: str, known: Iterable[str]) -> list[str]:
+    """The names of a comma-separated option.
+
+    Raises:
+        UserError: a name is not among the known ones.
+    """
     names = given.extra[option].split(",")
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"--{option}={','.join(unknown)}: known are {', '.join(known)}")
@@ -52,7 +62,14 @@ def chosen(given: Options, option: str, known: Iterable[str]) -> list[str]:
 
 @dataclass
 class TrainingPass:
-    """Three experts, each on its own prompts and responses."""
+    """The differentiable pass of three experts, each on its own prompts and responses.
+
+    Attributes:
+        shape: the architecture and the work.
+        options: the command line.
+        recomputed: whether gradients are checkpointed.
+        compiled: whether blocks are compiled.
+    """
 
     shape: Shape
     options: Options
@@ -61,6 +78,7 @@ class TrainingPass:
 
     @cached_property
     def setting(self) -> Setting:
+        """The model and its experts, made once."""
         setting = random_setting(self.shape, dtype=self.options.dtype, device=self.options.device)
         if self.compiled:
             for block in setting.backbone.model.modules():
@@ -71,9 +89,11 @@ class TrainingPass:
         return setting
 
     def rollouts(self) -> list[Rollout]:
+        """Random responses to new prompts, one rollout for each expert."""
         return [responses(self.setting, self.shape.new_tokens) for _ in self.setting.experts]
 
     def prepare(self) -> Callable[[], object]:
+        """Draw rollouts; the function that is returned makes the forward and the backward pass."""
         given, policies = self.rollouts(), self.setting.experts
         parameters = [parameter for policy in policies for parameter in policy.parameters()]
 
@@ -84,10 +104,12 @@ class TrainingPass:
         return act
 
     def saved(self) -> int:
+        """Bytes that a forward pass keeps for the backward pass."""
         return saved_bytes(partial(hidden_together, self.setting.experts, self.rollouts()))
 
 
 def responses(setting: Setting, tokens: int) -> Rollout:
+    """A rollout of random tokens."""
     examples = tuple(example for example in setting.prompts() for _ in range(SAMPLES))
     shape, device = (len(examples), tokens), setting.backbone.device
     ids_BT = torch.randint(3, setting.backbone.vocabulary, shape, device=device)
@@ -95,7 +117,7 @@ def responses(setting: Setting, tokens: int) -> Rollout:
 
 
 def saved_bytes(act: Callable[[], Tensor]) -> int:
-    """Bytes of the distinct storages that a pass keeps for its backward pass, parameters left out."""
+    """The bytes of the distinct storages that a pass keeps for its backward pass, without parameters."""
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -110,6 +132,7 @@ def saved_bytes(act: Callable[[], Tensor]) -> int:
 
 
 def measure(record: Record, shape: Shape, name: str, sides: Sequence[str]) -> None:
+    """Time all sides of one shape in turns, and count the bytes that they keep."""
     given = record.options
     passes = {side: TrainingPass(shape, given, *SIDES[side]) for side in sides}
     for side, one in passes.items():

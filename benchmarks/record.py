@@ -1,4 +1,4 @@
-"""A benchmark's options, its table, and its record: everything needed to judge a ratio and to measure it again."""
+"""A benchmark's options, its table, and its record: what is needed to judge a ratio and to measure it again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from benchmarks.bounds import Peaks, measured_peaks
 from benchmarks.timing import Timing, say
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner.provenance import code_diff, provenance
+from emorl_bench.runner.provenance import code_diff, installed_version, provenance
 from emorl_bench.tracking.atomic import write_json
 
 RESULTS = Path("results/performance")
@@ -27,10 +26,21 @@ DTYPES = ("float32", "bfloat16", "float64")
 
 @dataclass(frozen=True)
 class Options:
-    """What every benchmark can be told."""
+    """The command line of a benchmark.
+
+    Attributes:
+        name: the benchmark.
+        threads: threads of torch; None takes what suits each shape.
+        repeats: rounds; figures are medians over them.
+        out: where the record goes.
+        quick: whether sizes are micro.
+        device: where models lie.
+        dtype: that of the base weights.
+        extra: the benchmark's own options.
+    """
 
     name: str
-    threads: int | None  # None: as suits each shape
+    threads: int | None
     repeats: int
     out: Path
     quick: bool
@@ -42,10 +52,17 @@ class Options:
 def options(
     name: str, doc: str | None, argv: Sequence[str] | None, extra: Mapping[str, tuple[str, str]], repeats: int = 3
 ) -> Options:
-    """Parse a command line; ``extra`` is option -> (default, help). Sets torch's threads.
+    """Parse a command line.
+
+    Args:
+        name: the benchmark.
+        doc: its docstring, whose first line is the description.
+        argv: the arguments; None takes those of the process.
+        extra: (default, help) of the benchmark's own options.
+        repeats: the default number of rounds.
 
     Raises:
-        UserError: a device that is not there, or a count below 1.
+        UserError: there is no such device, or a count is below 1.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=(doc or "").splitlines()[0])
     parser.add_argument("--threads", type=int, help="threads of torch (default: 1, and 2 for small and larger)")
@@ -71,7 +88,15 @@ def options(
 
 @dataclass
 class Record:
-    """Grows row by row; `close` prints the table, writes the file and says the ratios on the last line."""
+    """What a benchmark has measured. `row` adds to it, and `close` prints the table and writes the file.
+
+    Attributes:
+        options: the command line.
+        rows: the rows of the table.
+        ratios: the numbers of the last line.
+        notes: whatever else is worth keeping.
+        started: the clock at the beginning.
+    """
 
     options: Options
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -81,11 +106,16 @@ class Record:
     _peaks: dict[int, Peaks] = field(default_factory=dict)  # by threads
 
     def __post_init__(self) -> None:
+        """Measure the peaks with one thread."""
         say(f"benchmarks.{self.options.name}: less than 8 minutes by default on two idle cores")
         self.use_threads(1)
 
     def use_threads(self, suited: int) -> None:
-        """From here on torch has so many threads, or those of the command line; their peaks are measured once."""
+        """Set the number of torch's threads from here on; the peaks of each number are measured once.
+
+        Args:
+            suited: the number of threads, unless the command line names one.
+        """
         given = self.options
         self.threads = given.threads or min(suited, os.cpu_count() or 1)
         torch.set_num_threads(self.threads)
@@ -95,14 +125,24 @@ class Record:
 
     @property
     def peaks(self) -> Peaks:
+        """The peaks with the present number of threads."""
         return self._peaks[self.threads]
 
     @property
     def elapsed(self) -> float:
+        """Seconds since the beginning."""
         return time.monotonic() - self.started
 
     def row(self, what: str, timing: Timing, *, vectors: int = 1, bound: float | None = None, **facts: Any) -> None:
-        """One measured thing; ``vectors`` weight vectors share its time, ``bound`` is the least it could take."""
+        """Add one measured thing.
+
+        Args:
+            what: its name.
+            timing: its times.
+            vectors: the number of weight vectors that share the time.
+            bound: the least seconds that it could take.
+            **facts: more numbers.
+        """
         row = {"what": what, "seconds": timing.as_dict(), "vectors": vectors, "per_vector": timing.median / vectors}
         row["threads"] = self.threads
         if bound is not None:
@@ -110,10 +150,12 @@ class Record:
         self.rows.append(row | facts)
 
     def ratio(self, key: str, value: float) -> None:
+        """Note a ratio under its key, and print it."""
         self.ratios[key] = value
         say(f"{key}: {value:.4g}")
 
     def close(self) -> None:
+        """Print the table, write the file, and print the ratios as the last line."""
         for line in self._table():
             print(line)
         write_json(self.options.out, self._contents())
@@ -137,7 +179,7 @@ class Record:
         here = provenance(self.threads, self.options.device.type)
         here["command"] = ["python", "-m", f"benchmarks.{self.options.name}", *sys.argv[1:]]
         here["uncommitted_changes"] = bool(code_diff())
-        here["versions"] |= {name: metadata.version(name) for name in ("accelerate", "trl") if _installed(name)}
+        here["versions"] |= {name: found for name in ("accelerate", "trl") if (found := installed_version(name))}
         settings = {"quick": self.options.quick, "dtype": str(self.options.dtype), "repeats": self.options.repeats}
         return {
             "benchmark": self.options.name,
@@ -153,20 +195,17 @@ class Record:
 
 
 def run(main: Callable[[Sequence[str] | None], None]) -> int:
-    """A program's exit status: 2 and one line on bad input."""
+    """Run a program.
+
+    Returns:
+        the exit status: 0, or 2 after one line about bad input.
+    """
     try:
         main(None)
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _installed(package: str) -> bool:
-    try:
-        return bool(metadata.version(package))
-    except metadata.PackageNotFoundError:
-        return False
 
 
 def _short(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Scaling: what one more expert, weight vector, objective or prompt costs, as curves.
 
-Keys of the last line: the seconds at the far end of each curve over those at its near end; weight vectors and prompts
-are per vector and per prompt, so less than 1 means that company pays.
+Keys of the last line: the seconds at the far end of each curve over those at its near end. Those of weight vectors and
+prompts are for each vector and each prompt, so a number below 1 means that decoding more of them together pays.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ QUICK = 2  # points of each curve
 
 
 def main(argv: Sequence[str] | None) -> None:
+    """Run the benchmark, and draw the curves beside the record.
+
+    Raises:
+        UserError: the shape is unknown, or what `options` raises.
+    """
     given = options("scaling", __doc__, argv, {"shape": ("tiny", f"one of {', '.join(SHAPES)}")})
     name = given.extra["shape"]
     if name not in SHAPES:
@@ -53,22 +58,29 @@ def main(argv: Sequence[str] | None) -> None:
 
 
 def over_experts(record: Record, shape: Shape) -> Points:
+    """Time blends of different numbers of experts."""
     decodes = {m: _decode(shape, record.options, experts=m) for m in _points(EXPERTS, record.options)}
     return _measured(record, "experts", decodes)
 
 
 def over_vectors(record: Record, shape: Shape) -> Points:
+    """Time decodes of different numbers of weight vectors."""
     decodes = {w: _decode(shape, record.options, vectors=w) for w in _points(VECTORS, record.options)}
     return _measured(record, "weight vectors", decodes)
 
 
 def over_prompts(record: Record, shape: Shape) -> Points:
+    """Time decodes of different numbers of prompts."""
     sizes = _points(PROMPTS, record.options)
     return _measured(record, "prompts", {b: _decode(replace(shape, prompts=b), record.options) for b in sizes})
 
 
 def over_objectives(record: Record, shape: Shape) -> tuple[Points, dict[int, float]]:
-    """Whole searches, one expert for each objective; and the published grid at the naive price of one evaluation."""
+    """Time whole searches with one expert for each objective.
+
+    Returns:
+        the times by the number of objectives, and the seconds of the published grid with naive evaluations.
+    """
     given = record.options
     searches = {k: Search(shape, given, experts=k) for k in _points(OBJECTIVES, given)}
     plain = naive(random_setting(shape, experts=1, dtype=given.dtype, device=given.device))
@@ -106,6 +118,7 @@ def _points(values: Sequence[int], given: Options) -> Sequence[int]:
 
 
 def far_over_near(record: Record, what: str, points: Points, *, each: bool = False) -> None:
+    """Note the time at the far end of a curve over that at its near end; with ``each``, for each unit of size."""
     near, far = min(points), max(points)
     ratio = points[far].median / points[near].median
     record.ratio(f"{what}_{far}_over_{near}", ratio * near / far if each else ratio)

@@ -14,6 +14,15 @@ from emorl_bench.report.style import figure, panels
 
 @dataclass(frozen=True)
 class Curve:
+    """One panel.
+
+    Attributes:
+        title: what is measured.
+        axis: the name of the size.
+        points: our times by size.
+        naive: seconds of the published procedure by size, if there are any.
+    """
+
     title: str
     axis: str
     points: Mapping[int, Timing]
@@ -21,6 +30,7 @@ class Curve:
 
 
 def plot_curves(path: Path, title: str, curves: Sequence[Curve]) -> None:
+    """Draw one panel for each curve into a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with figure(path, width=10.0, height=7.2) as drawing:
         drawing.suptitle(title)

@@ -1,7 +1,8 @@
 """Weight search: one whole simplex search to 1/32 against the published 135 evaluations.
 
-The keys of the last line are 135 naive evaluations over our whole search, wall time, scoring included: ``search`` with
-experts as alike as the embedded task's trained ones, ``search_strong`` with experts that hardly ever agree.
+The keys of the last line are the time of 135 naive evaluations over that of our whole search, scoring included.
+``search`` has experts as alike as the embedded task's trained ones, ``search_strong`` has experts that hardly ever
+agree.
 """
 
 from __future__ import annotations
@@ -28,27 +29,40 @@ from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.front import SearchedFront
 from emorl_bench.search.simplex import SimplexSubdivision
 
-LEVELS = 5  # halvings: weights to 1/32
+LEVELS = 5  # each level halves the step: weights are found to 1/32
 CUBE = 3  # the published grid has three points a side in each round
 
 
 def published_evaluations(experts: int) -> int:
+    """The evaluations of the published grid: five rounds of ``3^K`` points, 135 for three experts."""
     return LEVELS * int(CUBE**experts)  # 135 for three
 
 
 @dataclass
 class Search:
-    """One whole search for one preference. Before each, untimed: a new model and decoder, so nothing is remembered."""
+    """One whole search for one preference.
+
+    A new model and a new decoder are made before each search, untimed, so nothing is remembered.
+
+    Attributes:
+        shape: the architecture and the work.
+        options: the command line.
+        experts: the number of experts and objectives.
+        strength: the size of the adapters.
+        rounds: (W, P, T) tokens of each round of the last search.
+        setting: the model of the last search.
+    """
 
     shape: Shape
     options: Options
     experts: int = 3
     strength: float = ALIKE
-    rounds: list[Tensor] = field(default_factory=list)  # (W, P, T) tokens of each round of the last search
+    rounds: list[Tensor] = field(default_factory=list)
     setting: Setting | None = None
 
     @property
     def side(self) -> Side:
+        """A timed search."""
         return timed(self._prepare, self.options.device)
 
     def _prepare(self) -> Callable[[], object]:
@@ -78,13 +92,14 @@ class Search:
         return search
 
     def bound(self, peaks: Peaks) -> float:
-        """The prompts read once, and every round's steps."""
+        """The least seconds: the prompts read once, and the steps of every round."""
         assert self.setting is not None
         work, lengths = Work.of(self.setting), self.setting.prompt_lengths()
         steps = [steps_bound(peaks, work, self.experts, lengths, ids_WBT) for ids_WBT in self.rounds]
         return reading_bound(peaks, work, self.experts, lengths) + sum(steps)
 
     def facts(self, timing: Timing) -> dict[str, Any]:
+        """The numbers beside the time in a row of the table."""
         assert self.setting is not None
         cost = self.setting.bank.decoder.ledger.phases["search"]
         counted: dict[str, Any] = {
@@ -97,6 +112,7 @@ class Search:
 
 
 def main(argv: Sequence[str] | None) -> None:
+    """Run the benchmark."""
     given = options("search", __doc__, argv, {})
     record = Record(given)
     shape = micro(SHAPES["tiny"]) if given.quick else SHAPES["tiny"]

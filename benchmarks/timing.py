@@ -1,4 +1,4 @@
-"""Clocks for comparisons: the sides take turns, so a busy neighbour slows both, and medians are what is reported."""
+"""Clocks for comparisons. The sides take turns, so a busy machine slows all of them, and medians are reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Side = Callable[[], float]  # runs once and says how many seconds that took
 
 
 def seconds_of(act: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call, the device synchronised around it."""
+    """The wall time of one call, with the device synchronised around it."""
     synchronise(device)
     started = time.perf_counter()
     act()
@@ -25,12 +25,18 @@ def seconds_of(act: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has done its work; nothing on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def timed(prepare: Callable[[], Callable[[], object]], device: torch.device) -> Side:
-    """A side whose preparation (drawing prompts, building what must be cold) is not timed."""
+    """A side whose preparation (drawing prompts, building what must be cold) is not timed.
+
+    Args:
+        prepare: returns the function that is timed.
+        device: where it computes.
+    """
 
     def side() -> float:
         act = prepare()
@@ -48,6 +54,7 @@ class Timing:
 
     @property
     def median(self) -> float:
+        """The median in seconds."""
         return statistics.median(self.raw)
 
     @property
@@ -56,11 +63,16 @@ class Timing:
         return (max(self.raw) - min(self.raw)) / self.median
 
     def as_dict(self) -> dict[str, Any]:
+        """The times as they are recorded."""
         return {"median": self.median, "spread": self.spread, "repeats": len(self.raw), "raw": list(self.raw)}
 
 
 def interleaved(label: str, sides: Mapping[str, Side], repeats: int) -> dict[str, Timing]:
-    """Every side once, ``repeats`` times over; every second round runs backwards."""
+    """Run every side once in each of ``repeats`` rounds; every second round runs backwards.
+
+    Returns:
+        the times by the name of the side.
+    """
     raw: dict[str, list[float]] = {name: [] for name in sides}
     started = time.monotonic()
     for done in range(repeats):
@@ -75,4 +87,5 @@ def interleaved(label: str, sides: Mapping[str, Side], repeats: int) -> dict[str
 
 
 def say(line: str) -> None:
+    """Print a line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
 """Training: three experts together against one after the other, and our GRPO-type step against TRL's.
 
-Keys of the last line: ``joint_training`` is separate over joint seconds, whole steps of rollout, scoring and update,
-with 8 rows for each expert (2 prompts, 4 samples), where one expert alone leaves a processor idle between operations;
-``joint_training_16_rows`` and ``joint_training_64_rows`` (the suite's own batch) are the same with more to do;
-``trl_over_ours`` is the time of TRL's GRPOTrainer for a step over ours.
+Keys of the last line: ``joint_training`` is separate over joint seconds of whole steps of rollout, scoring and update.
+It has 8 rows for each expert (2 prompts, 4 samples), where one expert alone leaves a processor idle between operations.
+``joint_training_16_rows`` and ``joint_training_64_rows`` (the suite's own batch) are the same with more rows.
+``trl_over_ours`` is the time of a step of TRL's GRPOTrainer over ours.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from benchmarks.timing import Side, interleaved, say, timed
 from emorl_bench.core.protocols import Bench
 from emorl_bench.rl.experts import expert_bank
 
-STEPS = 12  # for each expert
-SAMPLES = 4  # of each prompt
+STEPS = 12  # steps of each expert
+SAMPLES = 4  # samples of each prompt
 BATCHES = (2, 4, BATCH)  # prompts of a step; the last is the suite's own
 
 
 def main(argv: Sequence[str] | None) -> None:
+    """Run the benchmark."""
     given = options("train", __doc__, argv, {})
     record = Record(given)
     joint_training(record)
@@ -40,15 +41,25 @@ ORDER = ("one after the other", "together")
 
 @dataclass
 class ExpertTraining:
-    """Trains all experts of a new bench each time: nothing is known to a scorer or kept in a bank."""
+    """The training of all experts of a bench.
+
+    Every training has a new bench, so no score is remembered and no expert is in the bank.
+
+    Attributes:
+        options: the command line.
+        joint: whether experts learn side by side.
+        batch: prompts of a step.
+        tokens: the trained tokens of the last training.
+    """
 
     options: Options
     joint: bool
-    batch: int  # prompts
+    batch: int
     tokens: int = 0
 
     @property
     def side(self) -> Side:
+        """A timed training."""
         return timed(self._prepare, self.options.device)
 
     def _prepare(self) -> Callable[[], object]:
@@ -79,6 +90,7 @@ class ExpertTraining:
 
 
 def joint_training(record: Record) -> None:
+    """Time the training of three experts together and one after the other, at several batch sizes."""
     given = record.options
     sides = {
         f"three experts {name}, {batch * SAMPLES} rows each": ExpertTraining(given, joint, batch)
@@ -95,6 +107,7 @@ def joint_training(record: Record) -> None:
 
 
 def compare_with_trl(record: Record) -> None:
+    """Time our step and TRL's in turns, if TRL is installed."""
     try:
         from benchmarks.trl_step import step_times
     except ModuleNotFoundError as missing:

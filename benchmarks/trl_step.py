@@ -1,9 +1,9 @@
 """One GRPO step of TRL's trainer and one of ours, in turns inside TRL's own loop.
 
-Both sample a group for each prompt from the same random Llama, score it with the same function, and take one optimiser
-step on an adapter of rank 8 on every linear layer: no KL, one update a rollout, no checkpointing of activations, the
-same number of new tokens for every response. TRL's start-up is not counted: its time is from the beginning of a step to
-its end, as its own callbacks see them.
+Both sample a group for each prompt from the same random Llama and score it with the same function. Both take one
+optimiser step on an adapter of rank 8 on every linear layer. There is no KL, one update for each rollout, no
+checkpointing of activations, and the same number of new tokens for every response. TRL's start-up is not counted: its
+time is from the beginning to the end of a step, as its own callbacks see them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,25 @@ REWARD = WordShare("even", 0, 2)
 
 @dataclass(frozen=True)
 class StepTimes:
+    """The times of both sides.
+
+    Attributes:
+        timings: by side.
+        tokens: generated in one step, by side.
+        settings: what was run.
+    """
+
     timings: dict[str, Timing]
-    tokens: dict[str, int]  # generated in one step
+    tokens: dict[str, int]
     settings: dict[str, Any]
 
 
 def step_times(shape: Shape, given: Options) -> StepTimes:
-    """Medians over ``given.repeats`` steps of each, after one that is not counted."""
+    """Time ``given.repeats`` steps of each side, after one that is not counted.
+
+    Raises:
+        AssertionError: the sides did not generate equally many tokens.
+    """
     sized = replace(shape, prompts=PROMPTS, new_tokens=8 if given.quick else NEW_TOKENS, prompt_tokens=PROMPT_TOKENS)
     setting = random_setting(sized, experts=1, dtype=given.dtype, device=given.device)
     ours = OurStep(setting)
@@ -65,12 +77,14 @@ class OurStep:
     tokens: int = 0
 
     def __post_init__(self) -> None:
+        """Make a policy and its learner."""
         self.policy = self.setting.bank.new_policy("grpo")
         self.learner = Scst(learning_rate=RATE, kl_coefficient=0.0).learner(
             self.policy, self.setting.bank.decoder.ledger
         )
 
     def __call__(self, step: int) -> None:
+        """One step."""
         sampling = Sampling(self.setting.new_tokens, samples_per_prompt=GROUP)
         rollout = self.policy.generate(self.setting.prompts(), sampling, stream(step, "rollout"))
         rewards_B = torch.tensor(REWARD.of_texts(rollout.responses))
@@ -80,24 +94,35 @@ class OurStep:
 
 @dataclass
 class Turns(TrainerCallback):  # type: ignore[misc]
-    """Times each step of TRL's, then runs and times one of ours."""
+    """A callback of TRL that times each of its steps, then runs and times one of ours.
+
+    Attributes:
+        our_step: our side.
+        device: where both compute.
+        theirs: seconds of TRL's steps.
+        ours: seconds of our steps.
+        tokens: those of the responses that TRL last asked to be rewarded.
+    """
 
     our_step: Callable[[int], None]
     device: torch.device
     theirs: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
-    tokens: int = 0  # in the responses that TRL last asked to be rewarded
+    tokens: int = 0
     _started: float = 0.0
 
     def reward(self, completions: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        """The reward function that TRL is given."""
         self.tokens = sum(map(len, completion_ids))
         return REWARD.of_texts(completions)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock; TRL's callback."""
         synchronise(self.device)
         self._started = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Stop the clock, and run our step; TRL's callback."""
         synchronise(self.device)
         self.theirs.append(time.perf_counter() - self._started)
         step = len(self.theirs)
@@ -106,6 +131,7 @@ class Turns(TrainerCallback):  # type: ignore[misc]
 
 
 def new_trainer(shape: Shape, setting: Setting, given: Options, directory: str, turns: Turns) -> Any:
+    """TRL's GRPOTrainer with the same model, adapter and work as our step."""
     steps = given.repeats + 1
     dataset = Dataset.from_list([{"prompt": e.prompt} for _ in range(steps) for e in setting.prompts()])
     arguments = GRPOConfig(

@@ -10,8 +10,16 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "examples/*.md", "results/**/*.md")
-BESIDE = ("docs/**/*.png", "results/**/*.png", "examples/*.ipynb")  # what pages show or link to
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "AGENTS.md",
+    "CHANGELOG.md",
+    "docs/**/*.md",
+    "examples/*.md",
+    "results/**/*.md",
+)
+BESIDE = ("docs/**/*.png", "results/**/*.png", "examples/*.ipynb", "CITATION.cff")  # what pages show or link to
 
 
 def on_files(files: Files, *, config: Any) -> Files:

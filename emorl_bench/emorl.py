@@ -1,11 +1,11 @@
-"""EMORL (2505.02579): one LoRA expert per objective, last hidden states blended while decoding, the blend found by
-search.
+"""EMORL (2505.02579): one LoRA expert for each objective; their last hidden states are blended while decoding.
 
-Against the release: every expert and every baseline has the same adapter, decoding and budget; the search works for any
-number of objectives, remembers what it has evaluated, and answers every preference, not only the uniform one.
+The weights of the blend are found by search. Against the release: every expert and every baseline has the same adapter,
+decoding and budget. The search works for any number of objectives, caches what it has evaluated, and answers every
+preference, not only the uniform one.
 
-Other ways to put the same experts together differ in the aggregator alone: `baselines.ties` and its like are pages that
-hold one.
+Other ways to combine the same experts differ in the aggregator alone: `baselines.ties` and similar pages hold one
+aggregator each.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from emorl_bench.rl.experts import expert_bank
 
 @dataclass(frozen=True)
 class Emorl:
-    """``aggregator``: where experts are averaged, or how they are merged. ``search``: how the weights are found, for
-    each preference or for the whole front at once; ``None``: uniform weights answer every preference.
-    ``search_share``: of the budget's prompts, for the search of all preferences.
+    """Settings. ``aggregator``: where experts are averaged, or how they are merged.
+
+    ``search``: how the weights are found, for each preference or for all at once; ``None``: uniform weights answer
+    every preference. ``search_share``: the share of the budget's prompts that the search of all preferences may spend.
     """
 
     aggregator: Aggregator
@@ -30,6 +31,12 @@ class Emorl:
     search_share: float = 0.25
 
     def fit(self, bench: Bench) -> Solution:
+        """Train the experts, and return the solution that searches their blend.
+
+        Raises:
+            UserError: there is one objective only, the aggregator does not work with this model, or the budget is too
+                small.
+        """
         if len(bench.objectives) < 2:
             raise UserError(
                 f"a blend of experts needs at least 2 objectives, task has only '{bench.objectives[0]}'; "
@@ -42,6 +49,6 @@ class Emorl:
         return searched_or_uniform(bench, experts, aggregator, self.search, share)
 
     def _reserved(self, bench: Bench, share: float) -> float:
-        """The share of the budget's prompts that experts may not spend: a calibration may need more than the search."""
+        """The share of the budget's prompts that experts may not spend. A calibration may need more than the search."""
         needed, whole = self.aggregator.calibration_prompts, bench.budget.prompts
         return share if whole is None or not needed else min(0.99, max(share, needed / whole))

@@ -1,7 +1,7 @@
-"""How far do results differ between processors? The same commands under two matrix-product code paths of one machine.
+"""The difference between results of two processors: the same commands under two matrix-product code paths.
 
-``python -m studies.code_paths --runs DIR --out FILE.md``. The second path is that of an old processor without AVX,
-asked for by environment variables. Some ten minutes of two cores.
+``python -m studies.code_paths --runs DIR --out FILE.md``. Both paths run on one machine. The second is that of an old
+processor without AVX, which environment variables ask for. It takes some ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ OVERRIDES = ("budget=short", "decoding=[greedy]", "tracker=local")
 
 
 def main() -> None:
+    """Run the commands under both paths, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m studies.code_paths", description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/code_paths"))
     parser.add_argument("--out", type=Path, help="write the table there")
@@ -36,7 +37,11 @@ def main() -> None:
 
 
 def scores(runs: Path, tasks: str, variables: dict[str, str]) -> dict[tuple[str, str, int], float]:
-    """(task, method, seed) to the mean reward at the uniform preference, greedily decoded."""
+    """Run the sweep under some environment variables.
+
+    Returns:
+        the mean reward at the uniform preference, greedily decoded, by task, method and seed.
+    """
     sweep = [f"task={tasks}", f"method={','.join(METHODS)}", f"seed={','.join(map(str, SEEDS))}", f"runs_dir={runs}"]
     command = [sys.executable, "-m", "emorl_bench.cli", "-m", *OVERRIDES, *sweep]
     subprocess.run(command, check=True, env=os.environ | variables)
@@ -49,7 +54,7 @@ def scores(runs: Path, tasks: str, variables: dict[str, str]) -> dict[tuple[str,
 
 
 def table(found: dict[str, dict[tuple[str, str, int], float]]) -> str:
-    """Markdown: one row a run, one column a code path."""
+    """The page in Markdown: one row for each run, one column for each code path."""
     origin = provenance(threads=1, device="cpu")
     lines = [
         "# One command under two matrix-product code paths",

@@ -1,9 +1,9 @@
-"""A policy for every preference: experts' adapters mixed layer by layer, as a network says that reads the preference.
+"""A policy for every preference: experts' adapters mixed layer by layer, by a network that reads the preference.
 
-Layer l adds ``sum_i c_li(w) B_i A_i`` to the base's weight, and a small network makes the coefficients c of a
-preference w. The experts are frozen; the network alone is trained. The mix is one adapter, its factors stacked along
-the rank, exact as `lora.merge` is. Coefficients scale B, so the gradients of whatever is made of the hidden states
-reach the network, and any update rule trains it as it would train an adapter.
+Layer l adds ``sum_i c_li(w) B_i A_i`` to the base's weight, and a small network gives the coefficients c of a
+preference w. The experts are frozen, and only the network is trained. The mix is one adapter whose factors are stacked
+along the rank, as exact as `lora.merge`. The coefficients scale B. So gradients reach the network through the hidden
+states, and any update rule trains it as it would train an adapter.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ from torch.nn.functional import pad
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.models.lora import Adapter, active
-from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy, on_one_base
+from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy
+from emorl_bench.policies.together import on_one_base
 
 FILE = "network.safetensors"
 
 
 def mixed(adapters: Sequence[Adapter], weights_LM: Tensor) -> Adapter:
-    """The exact merge with weights of its own for each layer, in the order of ``factors``; differentiable in them."""
+    """The exact merge of M adapters with other weights in each layer; differentiable in the weights.
+
+    Args:
+        adapters: adapters of one shape.
+        weights_LM: the weights of each layer, in the order of ``factors``.
+    """
     factors = {}
     for (name, _), weights_M in zip(adapters[0].factors.items(), weights_LM, strict=True):
         pairs = [adapter.factors[name] for adapter in adapters]
@@ -39,18 +45,28 @@ def mixed(adapters: Sequence[Adapter], weights_LM: Tensor) -> Adapter:
 
 @dataclass
 class Asked:
-    """The preferences that are learnt under now, and which of them each prompt was answered under."""
+    """The preferences that the policy learns under now, and the preference that each prompt was answered under.
+
+    Attributes:
+        preferences_WK: the preferences.
+        of: the row of the preference by the id of the prompt.
+    """
 
     preferences_WK: Tensor
-    of: dict[str, int] = field(default_factory=dict)  # id of the prompt -> row
+    of: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ConditionedPolicy(BackbonePolicy):
-    """``network``: a preference (K,) to coefficients (L, M). Its adapter in the sense of `core.protocols.Policy`, what
-    is trained and kept, is the network.
+    """A policy of frozen experts under a network that reads the preference.
 
-    While it learns it stands under several preferences at once, each for an even part of the prompts (`turn`).
+    The network is what is trained and kept; it takes the part of the adapter in `core.protocols.Policy`. While the
+    policy learns, it has several preferences at once, each for an even part of the prompts (`turn`).
+
+    Attributes:
+        experts: the adapters of the M experts.
+        network: a module from a preference (K,) to coefficients (L, M).
+        asked: the preferences of the moment.
     """
 
     experts: Sequence[Adapter]
@@ -59,29 +75,36 @@ class ConditionedPolicy(BackbonePolicy):
 
     @classmethod
     def of(cls, name: str, experts: Sequence[Policy], network: nn.Module) -> ConditionedPolicy:
-        """One expert for each objective; it begins under the uniform preference."""
+        """A policy on one expert for each objective; it begins under the uniform preference.
+
+        Raises:
+            UserError: the experts are not adapters of one loaded base.
+        """
         decoder, adapters = on_one_base(experts)
         device = decoder.backbone.device
         uniform_WK = torch.full((1, len(adapters)), 1 / len(adapters), device=device)
         return cls(name, decoder, adapters, network.to(device), Asked(uniform_WK))
 
     def turn(self, preferences_WK: Tensor) -> None:
-        """What is generated from now on, and learnt from that, is under these preferences."""
+        """Use these preferences (W, K) for all that is generated from now on, and for learning from it."""
         self.asked.preferences_WK = preferences_WK.to(self.asked.preferences_WK)
         self.asked.of.clear()
 
     def mix(self, preference_K: Tensor) -> Adapter:
-        """Differentiable in the network."""
+        """The adapter of a preference (K,); differentiable in the network."""
         return mixed(self.experts, self.network(preference_K))
 
     @torch.no_grad()
     def at(self, preference_K: Tensor) -> AdapterPolicy:
-        """What it is now under a preference: one adapter, one forward pass for each token."""
+        """The policy of the moment under one preference (K,): one adapter, one forward pass for each token."""
         return AdapterPolicy(self.name, self.decoder, self.mix(preference_K.to(self.asked.preferences_WK)))
 
     @torch.no_grad()
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
-        """The first of W even parts of the prompts under the first preference, and so on."""
+        """See `core.protocols.Sampler.generate`.
+
+        The prompts are divided into W even parts, and part w is answered under preference w.
+        """
         preferences_WK = self.asked.preferences_WK
         count, each = len(preferences_WK), len(examples) // len(preferences_WK)
         parts = [examples[i * each : (i + 1) * each] for i in range(count)]
@@ -91,7 +114,7 @@ class ConditionedPolicy(BackbonePolicy):
         return self.decoder.decode_policies([self.mix(p_K) for p_K in preferences_WK], None, parts, sampling, rngs)
 
     def hidden(self, rollout: Rollout) -> Tensor:
-        """(B, T, H): each row under the preference that its prompt was answered under, one pass for each."""
+        """See `core.protocols.Policy.hidden`; rows of different preferences take different forward passes."""
         width = rollout.response_ids_BT.shape[1]
         found: dict[int, Tensor] = {}
         for i, preference_K in enumerate(self.asked.preferences_WK):
@@ -104,13 +127,15 @@ class ConditionedPolicy(BackbonePolicy):
         return torch.stack([found[row] for row in range(len(rollout.examples))])
 
     def parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of the network."""
         return self.network.parameters()
 
     def trained(self) -> dict[str, Tensor]:
+        """The tensors of the network by name."""
         return dict(self.network.state_dict())
 
     def save(self, path: Path) -> None:
-        """Write the network; its metadata say which layers its rows belong to."""
+        """Write the network to ``network.safetensors``; the metadata name the layers that its rows belong to."""
         path.mkdir(parents=True, exist_ok=True)
         told = {"layers": json.dumps(list(self.experts[0].factors)), "base_fingerprint": self.base}
         save_file({k: v.cpu().contiguous() for k, v in self.adapter().items()}, path / FILE, metadata=told)

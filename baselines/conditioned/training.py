@@ -1,10 +1,10 @@
 """Training one network for all preferences: ``max E_w[w . J(w)]``, with preferences w drawn evenly on the simplex.
 
-Each step draws a few, and each of them has an even part of the step's prompts: sampled under it, rewarded by it. Then
-there is one update, by any on-policy rule. How it is validated: `rl.preferences`.
+Each step draws a few preferences. An even part of the step's prompts is answered under each preference and rewarded by
+it. Then there is one update, by any on-policy rule. `rl.preferences` says how the network is validated.
 
-The K experts below the network are trained first. They and the network divide the budget evenly, as K + 1 learners, so
-they are not the experts of methods that spend more on each, or less; conditioned methods share them.
+The K experts below the network are trained first. Experts and network divide the budget evenly, as K + 1 learners.
+Methods that spend another amount on each expert have other experts. All conditioned methods share theirs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy, Sampler, Solution, UpdateRule
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Metrics
-from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.policies.together import on_one_base
 from emorl_bench.rl.experts import expert_bank
-from emorl_bench.rl.loop import describe, prompts, run_rounds
+from emorl_bench.rl.loop import prompts, run_rounds
 from emorl_bench.rl.preferences import PreferenceRun, drawn
-from emorl_bench.rl.run import TrainingRun, refuse_too_little
+from emorl_bench.rl.run import TrainingRun, describe, refuse_too_little
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 NetworkFor = Callable[[int, int, torch.Generator], nn.Module]
@@ -34,15 +34,22 @@ NetworkFor = Callable[[int, int, torch.Generator], nn.Module]
 
 @dataclass(frozen=True)
 class Conditioning:
-    """How the network is trained: the rule, and how many preferences a step has, at most: as many as divide its prompts
-    evenly.
+    """How the network is trained.
+
+    Attributes:
+        update: the rule that trains the network.
+        preferences: the largest number of preferences in a step; a step takes as many as divide its prompts evenly.
     """
 
     update: UpdateRule
     preferences: int
 
     def check(self, bench: Bench) -> None:
-        """Raise a `UserError` for what could not be trained, before anything is."""
+        """Check the settings before anything is trained.
+
+        Raises:
+            UserError: there is only one objective, or a setting does not suit the training or the run.
+        """
         if len(bench.objectives) < 2:
             raise UserError(
                 f"a mix of experts needs at least 2 objectives, task has only '{bench.objectives[0]}'; "
@@ -61,17 +68,18 @@ class Conditioning:
                 f"method.update.replay_prompts={self.update.replay_prompts}: older answers were given under other "
                 "preferences; say 0"
             )
-        self.update.learner(probe, bench.ledger)  # refuses bad settings of its own
+        self.update.learner(probe, bench.ledger)  # the rule refuses its own bad settings
 
 
 @dataclass
-class ConditionedFront:
-    """A `Solution` that answers every preference at once: the mix of its experts that the network makes of it."""
+class ConditionedFront(Solution):
+    """A `Solution` that answers every preference at once with the mix of experts that the network gives."""
 
     policy: ConditionedPolicy
     _made: dict[tuple[float, ...], Sampler] = field(default_factory=dict)
 
     def policy_for(self, preference_K: Tensor) -> Sampler:
+        """See `core.protocols.Solution.policy_for`; each preference's mix is made once."""
         key = tuple(preference_K.tolist())
         if key not in self._made:
             self._made[key] = self.policy.at(preference_K)
@@ -79,21 +87,26 @@ class ConditionedFront:
 
 
 class ConditionedRun(PreferenceRun):
-    """The training of one conditioned policy. Other budgets have other experts below it, so it goes on from none."""
+    """The training of one conditioned policy.
+
+    A run with another budget has other experts below the network, so this run goes on from no smaller one.
+    """
 
     prefix = False
 
     def __init__(self, bench: Bench, policy: ConditionedPolicy, settings: Conditioning, budget: Budget) -> None:
+        """Bind the policy to a learner of the settings' rule."""
         name, uniform = policy.name, fixed_weights(None, bench.objectives, bench.reward)
         learner = settings.update.learner(policy, bench.ledger, bench.objectives)
         self.conditioned, self.preferences = policy, settings.preferences
         super().__init__(bench, name, {name: policy}, {name: learner}, uniform, budget)
 
     def answering(self, preference_K: Tensor) -> Policy:
+        """See `rl.preferences.PreferenceRun.answering`."""
         return self.conditioned.at(preference_K)
 
     def round(self, runs: Sequence[TrainingRun], step: int) -> list[Metrics]:
-        """One update under a few preferences; a prompt's answers are all under one."""
+        """One update under a few preferences; all answers to one prompt have the same preference."""
         bench, policy, learner = self.bench, self.conditioned, self.learners[self.name]
         asked = prompts(bench, step)
         count = math.gcd(self.preferences, len(asked))
@@ -112,8 +125,14 @@ class ConditionedRun(PreferenceRun):
 def fit_conditioned(bench: Bench, name: str, settings: Conditioning, network_for: NetworkFor) -> Solution:
     """Train the experts, then the network on top of them.
 
+    Args:
+        bench: what the method is given.
+        name: the learner's name in records and checkpoints.
+        settings: how the network is trained.
+        network_for: makes the network.
+
     Raises:
-        UserError: there is only one objective, or the settings do not go together.
+        UserError: there is only one objective, the settings do not go together, or the budget pays for no training.
     """
     settings.check(bench)
     learners = len(bench.objectives) + 1

@@ -1,1 +1,1 @@
-"""Learning from answers of others: `offline_policy` is the method, `dataset` reads a file of answers."""
+"""Learning from answers of others: `offline_policy` is the method, and `dataset` reads a file of answers."""

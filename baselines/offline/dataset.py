@@ -1,7 +1,7 @@
-"""Answers that somebody else gave and somebody judged, read from a file, dealt out in groups of one prompt.
+"""Scored answers that somebody else gave: read from a file, and dealt out in groups of one prompt.
 
-One JSON object a line: ``prompt``, ``response``, and the score of each objective under its name, ``null`` where it does
-not apply. A run's ``samples.jsonl`` has this form.
+Each line is one JSON object with ``prompt``, ``response``, and the score of each objective under its name. A score is
+``null`` where the objective does not apply. A run's ``samples.jsonl`` has this form.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from emorl_bench.core.types import Example, Rollout, Sampling
 
 @dataclass(frozen=True)
 class Answers:
-    """All answers to one prompt, at least two, and their scores (N, K)."""
+    """All answers to one prompt, at least two, and their scores (N, K); NaN: does not apply."""
 
     example: Example
     responses: tuple[str, ...]
@@ -33,7 +33,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The answers of a file by prompt, in its order; ``left_out`` counts the lines that are not learnt from."""
+    """The answers of a file by prompt, in the file's order.
+
+    Attributes:
+        answers: the prompts with two or more answers.
+        left_out: the number of lines that are not learnt from.
+        fingerprint: a hash of the file (16 hex digits).
+    """
 
     answers: tuple[Answers, ...]
     left_out: int
@@ -41,10 +47,15 @@ class Recorded:
 
     @classmethod
     def read(cls, path: Path, objectives: Sequence[str], known: Sequence[Example] | None) -> Recorded:
-        """``known``: the prompts that may be learnt from; ``None`` is all.
+        """Read a file of answers.
+
+        Args:
+            path: the file.
+            objectives: the names of the K scores.
+            known: the prompts that may be learnt from; None is all.
 
         Raises:
-            UserError: no such file, a line that is not understood, or nothing that can be learnt from.
+            UserError: there is no such file, a line is not understood, or no line can be learnt from.
         """
         try:
             raw = path.expanduser().read_bytes()
@@ -76,9 +87,18 @@ class Recorded:
         return cls(tuple(answers), left_out, hashlib.sha256(raw).hexdigest()[:16])
 
     def deal(self, policy: Policy, prompts: int, sampling: Sampling, rng: torch.Generator) -> tuple[Rollout, Tensor]:
-        """Some prompts with as many answers each as a rollout has, drawn without replacement, and their scores (B, K).
+        """Draw some prompts, and answers to each of them, without replacement.
 
-        Where a prompt has fewer answers, one is repeated without a score, so it is learnt from once.
+        A prompt with fewer than G answers repeats one of them without a score, so that one is learnt from only once.
+
+        Args:
+            policy: its tokenizer encodes the answers.
+            prompts: the number of prompts.
+            sampling: G answers for each prompt, cut at the largest number of tokens.
+            rng: draws prompts and answers.
+
+        Returns:
+            a rollout of B rows, and scores (B, K).
         """
         size, examples, responses, rows = sampling.samples_per_prompt, list[Example](), list[str](), list[Tensor]()
         for i in torch.randperm(len(self.answers), generator=rng)[:prompts].tolist():
@@ -92,7 +112,7 @@ class Recorded:
 
 
 def _rollout(policy: Policy, examples: Sequence[Example], responses: Sequence[str], sampling: Sampling) -> Rollout:
-    """As if it had been sampled, but that nobody knows how likely: NaN. Cut where a sample would have ended."""
+    """Given answers as a rollout. Their log-probabilities are unknown (NaN), and they end where a sample would end."""
     ids_BT, mask_BT = (part[:, : sampling.max_new_tokens] for part in policy.tokenize_responses(responses))
     unknown_BT = torch.full(ids_BT.shape, math.nan, device=ids_BT.device).masked_fill(~mask_BT, 0.0)
     size, temperature = sampling.samples_per_prompt, sampling.temperature

@@ -1,12 +1,13 @@
-"""One weighted policy that learns from answers which are not its own: off-policy learning at its purest.
+"""One weighted policy that learns only from answers which are not its own: pure off-policy learning.
 
-With ``file``, from prompts, responses and scores that somebody wrote down, another run's ``samples.jsonl`` among them;
-nothing is generated or scored. Without, from the base model's answers, new ones at every step and at the cost of any
-rollout: the setting in which AGRO (2503.19612, figure 1) is compared with a naive policy gradient (``update=scst``).
+With ``file`` the answers are prompts, responses and scores that somebody wrote down, such as another run's
+``samples.jsonl``. Nothing is then generated or scored. Without it the base model answers anew at every step, at the
+cost of any rollout. That is the setting in which AGRO (2503.19612, figure 1) is compared with a naive policy gradient
+(``update=scst``).
 
-By default only answers to training prompts are learnt from: ``samples.jsonl`` holds answers to the prompts that a run
-is graded on. ``prompts=any`` learns from those too, for a file of another task or split; grades on them would be worth
-nothing, and the record says how many lines were taken.
+By default only answers to training prompts are learnt from, because ``samples.jsonl`` holds answers to the prompts that
+a run is graded on. ``prompts=any`` learns from those too. It is meant for a file of another task or split: grades on
+prompts of the file would be worth nothing. The record says how many lines were taken.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from emorl_bench.core.protocols import Bench, Policy, Solution
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Metrics, Rollout
-from emorl_bench.rl.loop import describe, prompts, run_rounds, single_policy_run
-from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.loop import prompts, run_rounds, single_policy_run
+from emorl_bench.rl.run import TrainingRun, describe
 from emorl_bench.rl.weighting import fixed_weights
 
 Source = Callable[[int], tuple[Rollout, Tensor]]
@@ -35,13 +36,25 @@ Source = Callable[[int], tuple[Rollout, Tensor]]
 
 @dataclass(frozen=True)
 class OfflinePolicy:
-    """``file``: jsonl, ``None`` is the base model's answers. ``prompts``: those of the train split, or any."""
+    """One policy for all preferences, trained on answers of others.
+
+    Attributes:
+        file: JSON lines, or None for the base model's answers.
+        weights: one for each objective, summing to 1; None is uniform.
+        prompts: the prompts that are learnt from, those of the train split or any.
+    """
 
     file: str | None = None
     weights: Sequence[float] | None = None
     prompts: Literal["train", "any"] = "train"
 
     def fit(self, bench: Bench) -> Solution:
+        """See `core.protocols.Method.fit`.
+
+        Raises:
+            UserError: the file cannot be learnt from or has changed since the run began, the update rule needs the
+                answers' log-probabilities, or the weights do not fit the objectives.
+        """
         weighting = fixed_weights(self.weights, bench.objectives, bench.reward)
         policy = bench.new_policy("policy")
         source = _base_model(bench, policy) if self.file is None else self._written(bench, policy, Path(self.file))
@@ -70,7 +83,7 @@ class OfflinePolicy:
             rollout, scores_BK = recorded.deal(policy, bench.training.batch_prompts, bench.sampling, rng)
             dealt = len(rollout.examples) // rollout.group_size
             bench.ledger.ask(dealt)
-            bench.ledger.current.prompts += dealt  # data points, though not decoded
+            bench.ledger.current.prompts += dealt  # they count as data points, although nothing is decoded
             bench.ledger.current.samples += len(rollout.examples)
             return rollout, scores_BK
 
@@ -89,7 +102,7 @@ def _base_model(bench: Bench, policy: Policy) -> Source:
 
 
 def _note(bench: Bench, policy: Policy, recorded: Recorded, file: Path) -> None:
-    """Keep what was read, and refuse to go on with another file of the same name."""
+    """Record what was read, and refuse to go on with another file of the same name."""
     record = bench.dir / "offline.json"
     read = {
         "file": str(file),

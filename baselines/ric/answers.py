@@ -1,7 +1,7 @@
-"""Answers that a method has had judged and learns from again and again, kept on disk as they come.
+"""Scored answers that a method learns from again and again, written to disk as they come.
 
-One JSON object a line, in the form that `baselines.offline` reads, with the ids that were sampled beside the text.
-Every line names the step that it comes from: a run that resumes at a step drops what came later, and collects it anew.
+Each line is one JSON object, in the form that `baselines.offline` reads, with the sampled ids beside the text. Every
+line names its step. A run that resumes at a step drops the lines of later steps, and collects those answers anew.
 """
 
 from __future__ import annotations
@@ -27,21 +27,35 @@ ASKED, KEPT = "asked", "kept"
 
 @dataclass(frozen=True)
 class Answer:
-    """``asked``: the preference that it was given for, ``None`` where nobody asked. ``kept``: is it learnt from?"""
+    """One scored answer.
+
+    Attributes:
+        step: the training step that it was given in.
+        example: the prompt.
+        response: the text.
+        ids: the sampled token ids.
+        scores: K numbers, NaN where an objective does not apply.
+        asked: the preference that it was given for; None in the offline stage.
+        kept: whether it is learnt from.
+    """
 
     step: int
     example: Example
     response: str
     ids: tuple[int, ...]
-    scores: tuple[float, ...]  # K, NaN: does not apply
+    scores: tuple[float, ...]
     asked: tuple[float, ...] | None
     kept: bool
 
 
 @dataclass
 class Collected:
-    """All answers of one run, in order; `add` writes them, `resume` reads them. ``ranks``: the processes that share the
-    run, of which the first writes.
+    """All answers of one run, in order; `add` writes them, and `resume` reads them.
+
+    Attributes:
+        bench: what the method is given; its directory holds the file.
+        ranks: the processes that share the run. The first one writes.
+        answers: the answers so far.
     """
 
     bench: Bench
@@ -50,6 +64,7 @@ class Collected:
 
     @property
     def path(self) -> Path:
+        """The file of answers."""
         return self.bench.dir / FILE
 
     @property
@@ -58,12 +73,21 @@ class Collected:
         return torch.tensor([answer.scores for answer in self.answers])
 
     def kept(self, *, asked: bool) -> list[Answer]:
-        """The answers to learn from: those that a preference was asked for, or the others."""
+        """The answers to learn from: those that were given for a preference, or the others."""
         return [answer for answer in self.answers if answer.kept and (answer.asked is not None) == asked]
 
     def add(
         self, step: int, rollout: Rollout, scores_BK: Tensor, kept_B: Tensor, asked_BK: Tensor | None = None
     ) -> None:
+        """Note the answers of a step, and append them to the file.
+
+        Args:
+            step: the training step.
+            rollout: B answers.
+            scores_BK: their scores.
+            kept_B: which of them are learnt from.
+            asked_BK: the preference that each was given for; None in the offline stage.
+        """
         asked = [None] * len(kept_B) if asked_BK is None else [tuple(row) for row in asked_BK.tolist()]
         masked = zip(rollout.response_ids_BT.cpu(), rollout.response_mask_BT.cpu(), strict=True)
         ids = [tuple(row[mask].tolist()) for row, mask in masked]
@@ -76,7 +100,7 @@ class Collected:
                 file.writelines(self._line(answer) for answer in fresh)
 
     def resume(self, step: int) -> None:
-        """Take up the answers that an earlier process has collected before ``step``, and forget the later ones."""
+        """Read the answers that an earlier process collected before ``step``, and drop the later ones from the file."""
         rows = self.ranks.once(lambda: self._cut(step))
         examples = {example.id: example for example in self.bench.train}
         self.answers = [self._answer(row, examples) for row in rows]
@@ -104,7 +128,7 @@ class Collected:
 def as_rollout(
     answers: Sequence[Answer], examples: Sequence[Example], temperature: float, device: torch.device
 ) -> Rollout:
-    """Answers as given to ``examples``, to be learnt from: nobody knows any more how likely they were (NaN)."""
+    """Answers to ``examples`` as a rollout to learn from; their log-probabilities are no longer known (NaN)."""
     width = max(len(answer.ids) for answer in answers)
     ids_BT = torch.tensor([[*answer.ids, *[0] * (width - len(answer.ids))] for answer in answers], device=device)
     lengths_B = torch.tensor([len(answer.ids) for answer in answers], device=device)

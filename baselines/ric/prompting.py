@@ -1,8 +1,9 @@
-"""Scores as words in a prompt, and what to ask for: the parts of Rewards-in-Context (2402.10207) that need no model.
+"""Scores as words in a prompt: the parts of Rewards-in-Context (2402.10207) that need no model.
 
-A score is told as one of a few levels, equal parts of the span between the least and the largest score seen. Numbers
-are words to a model, and a small vocabulary may have none: any words will do that the tokenizer tells apart. A word of
-its own for each objective and level is learnt soonest: "empathy 5, fluency 1" has to be read in pairs.
+A score is told as one of a few levels, which are equal parts of the span between the least and the largest score seen.
+To a model a number is a word, and a small vocabulary may have no numbers. So any words will do that the tokenizer tells
+apart. A separate word for each objective and level is learnt soonest, because a phrase such as "empathy 5, fluency 1"
+has to be read in pairs.
 """
 
 from __future__ import annotations
@@ -20,22 +21,30 @@ from emorl_bench.core.types import Example
 from emorl_bench.rl.weighting import FixedWeights
 
 PROMPT, SCORES = "{prompt}", "{scores}"
-NOT_APPLICABLE = -1  # a level that is not told
+NOT_APPLICABLE = -1  # the level of an objective that does not apply; it is not told
 
 Association = Literal["linf", "l2"]
 
 
 @dataclass(frozen=True)
 class Wording:
-    """``tags``: for each objective what its scores are called, from the least to the largest, equally many.
+    """The words that tell scores, and their place in the prompt.
 
-    They follow the prompt in ``template``, because a long prompt loses its beginning (`policies.prompting`).
+    Attributes:
+        tags: (K x L) for each objective the words of its levels, from the least to the largest.
+        template: a text with ``{prompt}`` and after it ``{scores}``. Scores stand last, because a long prompt loses its
+            beginning (`models.prompting`).
     """
 
-    tags: tuple[tuple[str, ...], ...]  # K x L
+    tags: tuple[tuple[str, ...], ...]
     template: str
 
     def __post_init__(self) -> None:
+        """Check the words.
+
+        Raises:
+            UserError: the objectives have unequal numbers of levels or fewer than 2, or the template is wrong.
+        """
         counts = {len(own) for own in self.tags}
         if len(counts) > 1 or max(counts) < 2:
             raise UserError(
@@ -50,7 +59,7 @@ class Wording:
 
     @property
     def count(self) -> int:
-        """Levels of a score."""
+        """L, the number of levels of a score."""
         return len(self.tags[0])
 
     def shown(self, example: Example, levels_K: Sequence[int]) -> Example:
@@ -60,10 +69,10 @@ class Wording:
         return replace(example, shown=before + example.context + after.replace(SCORES, ", ".join(told)))
 
     def check(self, policy: Policy) -> None:
-        """Whether the model can read what it is told.
+        """Check that the model can read the words.
 
         Raises:
-            UserError: two tags are the same ids to it, or the scores alone are too long.
+            UserError: two tags have the same ids under its tokenizer, or the scores alone are too long.
         """
         tags = [tag for own in self.tags for tag in own]
         ids_BT, mask_BT = policy.tokenize_responses(tags)
@@ -80,13 +89,19 @@ class Wording:
 
 
 def levels_of(shares: Tensor, count: int) -> Tensor:
-    """Which of ``count`` equal parts of [0, 1] each share lies in, 0 the lowest; `NOT_APPLICABLE` for NaN."""
+    """The level of each share: which of ``count`` equal parts of [0, 1] it lies in, counted from 0.
+
+    A share of NaN has the level `NOT_APPLICABLE`.
+    """
     levels = (shares.nan_to_num(0.0) * count).floor().long().clamp(0, count - 1)
     return levels.masked_fill(shares.isnan(), NOT_APPLICABLE)
 
 
 def shares_of(scores_BK: Tensor, seen_NK: Tensor) -> Tensor:
-    """(B, K): where each score lies between the least (0) and the largest (1) of all seen; 1 where these are one."""
+    """Where each score (B, K) lies between the least (0) and the largest (1) of all N scores seen.
+
+    Where these are equal, the share is 1. A score of NaN has a share of NaN.
+    """
     low_K = seen_NK.nan_to_num(torch.inf).amin(0)
     high_K = seen_NK.nan_to_num(-torch.inf).amax(0)
     span_K = torch.where(high_K > low_K, high_K - low_K, torch.inf)
@@ -94,9 +109,10 @@ def shares_of(scores_BK: Tensor, seen_NK: Tensor) -> Tensor:
 
 
 def desired_shares(preference_K: Tensor, mapping: Association) -> Tensor:
-    """(K,): how much of each objective's span a preference asks for.
+    """The share (K,) of each objective's span that a preference asks for.
 
-    ``linf``: all of it where the weight is 1/K or more, below that in proportion; ``l2``: ``w / |w|``.
+    ``linf`` asks for all of it where the weight is 1/K or more, and below that in proportion. ``l2`` asks for ``w /
+    |w|``.
     """
     if mapping == "linf":
         return (len(preference_K) * preference_K).clamp(max=1.0)
@@ -104,8 +120,10 @@ def desired_shares(preference_K: Tensor, mapping: Association) -> Tensor:
 
 
 def near_front(scores_BK: Tensor, preferences_BK: Tensor, quantile: float, shape: str) -> Tensor:
-    """(B,) bool: which answers reach, under the preference that asked for them, the ``quantile`` of what all of these
-    answers are worth under it. An answer to which nothing applies that was asked for does not.
+    """Which answers (B,) are near the front, by rejection under the preference that each was given for.
+
+    An answer is kept if its weighted score reaches the ``quantile`` of the weighted scores of all answers to its
+    preference. It is dropped if none of the objectives that count in its preference applies.
     """
     kept_B = torch.zeros(len(scores_BK), dtype=torch.bool)
     for preference in set(map(tuple, preferences_BK.tolist())):

@@ -1,1 +1,1 @@
-"""Training by TRL: `trl_policy` is the method, `training` its loop, `settings` our update rules in TRL's terms."""
+"""Training by TRL: `trl_policy` is the method, `training` its loop, and `settings` our update rules in TRL's terms."""

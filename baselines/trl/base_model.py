@@ -1,7 +1,7 @@
-"""The base model as transformers knows it, without our adapters' layers, for a library that brings its own.
+"""The base model as transformers knows it, without our adapter layers, for a library that brings its own.
 
-The weights are those of the backbone itself, not a second set of them; modules and configuration are copies, so that
-whatever the library does to them stays there.
+The weights are those of the backbone itself, not a second copy. Modules and configuration are copies, so that the
+library can change them without changing ours.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from emorl_bench.models.lora import LoraLinear
 
 
 def unadapted(backbone: Backbone) -> Any:
-    """A model of transformers on the backbone's own weights, with its end tokens.
+    """A model of transformers on the backbone's own weights, with the backbone's end tokens.
 
-    A backbone is never in training mode, where a checkpoint's own dropout would be on; this model has none to turn on.
+    A backbone is never in training mode, so dropout of the checkpoint is never on. The model that is returned is
+    trained, so its dropout is set to 0.
     """
     shared = {id(tensor): tensor for tensor in chain(backbone.model.parameters(), backbone.model.buffers())}
     model = copy.deepcopy(backbone.model, shared)
@@ -39,10 +40,10 @@ def unadapted(backbone: Backbone) -> Any:
 
 
 def count_positions(model: Any) -> None:
-    """Have a decoder-only model count the positions of prompts padded on the left, in place, where it is not told them.
+    """Let a decoder-only model count positions from the first real token of prompts padded on the left, in place.
 
-    A model that is given a mask alone counts the padding too, so a short prompt would be read at other positions in a
-    batch than alone: learnt positions (GPT-2) make that another distribution.
+    A model that is given only a mask also counts the padding. A short prompt would then have other positions in a batch
+    than alone. With learnt positions (GPT-2) that is another distribution.
     """
     getattr(model, model.base_model_prefix).register_forward_pre_hook(_with_positions, with_kwargs=True)
 
@@ -50,5 +51,5 @@ def count_positions(model: Any) -> None:
 def _with_positions(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
     ids, mask = named.get("input_ids"), named.get("attention_mask")
     if ids is not None and mask is not None and named.get("position_ids") is None and ids.shape == mask.shape:
-        named["position_ids"] = positions(mask)  # shapes differ where a cached text goes on
+        named["position_ids"] = positions(mask)  # shapes differ when a cached text is continued
     return given, named

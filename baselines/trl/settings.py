@@ -1,6 +1,6 @@
 """One of our update rules in the terms of TRL's trainers, so that both learn under the same settings.
 
-A setting that TRL has no counterpart for is refused, never dropped.
+A setting without a counterpart in TRL is refused, never dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ TRAINERS: tuple[TrainerName, ...] = ("grpo", "rloo", "gdpo")
 
 @dataclass(frozen=True)
 class TrlSettings:
-    """``arguments``: of TRL's configuration. One step goes ``epochs`` times through its answers."""
+    """Settings of one call of a trainer.
+
+    Attributes:
+        arguments: arguments of TRL's configuration.
+        epochs: how often a step goes through its answers.
+        minibatches: the number of parts that each epoch divides the answers into.
+    """
 
     arguments: dict[str, Any]
     epochs: int = 1
@@ -27,10 +33,10 @@ class TrlSettings:
 
 
 def trl_settings(trainer: TrainerName, update: UpdateRule, rows: int) -> TrlSettings:
-    """What TRL's ``trainer`` is told, for ``rows`` answers a step.
+    """The settings of TRL's ``trainer`` for ``rows`` answers a step.
 
     Raises:
-        UserError: this is not the update rule of that trainer, or it is set to something that TRL cannot do.
+        UserError: this is not the update rule of that trainer, or it has a setting that TRL cannot do.
     """
     settings = _rloo(update) if trainer == "rloo" else _grpo(trainer, update)
     assert isinstance(update, Grpo | Rloo)
@@ -64,7 +70,7 @@ def _grpo(trainer: TrainerName, update: UpdateRule) -> TrlSettings:
         "scale_rewards": update.scale,
         "loss_type": "grpo" if update.average == "response" else "dapo",
         "epsilon": update.clip,
-        "use_bias_correction_kl": False,  # on by default: another gradient of the KL than the paper's (DeepSeek-V3.2)
+        "use_bias_correction_kl": False,  # TRL's default is on (DeepSeek-V3.2), where the KL has another gradient
     }
     return TrlSettings(arguments, update.epochs, update.minibatches)
 
@@ -81,5 +87,5 @@ def _rloo(update: UpdateRule) -> TrlSettings:
 
 
 def _largest_divisor(of: int, limit: int) -> int:
-    """TRL's micro-batches are all of one size."""
+    """The largest micro-batch of at most ``limit`` rows; TRL's micro-batches all have one size."""
     return next(n for n in range(min(of, limit), 0, -1) if of % n == 0)

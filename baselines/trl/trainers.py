@@ -1,7 +1,7 @@
-"""TRL's trainers (TRL 1.16) on the base model of a bench. The only module here that imports TRL, which is an extra.
+"""TRL's trainers (TRL 1.16) on the base model of a bench. This is the only module of the method that imports TRL.
 
-Changed in them: prompts are read as our policies read them (template, length limit, end tokens), positions count
-real tokens, the base model's own dropout is off, the ledger is told what a pass costs, and nothing is sent anywhere.
+What is changed in them: prompts are read as our policies read them (template, length limit, end tokens). Positions
+count real tokens. The base model's own dropout is off. The ledger is told what a pass costs. Nothing is sent anywhere.
 """
 
 from __future__ import annotations
@@ -28,13 +28,19 @@ Base: Any = object
 
 
 class Benched(Base):  # type: ignore[misc]
-    """What goes before one of TRL's trainers in the order of inheritance."""
+    """What stands before one of TRL's trainers in the order of inheritance.
+
+    Attributes:
+        backbone: the base model, which reads prompts.
+        ledger: where passes are metered.
+    """
 
     backbone: Backbone
     ledger: Ledger
     _pass: ExitStack
 
     def train(self) -> None:
+        """TRL's training without its warnings."""
         with no_notices():
             super().train()
 
@@ -59,21 +65,26 @@ class Benched(Base):  # type: ignore[misc]
             return super()._get_per_token_logps_and_entropies(*given, **named)
 
     def _prepare_inputs(self, inputs: Any) -> Any:
-        """Samples and scores where it is time to; what follows in the training step is the update."""
+        """Sample and score where that is due; the rest of the training step is the update, and metered as one."""
         prepared = super()._prepare_inputs(inputs)
         self._pass.enter_context(self.ledger.metered("update")).tokens = int(prepared["completion_mask"].sum())
         return prepared
 
     def training_step(self, *given: Any, **named: Any) -> Any:
+        """TRL's step; the meter of the update ends with it."""
         with ExitStack() as self._pass:
             return super().training_step(*given, **named)
 
 
 class BenchedGrpo(Benched, GRPOTrainer):  # type: ignore[misc]
+    """TRL's GRPO (2402.03300), and with ``normalize_then_sum`` GDPO (2601.05242), on a bench."""
+
     pass
 
 
 class BenchedRloo(Benched, RLOOTrainer):  # type: ignore[misc]
+    """TRL's RLOO (2402.14740) on a bench."""
+
     pass
 
 
@@ -85,15 +96,24 @@ def new_trainer(
     rewards: Sequence[Callable[..., Any]],
     callback: TrainerCallback,
 ) -> Any:
-    """A trainer with a fresh LoRA adapter of the backbone's shape on the backbone's own weights."""
+    """A trainer with a fresh LoRA adapter of the backbone's shape on the backbone's own weights.
+
+    Args:
+        name: which trainer.
+        backbone: the base model.
+        ledger: where passes are metered.
+        arguments: arguments of TRL's configuration.
+        rewards: one reward function for each objective.
+        callback: it is told what TRL logs.
+    """
     cpu = backbone.device.type == "cpu"
     of_config, of_trainer = (RLOOConfig, BenchedRloo) if name == "rloo" else (GRPOConfig, BenchedGrpo)
     config = of_config(
         **arguments,
         optim="adamw_torch",
         shuffle_dataset=False,
-        bf16=False,  # the base has its own precision, and adapters are float32
-        activation_checkpointing=False,  # a backbone that recomputes has brought it along
+        bf16=False,  # the base keeps its own precision, and adapters are float32
+        activation_checkpointing=False,  # a backbone that checkpoints gradients does so by itself
         use_cpu=cpu,
         dataloader_pin_memory=not cpu,
         save_strategy="no",
@@ -101,7 +121,7 @@ def new_trainer(
         logging_steps=1,
         disable_tqdm=True,
     )
-    config._n_gpu = min(config.n_gpu, 1)  # TRL refuses to see several GPUs, even where it needs one
+    config._n_gpu = min(config.n_gpu, 1)  # TRL refuses a machine with several GPUs, even if it uses one
     count_positions(model := unadapted(backbone))
     with no_notices():
         trainer = of_trainer(
@@ -120,24 +140,30 @@ def new_trainer(
 
 
 def dataset(prompts: Sequence[str]) -> Any:
-    """The prompts of one step, each with its place, which reward functions are told."""
+    """The prompts of one step, each with its place; reward functions are given the place."""
     return Dataset.from_list([{"prompt": text, "place": i} for i, text in enumerate(prompts)])
 
 
 @contextmanager
 def no_notices() -> Iterator[None]:
-    """Python's warnings are about names that TRL uses and that transformers and PEFT are going to change."""
+    """Hide Python's warnings inside this context.
+
+    They are about names that TRL uses and that transformers and PEFT are going to change.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def forget(accelerator: Any) -> None:
-    """What accelerate does first in every training, but without collecting garbage: 0.3 s at each of our steps."""
+    """Reset accelerate as it does itself before every training, but without collecting garbage.
+
+    Collecting garbage would take 0.3 s at each of our steps.
+    """
     accelerator._schedulers, accelerator._optimizers, accelerator._models, accelerator._dataloaders = [], [], [], []
     accelerator.step = 0
 
 
 def fed_tokens(completions: Sequence[Sequence[int]]) -> int:
-    """What `generate` spends passes on: a row that has ended is fed padding until the last one has."""
+    """The tokens that `generate` makes passes for: a row that has ended is fed padding until the last row has ended."""
     return len(completions) * max(map(len, completions))

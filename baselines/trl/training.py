@@ -1,12 +1,13 @@
 """Training by TRL's own trainers inside the loop that every method shares.
 
-One round of `rl.loop.run_rounds` is one call of TRL's ``train``: it samples answers to the step's prompts with
-transformers' ``generate``, asks the bench's scorers as its reward functions, one for each objective, computes its own
-advantages and takes its own optimiser steps. Adam's moments live on from call to call, so many calls are one training.
+One round of `rl.loop.run_rounds` is one call of TRL's ``train``. TRL samples answers to the step's prompts with
+transformers' ``generate``. It asks the bench's scorers as its reward functions, one for each objective. It then
+computes its own advantages and takes its own optimiser steps. Adam's moments are kept from call to call, so many calls
+are one training.
 
-Validation, checkpoints, convergence, budget and resumption are the loop's: a killed run goes on from its last
-checkpoint and ends with the numbers of a run left alone. Nothing that TRL or transformers would write is written or
-read: their checkpoints hold pickles.
+Validation, checkpoints, convergence, budget and resumption are the loop's. A killed run goes on from its last
+checkpoint and ends with the numbers of an undisturbed run. TRL and transformers write and read no files: their
+checkpoints hold pickles.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.seeds import seed_for
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout
 from emorl_bench.models.backbone import Backbone
-from emorl_bench.policies.adapter_policy import on_one_base
-from emorl_bench.rl.loop import describe, prompts, run_rounds
+from emorl_bench.policies.together import on_one_base
+from emorl_bench.rl.loop import prompts, run_rounds
 from emorl_bench.rl.optimiser import Optimiser, numbered
-from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.run import TrainingRun, describe
 from emorl_bench.rl.weighting import FixedWeights
 
 RECORDED = {  # TRL's name of a metric and ours
@@ -41,36 +42,49 @@ RECORDED = {  # TRL's name of a metric and ours
     "grad_norm": "grad_norm",
     "entropy": "entropy",
     "kl": "kl_per_token",
-    "clip_ratio/region_mean": "clipped",  # where the clip decides; our clip_fraction is where the ratio is outside
+    "clip_ratio/region_mean": "clipped",  # where clipping changes the loss; our clip_fraction counts all ratios outside
 }
 
 
 @dataclass
 class Logs(TrainerCallback):  # type: ignore[misc]
-    """What TRL has to say about its optimiser steps."""
+    """What TRL logs about its optimiser steps."""
 
     rows: list[Mapping[str, float]] = field(default_factory=list)
 
     def on_log(self, *_: Any, logs: Mapping[str, float], **__: Any) -> None:
-        if "loss" in logs:  # the last row of a call sums up its time
+        """Keep a row of an optimiser step; TRL's callback."""
+        if "loss" in logs:  # the last row of a call has only its time
             self.rows.append(dict(logs))
 
     def means(self) -> dict[str, float]:
+        """The mean of each metric over the optimiser steps, under our names."""
         told = {ours: [row[theirs] for row in self.rows if theirs in row] for theirs, ours in RECORDED.items()}
         return {name: sum(values) / len(values) for name, values in told.items() if values}
 
 
 @dataclass
 class ScorersForTrl:
-    """The bench's scorers as reward functions: TRL asks for one objective after the other, they are scored at once."""
+    """The bench's scorers as reward functions; TRL asks for one objective after the other.
+
+    All objectives are scored when the first is asked for.
+
+    Attributes:
+        bench: what the method is given.
+        weighting: its shape of a score is what TRL adds up.
+        backbone: it decodes token ids into text.
+        examples: the prompts of the step.
+        told: the last answers and their scores (B, K).
+    """
 
     bench: Bench
     weighting: FixedWeights
     backbone: Backbone
-    examples: Sequence[Example] = ()  # of the step
-    told: tuple[Rollout, Tensor] = field(init=False)  # the last answers and their scores (B, K)
+    examples: Sequence[Example] = ()
+    told: tuple[Rollout, Tensor] = field(init=False)
 
     def functions(self) -> list[Callable[..., list[float | None]]]:
+        """One reward function for each objective."""
         return [self._function(k, name) for k, name in enumerate(self.bench.objectives)]
 
     def _function(self, k: int, name: str) -> Callable[..., list[float | None]]:
@@ -103,7 +117,16 @@ class ScorersForTrl:
 
 @dataclass
 class TrlLearner:
-    """One policy and the trainer that moves it, made when it is first needed: talking to a run needs none."""
+    """One policy and the trainer that updates it. The trainer is made when it is first needed.
+
+    Attributes:
+        bench: what the method is given.
+        policy: the policy that is trained.
+        weighting: the weights of the objectives.
+        name: which of TRL's trainers.
+        settings: the update rule in TRL's terms.
+        logs: what TRL logs.
+    """
 
     bench: Bench
     policy: Policy
@@ -112,15 +135,16 @@ class TrlLearner:
     settings: TrlSettings
     logs: Logs = field(default_factory=Logs)
     _optimiser: Optimiser | None = None
-    _state: Mapping[str, Tensor] = field(default_factory=dict)  # what a checkpoint knows of it until there is one
+    _state: Mapping[str, Tensor] = field(default_factory=dict)  # of the optimiser, from a checkpoint
 
     @cached_property
     def scorers(self) -> ScorersForTrl:
+        """The bench's scorers as reward functions."""
         return ScorersForTrl(self.bench, self.weighting, _backbone(self.policy))
 
     @cached_property
     def trainer(self) -> Any:
-        """TRL takes our AdamW on its adapter for its own: so what Adam knows can be kept as tensors."""
+        """TRL's trainer with our AdamW on its adapter, so that Adam's moments can be kept as tensors."""
         from baselines.trl.trainers import new_trainer  # TRL takes seconds to import
 
         sampling = self.bench.sampling
@@ -143,7 +167,7 @@ class TrlLearner:
         return trainer
 
     def step(self, step: int) -> Metrics:
-        """One rollout and what TRL makes of it; the policy then is what TRL's adapter has become."""
+        """One call of TRL's ``train``; the policy is then given the adapter that TRL has trained."""
         from baselines.trl.trainers import dataset
 
         trainer = self.trainer
@@ -159,26 +183,30 @@ class TrlLearner:
         cost = self.bench.ledger.current
         cost.optimiser_steps += trainer.state.global_step
         cost.trained_tokens += self.settings.epochs * rollout.tokens
-        return describe(self.bench, rollout, scores_BK, self.weighting.reward(scores_BK)) | self.logs.means()
+        told = self.logs.means()
+        seen = describe(self.bench, rollout, scores_BK, self.weighting.reward(scores_BK)) | told
+        return seen | ({"kl": told["kl_per_token"] * seen["length"]} if "kl_per_token" in told else {})
 
     def state_dict(self) -> dict[str, Tensor]:
+        """See `core.protocols.Resumable.state_dict`: Adam's moments."""
         return dict(self._state) if self._optimiser is None else self._optimiser.state_tensors()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """See `core.protocols.Resumable.load_state_dict`; the moments are used when the trainer is made."""
         self._state = dict(state)
 
 
 def train_with_trl(
     bench: Bench, policy: Policy, weighting: FixedWeights, trainer: TrainerName, *, name: str, budget: Budget
 ) -> Policy:
-    """As `rl.loop.train`, by one of TRL's trainers under the settings of ``bench.update``.
+    """Train a policy as `rl.loop.train` does, by one of TRL's trainers under the settings of ``bench.update``.
 
     Raises:
-        UserError: the model, the run or the update rule is one that TRL's trainer cannot serve.
+        UserError: TRL's trainer does not suit the model, the run or the update rule.
     """
     learner = TrlLearner(bench, policy, weighting, trainer, _settings(bench, policy, trainer))
     run = TrainingRun(bench, name, {name: policy}, {}, weighting, budget)
-    run.checkpoint = replace(run.checkpoint, learners={name: learner})  # it has a state, but is no update rule
+    run.checkpoint = replace(run.checkpoint, learners={name: learner})  # no update rule, but it has a state
 
     def round(runs: Sequence[TrainingRun], step: int) -> list[Metrics]:
         return [learner.step(step)]

@@ -1,8 +1,8 @@
 """Test and measure the suite on the GPU that is at hand, within a number of minutes.
 
-In this order, each with a share of the time: the tests marked ``gpu``, decoding, training, and a study that goes on
-over several visits. ``gpu.json``, ``gpu.md`` and ``log.txt`` in ``--out`` are up to date after every number; the table
-is printed last. Exit status: 0 where nothing failed, 1 where something did, 2 on bad input.
+The parts have this order, each with a share of the time: the tests marked ``gpu``, decoding, training, and a study that
+goes on over several visits. ``gpu.json``, ``gpu.md`` and ``log.txt`` in ``--out`` are up to date after every number,
+and the table is printed last. Exit status: 0 if nothing failed, 1 if something did, 2 on bad input.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from benchmarks.gpu.kit import Kit, Part, Settings
 from benchmarks.gpu.study import go_on
 from benchmarks.gpu.training import measure_training
 from emorl_bench.core.errors import UserError
-from emorl_bench.runner.provenance import code_diff, provenance
+from emorl_bench.runner.provenance import code_diff, installed_version, provenance
 
 PARTS = (
     Part("tests", 3.5, 10.0, run_tests),
@@ -39,6 +38,14 @@ THREADS = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run all parts.
+
+    Returns:
+        the exit status.
+
+    Raises:
+        UserError: what `options` raises.
+    """
     settings = options(argv)
     settings.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(THREADS)
@@ -52,7 +59,7 @@ def options(argv: Sequence[str] | None) -> Settings:
     """Parse the command line.
 
     Raises:
-        UserError: no such GPU, or no time.
+        UserError: there is no such GPU, or no time.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=8.0, help="all in all (default 8)")
@@ -72,21 +79,15 @@ def options(argv: Sequence[str] | None) -> Settings:
 
 
 def about(device: torch.device) -> dict[str, Any]:
+    """Where the numbers come from: card, versions, commit and command."""
     here = provenance(THREADS, device.type)
-    here["versions"] |= {name: version for name in ALSO if (version := _version(name))}
+    here["versions"] |= {name: version for name in ALSO if (version := installed_version(name))}
     here["command"] = ["python", "-m", "benchmarks.gpu", *sys.argv[1:]]
     machine = here["machine"]
     card = machine["accelerator"] or f"no GPU ({machine['processor']})"
     if device.type == "cuda":
         card += f", {torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"
     return {"card": card, **here, "uncommitted_changes": bool(code_diff())}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ WORKERS = 4
 
 
 def run_tests(kit: Kit) -> None:
+    """Run the tests, and record how they ended and what they measured."""
     lines, output = kit.settings.out / "tests.jsonl", kit.settings.out / "tests.txt"
     lines.unlink(missing_ok=True)
     seconds = kit.left - PATIENCE
@@ -40,6 +41,7 @@ def run_tests(kit: Kit) -> None:
 
 
 def command(kit: Kit) -> list[str]:
+    """The command line of pytest; tests run side by side on a GPU if pytest-xdist is installed."""
     plugins = ["-p", recorder.__name__, "-p", "no:cacheprovider"]
     in_parallel = ["-n", str(WORKERS), "--dist", "loadfile"]
     beside = in_parallel if find_spec("xdist") and kit.device.type == "cuda" else []
@@ -47,6 +49,7 @@ def command(kit: Kit) -> list[str]:
 
 
 def environment(kit: Kit, lines: Path) -> dict[str, str]:
+    """The environment of pytest: device, size, and the file of the recorder."""
     paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     return os.environ | {
         "PYTHONPATH": paths,
@@ -58,7 +61,11 @@ def environment(kit: Kit, lines: Path) -> dict[str, str]:
 
 
 def ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether a process came to its end by itself; it is interrupted when not, and killed when it does not listen."""
+    """Wait for a process, and stop it when its time is over: first with an interrupt, then with a kill.
+
+    Returns:
+        whether it ended by itself.
+    """
     try:
         process.wait(max(seconds, 0.0))
         return True
@@ -73,11 +80,12 @@ def ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def read(lines: Path) -> list[dict[str, Any]]:
+    """The reports of the tests that have ended."""
     return [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
 
 
 def count(kit: Kit, reports: list[dict[str, Any]]) -> None:
-    """How many passed, what failed, and what the tests have measured."""
+    """Record how many tests passed, which failed, and what the tests measured."""
     counts = Counter(report["outcome"] for report in reports)
     for outcome in ("passed", "failed", "skipped"):
         kit.number(f"tests/{outcome}", Number("tests", f"tests {outcome}", counts[outcome], "tests"))
@@ -99,4 +107,5 @@ def count(kit: Kit, reports: list[dict[str, Any]]) -> None:
 
 
 def kind_of(test: str) -> str:
+    """The dtype in a test's name, "" if there is none."""
     return next((kind for kind in ("float32", "bfloat16") if f"[{kind}" in test or f"-{kind}" in test), "")

@@ -1,8 +1,8 @@
 """Part 2: tokens a second, distance from the bound, and memory, beside transformers' generate in the same turns.
 
-Models have the shapes of published ones and random weights; no token ends a response, so all sides decode equally many.
-The bound is that of `benchmarks.bounds`, from the bandwidth and the rates that are measured on the card at the start;
-at these rows the reading of the weights decides it.
+Models have the shapes of published ones and random weights. No token ends a response, so all sides decode equally many
+tokens. The bound is that of `benchmarks.bounds`, from the bandwidth and the rates that are measured on the card at the
+start. At these numbers of rows, reading the weights decides it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.ours import Decode, blended, one_policy, scattered_weights
 from benchmarks.timing import Side, Timing, interleaved
 
 NAMES = ("smollm2_135m", "qwen_0_5b", "llama_1b", "t5_base")
-ROWS = (64, 16, 256)  # prompts; the most telling first
+ROWS = (64, 16, 256)  # prompts; the most informative number first
 BLENDS, EXPERTS = 27, 3
 UNIFORM = torch.full((1, EXPERTS), 1 / EXPERTS, dtype=torch.float64)
 QUICK = (("smollm2_135m", "t5_base"), (4,), 3)  # shapes, rows and blends of a micro run
@@ -30,16 +30,26 @@ QUICK = (("smollm2_135m", "t5_base"), (4,), 3)  # shapes, rows and blends of a m
 
 @dataclass(frozen=True)
 class Plan:
+    """What is decoded.
+
+    Attributes:
+        names: shapes of `benchmarks.models.SHAPES`.
+        rows: prompts of a batch, one after the other.
+        blends: weight vectors of the large decode.
+    """
+
     names: tuple[str, ...]
     rows: tuple[int, ...]
     blends: int
 
     @classmethod
     def of(cls, kit: Kit) -> Plan:
+        """The plan of a kit, micro if the kit is."""
         return cls(*QUICK) if kit.settings.quick else cls(NAMES, ROWS, BLENDS)
 
 
 def measure_decoding(kit: Kit) -> None:
+    """Measure the card's peaks, then every shape."""
     peaks = measured_peaks(kit.device, kit.settings.dtype, quick=kit.settings.quick)
     bandwidth = Number("decoding", "memory bandwidth, read", peaks.bandwidth / 1e9, "GB/s")
     kit.number("decoding/peaks/bandwidth", bandwidth)
@@ -54,6 +64,7 @@ def measure_decoding(kit: Kit) -> None:
 
 
 def measure_shape(kit: Kit, name: str, plan: Plan, peaks: Peaks, seconds: float) -> None:
+    """Measure one shape with every number of rows that the time allows."""
     shape, begun, slowest = SHAPES[name], time.monotonic(), 0.0
     if kit.settings.quick:
         shape = micro(shape)
@@ -72,7 +83,7 @@ def measure_shape(kit: Kit, name: str, plan: Plan, peaks: Peaks, seconds: float)
 
 
 def _draw(setting: Setting, rows: int) -> Callable[[int, int], list[Any]]:
-    """Batches of so many prompts, however many the shape has."""
+    """A function that draws batches of ``rows`` prompts, however many prompts the shape has."""
 
     def draw(call: int, times: int) -> list[Any]:
         each = len(setting.draw(call, 1))
@@ -82,6 +93,7 @@ def _draw(setting: Setting, rows: int) -> Callable[[int, int], list[Any]]:
 
 
 def measure_rows(kit: Kit, setting: Setting, generating: Generating, blends: int, peaks: Peaks) -> None:
+    """Time one policy, blends and transformers' generate in turns."""
     ours = {
         "one_policy": one_policy(setting, 1),
         "blend_of_3": blended(setting, UNIFORM),
@@ -107,6 +119,7 @@ def measure_rows(kit: Kit, setting: Setting, generating: Generating, blends: int
 
 
 def record(kit: Kit, key: str, decode: Decode, timings: Mapping[str, Timing], peaks: Peaks) -> None:
+    """Record one decode beside its bound and beside one policy."""
     *_, name = key.split("/")
     timing, rows = timings[name], len(decode.setting.prompts()) * decode.times
     facts = decode.facts(timing)
@@ -125,7 +138,7 @@ def record(kit: Kit, key: str, decode: Decode, timings: Mapping[str, Timing], pe
 
 
 def measure_vllm(kit: Kit, plan: Plan) -> None:
-    """The first shape only: its engine takes a minute to start."""
+    """Time vLLM on the first shape only, because its engine takes a minute to start."""
     name, rows = plan.names[0], plan.rows[0]
     shape: Shape = micro(SHAPES[name]) if kit.settings.quick else SHAPES[name]
     with kit.attempt("vLLM"):

@@ -17,27 +17,30 @@ from benchmarks.models import Setting, Shape, word_prompts, word_tokenizer
 from benchmarks.naive import merged_copy, padded
 from benchmarks.timing import Side, seconds_of, timed
 
-VLLM_SECONDS = 90.0  # that its engine takes to start, and a little more
-VLLM_MEMORY = 0.3  # of the card's
+VLLM_SECONDS = 90.0  # the start of its engine takes almost as long
+VLLM_MEMORY = 0.3  # share of the card's memory
 
 
 @dataclass
 class Generating:
-    """``generate`` of the first expert as a full model, its adapter merged in: greedy, cached, no token ends it."""
+    """transformers' ``generate`` of the first expert, greedy and with a cache; no token ends it."""
 
     setting: Setting
 
     @cached_property
     def model(self) -> Any:
+        """The first expert as a full model, with its adapter merged in."""
         model = merged_copy(self.setting, self.setting.experts[0].adapter())
         model.generation_config.pad_token_id = self.setting.backbone.pad
         model.generation_config.eos_token_id = None
         return model
 
     def side(self, setting: Setting) -> Side:
+        """A timed decode of a setting's prompts."""
         return timed(lambda: self._prepared(setting, setting.new_tokens), setting.backbone.device)
 
     def warm_up(self, setting: Setting) -> None:
+        """Decode two tokens, so that libraries are loaded."""
         self._prepared(setting, 2)()
 
     def _prepared(self, setting: Setting, tokens: int) -> Callable[[], object]:
@@ -56,9 +59,13 @@ class Generating:
 
 
 def vllm_rate(shape: Shape, kit: Kit) -> float | None:
-    """Tokens a second of vLLM on a model of this shape with random weights; None where it is not there, or time is not.
+    """Tokens a second of vLLM on a model of this shape with random weights.
 
-    Its greedy decode of as many prompts of the same lengths, medians of as many repeats, after one that is not counted.
+    vLLM decodes greedily, with as many prompts of the same lengths as our side. The figure is a median of the same
+    number of repeats, after one that is not counted.
+
+    Returns:
+        None if vLLM is not installed, or the time is too short.
     """
     if find_spec("vllm") is None:
         kit.skip("vLLM", "it is not installed")

@@ -1,7 +1,8 @@
 """What every part of the kit is given: its share of the time, and a record that is on disk after every number.
 
-A part begins with a share of what is left of the minutes, by its weight among those that have not begun. What a part
-leaves over goes to the next ones. A failure is recorded, its traceback goes to ``log.txt``, and the rest goes on.
+Each part gets a share of the minutes that are left, by its weight among the parts that have not begun. What a part
+leaves over goes to the next ones. A failure is recorded, its traceback goes to ``log.txt``, and the other measurements
+go on.
 """
 
 from __future__ import annotations
@@ -21,12 +22,20 @@ import torch
 from benchmarks.gpu.table import table
 from emorl_bench.tracking.atomic import write_json, write_text
 
-FORMAT = 1  # of gpu.json
+FORMAT = 1  # version of the format of gpu.json
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The command line."""
+    """The command line.
+
+    Attributes:
+        minutes: the time of all parts together.
+        out: the directory of the record.
+        runs: runs_dir of the study.
+        device: what is measured.
+        quick: whether sizes are micro.
+    """
 
     minutes: float
     out: Path
@@ -36,31 +45,50 @@ class Settings:
 
     @property
     def dtype(self) -> torch.dtype:
+        """That of the base weights."""
         return torch.bfloat16
 
     @property
     def repeats(self) -> int:
-        """Of every timed thing; figures are medians."""
+        """The rounds of every timed thing; figures are medians."""
         return 1 if self.quick else 3
 
 
 @dataclass(frozen=True)
 class Number:
-    """One figure: ``value`` in ``unit``; ``ratio`` is what it is beside another thing measured in the same turns."""
+    """One figure.
+
+    Attributes:
+        part: the part that it belongs to.
+        what: its name.
+        value: in ``unit``.
+        unit: the unit.
+        ratio: the figure beside another thing that was measured in the same turns.
+        over: what the ratio is of, and over what.
+        facts: more numbers.
+        raw: seconds of every repeat.
+    """
 
     part: str
     what: str
     value: float
     unit: str
     ratio: float | None = None
-    over: str = ""  # what the ratio is of, and over what
+    over: str = ""
     facts: Mapping[str, float] = field(default_factory=dict)
-    raw: Sequence[float] = ()  # seconds of every repeat
+    raw: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class Part:
-    """``least``: seconds without which it is not worth beginning."""
+    """One part of the kit.
+
+    Attributes:
+        name: its name.
+        weight: its weight in sharing the time.
+        least: the seconds that it needs at least.
+        run: does the work.
+    """
 
     name: str
     weight: float
@@ -70,11 +98,25 @@ class Part:
 
 @dataclass
 class Kit:
+    """A visit to a GPU and what it has found.
+
+    Attributes:
+        settings: the command line.
+        about: card, versions, commit.
+        parts: state and seconds by part.
+        numbers: figures by key.
+        tables: small tables by title, for what does not fit the one table.
+        skipped: what was left out, and why.
+        failures: what failed.
+        started: the clock at the beginning.
+        part: the name of the running part.
+    """
+
     settings: Settings
-    about: Mapping[str, Any]  # card, versions, commit
+    about: Mapping[str, Any]
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     numbers: dict[str, Number] = field(default_factory=dict)
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # more rows than fit the one table
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     skipped: list[dict[str, str]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
@@ -83,14 +125,16 @@ class Kit:
 
     @property
     def left(self) -> float:
-        """Seconds of the running part."""
+        """The seconds that are left for the running part."""
         return self._until - time.monotonic()
 
     @property
     def device(self) -> torch.device:
+        """What is measured."""
         return self.settings.device
 
     def run(self, parts: Sequence[Part]) -> None:
+        """Run all parts, each within its share of the time."""
         end = self.started + 60 * self.settings.minutes
         for i, part in enumerate(parts):
             whole = end - time.monotonic()
@@ -111,7 +155,7 @@ class Kit:
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """Whatever fails inside is recorded, and what follows is not harmed."""
+        """Record whatever fails inside this context, and go on after it."""
         try:
             yield
         except Exception as error:
@@ -119,44 +163,50 @@ class Kit:
         self.tidy()
 
     def tidy(self) -> None:
+        """Free the memory that nothing uses any more."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def affords(self, what: str, seconds: float) -> bool:
-        """Whether so many seconds are left of this part; where not, what is left out is said."""
+        """Whether so many seconds are left of this part; if not, what is left out is recorded."""
         if self.left >= seconds:
             return True
         self.skip(what, f"would take about {seconds:.0f} s, {max(self.left, 0):.0f} are left")
         return False
 
     def number(self, key: str, number: Number) -> None:
+        """Record a figure under its key."""
         self.numbers[key] = number
         beside = "" if number.ratio is None else f", {number.over} {number.ratio:.3g}"
         self.say(f"{key}: {number.value:.4g} {number.unit}{beside}")
         self.save()
 
     def skip(self, what: str, why: str) -> None:
+        """Record that something is left out."""
         self.skipped.append({"part": self.part, "what": what, "why": why})
         self.say(f"skipped: {what}: {why}")
 
     def fail(self, what: str, error: str, detail: str = "") -> None:
+        """Record a failure; ``detail``, such as a traceback, goes to ``log.txt``."""
         self.failures.append({"part": self.part, "what": what, "error": error})
         self.say(f"FAILED: {what}: {error}")
         self.log(detail)
         self.save()
 
     def say(self, line: str) -> None:
+        """Print a line of progress to stderr and to ``log.txt``."""
         print(f"[{time.monotonic() - self.started:4.0f} s] {line}", file=sys.stderr, flush=True)
         self.log(line)
 
     def log(self, text: str) -> None:
+        """Append a text to ``log.txt``."""
         if text:
             with (self.settings.out / "log.txt").open("a", encoding="utf-8") as file:
                 file.write(f"[{time.monotonic() - self.started:6.1f} s] {text.rstrip()}\n")
 
     def contents(self) -> dict[str, Any]:
-        """What gpu.json holds; the table is made of it."""
+        """What gpu.json holds; the table is made from it."""
         return {
             "format": FORMAT,
             **self.about,
@@ -171,7 +221,11 @@ class Kit:
         }
 
     def save(self) -> str:
-        """Write gpu.json and gpu.md; returns the table."""
+        """Write gpu.json and gpu.md.
+
+        Returns:
+            the table.
+        """
         contents = self.contents()
         write_json(self.settings.out / "gpu.json", contents)
         text = table(contents)

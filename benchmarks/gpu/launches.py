@@ -1,4 +1,4 @@
-"""A profile of one call: kernels that ran, operators that were called, the device's time beside the wall's."""
+"""A profile of one call: the kernels that ran, the operators that were called, and the time of device and host."""
 
 from __future__ import annotations
 
@@ -18,20 +18,27 @@ WARM, TIMED, TOP = 2, 5, 8
 
 @dataclass(frozen=True)
 class Profile:
-    """``host_ms``: wall time without the profiler. Without a GPU the device's numbers are 0 and ``top`` is operators'.
+    """What one call costs. Without a GPU the device's numbers are 0, and ``top`` is about operators.
 
-    ``operators`` counts those that no other operator called.
+    Attributes:
+        host_ms: wall time without the profiler.
+        device_ms: the time of all kernels.
+        kernels: the number of kernels.
+        operators: the number of operators that no other operator called.
+        top: the costliest kernels by name.
+        raw: seconds of every repeat.
     """
 
     host_ms: float
     device_ms: float
     kernels: int
     operators: int
-    top: list[dict[str, Any]]  # the costliest, by name
-    raw: tuple[float, ...]  # seconds
+    top: list[dict[str, Any]]
+    raw: tuple[float, ...]
 
 
 def profiled(act: Callable[[], object], device: torch.device) -> Profile:
+    """Profile a call, after calls without the profiler that are timed."""
     for _ in range(WARM):
         act()
     raw = tuple(seconds_of(act, device) for _ in range(TIMED))
@@ -58,5 +65,8 @@ def _top(spent: dict[str, list[float]], gpu: bool) -> list[dict[str, Any]]:
 
 
 def _on(event: Any, kind: str) -> bool:
-    """``event.device_type`` is an enumeration that torch does not export by a stable name."""
+    """Whether an event belongs to a kind of device.
+
+    ``event.device_type`` is an enumeration that torch does not export by a stable name.
+    """
     return str(event.device_type).endswith(f".{kind}")

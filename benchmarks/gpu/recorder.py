@@ -1,4 +1,4 @@
-"""A plugin of pytest: one line of JSON for each test as it ends, so that a run that is stopped loses nothing."""
+"""A plugin of pytest that writes one line of JSON for each test as it ends, so a run that is stopped loses nothing."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ import os
 from pathlib import Path
 from typing import Any
 
-FILE = "EMORL_BENCH_GPU_TESTS_RECORD"  # the environment's name of the file
+FILE = "EMORL_BENCH_GPU_TESTS_RECORD"  # environment variable: the file
 
 
 def pytest_configure(config: Any) -> None:
-    if not hasattr(config, "workerinput"):  # where tests run side by side, their controller hears of all
+    """Register the recorder; pytest's hook."""
+    if not hasattr(config, "workerinput"):  # not in a worker: the controller of parallel tests hears of all tests
         config.pluginmanager.register(Recorder(Path(os.environ[FILE])), "gpu-recorder")
 
 
 class Recorder:
+    """Writes the reports of tests to a file."""
+
     def __init__(self, path: Path) -> None:
+        """Write to ``path``."""
         self.path = path
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        """Append a test's report; pytest's hook."""
         if report.when != "call" and report.outcome == "passed":
             return
         measured = {name: value for name, value in report.user_properties if isinstance(value, int | float)}

@@ -1,7 +1,7 @@
-"""Part 4: a study that goes on over several visits. Its runs_dir travels; what is done there is not done again.
+"""Part 4: a study that goes on over several visits. Its runs_dir travels, and finished runs are not run again.
 
-Where the weights of ``offline_pair`` are on the machine it is that experiment; otherwise the embedded comparison, every
-method and seed once in bfloat16 and once in float32, and how far the two are apart.
+If the weights of ``offline_pair`` are on the machine, the study is that experiment. Otherwise it is the embedded
+comparison: every method and seed once in bfloat16 and once in float32, and the difference between the two.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from emorl_bench.indicators.intervals import t_interval
 from emorl_bench.offline import directory
 from emorl_bench.report.read import Run, read_runs
 
-WEIGHTS = ("smollm2_135m", "minilm_l6")  # of offline_pair
-DATA = "EMORL_BENCH_PAIR_DATA"  # the environment's name of a directory with the data of task=pair
+WEIGHTS = ("smollm2_135m", "minilm_l6")  # the weights that experiment=offline_pair needs
+DATA = "EMORL_BENCH_PAIR_DATA"  # environment variable: the directory with the data of task=pair
 METHODS = ("weighted_scst", "emorl", "param_merge", "weighted_ppo", "cory", "base")
 SEEDS = (0, 1, 2, 3, 4)
 TYPES = ("bfloat16", "float32")
@@ -36,7 +36,7 @@ MICRO = [
 
 
 def go_on(kit: Kit) -> None:
-    """Run what is left of the study until the time is over, and read what there is, of this visit or an earlier one."""
+    """Run what is left of the study until the time is over, and read the runs of this visit and of earlier ones."""
     kit.settings.runs.mkdir(parents=True, exist_ok=True)
     asked, what = study(kit)
     kit.say(f"study: {what}, in {kit.settings.runs}")
@@ -59,7 +59,7 @@ def go_on(kit: Kit) -> None:
 
 
 def study(kit: Kit) -> tuple[list[str], str]:
-    """Overrides of the sweep, the seeds outermost, and the name of what is studied."""
+    """The overrides of the sweep, with the seeds outermost, and the name of the study."""
     seeds = f"seed={','.join(map(str, SEEDS[:1] if kit.settings.quick else SEEDS))}"
     data = os.environ.get(DATA)
     if not kit.settings.quick and data and weights_are_here():
@@ -72,11 +72,13 @@ def study(kit: Kit) -> tuple[list[str], str]:
 
 
 def here(kit: Kit) -> list[str]:
+    """The overrides that belong to this machine."""
     gpu = kit.device.type == "cuda"
     return ["tracker=local", f"hardware.device={kit.device.type}", f"hydra.launcher.workers={WORKERS if gpu else 2}"]
 
 
 def weights_are_here() -> bool:
+    """Whether all weights of ``offline_pair`` are on the machine."""
     try:
         return all(directory(name).is_dir() for name in WEIGHTS)
     except UserError:
@@ -84,7 +86,7 @@ def weights_are_here() -> bool:
 
 
 def compare_types(kit: Kit, runs: Sequence[Run]) -> None:
-    """bfloat16 less float32 for the same method and seed: the mean over seeds and its 95 % interval."""
+    """Record bfloat16 less float32 of the same method and seed: the mean over seeds and its 95 % interval."""
     scores: dict[tuple[str, int], dict[str, Run]] = defaultdict(dict)
     for run in runs:
         scores[run.method, run.seed][type_of(run.dir)] = run
@@ -105,9 +107,10 @@ def compare_types(kit: Kit, runs: Sequence[Run]) -> None:
 
 
 def type_of(run: Path) -> str:
+    """The dtype of a run's base model."""
     return str(OmegaConf.select(OmegaConf.load(run / "config.yaml"), "hardware.dtype"))
 
 
 def mean_reward(run: Run) -> float:
-    """Of the greedy answers at the uniform preference."""
+    """The mean reward of the greedy answers at the uniform preference."""
     return float(run.decoding["greedy"]["uniform"]["mean_reward"])

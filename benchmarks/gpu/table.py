@@ -1,4 +1,4 @@
-"""gpu.json as one Markdown table for a person."""
+"""The contents of gpu.json as one Markdown table for people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 
 def table(found: Mapping[str, Any]) -> str:
+    """The whole page."""
     return "\n".join([*_head(found), "", *_rows(found), "", *_more(found), *_ends(found)]).rstrip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Part 3: a GRPO-type step beside TRL's, three experts together beside in turn, and where the time of a step goes."""
+"""Part 3: a GRPO-type step beside TRL's, three experts together beside one after the other, and a profile."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from emorl_bench.rl.grpo import Grpo
 from emorl_bench.rl.update import Updater
 
 SHAPE = "smollm2_135m"
-ROWS = (24, 64, 8, 256)  # of each expert; the most telling first
-SAMPLES = 4  # of each prompt
+ROWS = (24, 64, 8, 256)  # rows of each expert; the most informative number first
+SAMPLES = 4  # samples of each prompt
 RULE = Grpo(learning_rate=1e-4, kl_coefficient=0.0, epochs=1)
 REWARD = WordShare("even", 0, 2)
 PROFILED_ROWS, STEPS = 64, 64
@@ -35,6 +35,7 @@ PROMPT_TOKENS = (16, 32)
 
 
 def measure_training(kit: Kit) -> None:
+    """Run the comparisons and the profile, as far as the time allows."""
     with kit.attempt("a step beside TRL's"):
         compare_with_trl(kit)
     setting = random_setting(sized(kit, 8), dtype=kit.settings.dtype, device=kit.device)
@@ -51,18 +52,19 @@ def measure_training(kit: Kit) -> None:
 
 
 def sized(kit: Kit, rows: int) -> Shape:
+    """The shape with as many prompts as make ``rows`` rows."""
     shape = micro(SHAPES[SHAPE]) if kit.settings.quick else replace(SHAPES[SHAPE], prompt_tokens=PROMPT_TOKENS)
     return replace(shape, prompts=max(rows // SAMPLES, 1))
 
 
 def resized(kit: Kit, setting: Setting, rows: int) -> Setting:
-    """The same model and experts, asked about as many prompts as make so many rows."""
+    """The same model and experts with as many prompts as make ``rows`` rows."""
     shape = sized(kit, rows)
     return replace(setting, draw=lambda call, times: word_prompts(shape, call, times))
 
 
 def compare_with_trl(kit: Kit) -> None:
-    """Rollout, reward and update of one policy, through the calls that a run makes, in TRL's own loop."""
+    """Time rollout, reward and update of one policy, through the calls that a run makes, in TRL's own loop."""
     try:
         from benchmarks.trl_step import step_times
     except ModuleNotFoundError as missing:
@@ -89,15 +91,17 @@ def compare_with_trl(kit: Kit) -> None:
 
 @dataclass
 class ThreeExperts:
-    """Three policies that sample and learn, from the same point and the same prompts."""
+    """Three policies that sample and learn, from the same initial adapters and the same prompts."""
 
     setting: Setting
 
     @cached_property
     def rollouts(self) -> list[Rollout]:
+        """Rollouts that updates learn from, sampled once."""
         return self.roll(True)()
 
     def roll(self, together: bool) -> Callable[[], list[Rollout]]:
+        """A function that samples, together or one after the other."""
         setting, prompts = self.setting, self.setting.prompts()
         sampling = Sampling(setting.new_tokens, 1.0, samples_per_prompt=SAMPLES)
         rngs = [stream(i, "rollout") for i in range(len(setting.experts))]
@@ -107,7 +111,10 @@ class ThreeExperts:
         return lambda: [policy.generate(prompts, sampling, rng) for policy, rng in alone]
 
     def update(self, together: bool) -> Callable[[], object]:
-        """Of fresh learners on the same rollouts; their adapters are put back by nobody, for speed it is the same."""
+        """A function that updates fresh learners on the same rollouts.
+
+        The adapters are not put back between updates, because that does not change the speed.
+        """
         ledger, experts = self.setting.bank.decoder.ledger, self.setting.experts
         learners = [RULE.learner(policy, ledger) for policy in experts]
         rewards: list[Tensor] = [torch.tensor(REWARD.of_texts(rollout.responses)) for rollout in self.rollouts]
@@ -117,13 +124,14 @@ class ThreeExperts:
 
 
 def compare_experts(kit: Kit, three: ThreeExperts, rows: int) -> None:
+    """Time rollouts and updates together and one after the other."""
     device = three.setting.backbone.device
     sides: dict[str, Side] = {}
     for how, together in (("together", True), ("in turn", False)):
         sides[f"rollout {how}"] = timed(lambda together=together: three.roll(together), device)  # type: ignore[misc]
         sides[f"update {how}"] = timed(lambda together=together: three.update(together), device)  # type: ignore[misc]
     for side in sides.values():
-        side()  # libraries choose their kernels
+        side()  # in the first call libraries choose their kernels
     timings = interleaved(f"three experts, {rows} rows each", sides, kit.settings.repeats)
     for step in ("rollout", "update"):
         apart, joint = timings[f"{step} in turn"], timings[f"{step} together"]
@@ -135,7 +143,7 @@ def compare_experts(kit: Kit, three: ThreeExperts, rows: int) -> None:
 
 
 def profile(kit: Kit, setting: Setting) -> None:
-    """One decode step and one update of one expert: what is launched, and who waits for whom."""
+    """Profile one decode step and one update of one expert."""
     rows = 8 if kit.settings.quick else PROFILED_ROWS
     three = ThreeExperts(resized(kit, setting, rows))
     with torch.inference_mode(), decode_step(three.setting) as step:
@@ -146,7 +154,7 @@ def profile(kit: Kit, setting: Setting) -> None:
 
 @contextmanager
 def decode_step(setting: Setting) -> Iterator[Callable[[], object]]:
-    """Feed each row a token and choose the next, as the decode loop does; prompts are read before."""
+    """A function that feeds each row a token and chooses the next, as the decode loop does; prompts are read before."""
     backbone, expert = setting.backbone, setting.experts[0]
     prompts = [backbone.prompt_ids(e.context) for e in setting.prompts(SAMPLES)]
     tokens_R = torch.full((len(prompts),), 5, device=backbone.device)
@@ -156,6 +164,7 @@ def decode_step(setting: Setting) -> Iterator[Callable[[], object]]:
 
 
 def add(kit: Kit, key: str, what: str, found: Profile) -> None:
+    """Record a profile as a figure and a table."""
     facts = {"device_ms": found.device_ms, "kernels": found.kernels, "operators": found.operators}
     share = found.device_ms / found.host_ms if found.device_ms else None
     over = "" if share is None else "device busy over wall time"

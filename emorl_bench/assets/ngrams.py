@@ -1,8 +1,8 @@
-"""The held-out scorers: logistic regression on hashed n-grams, which shares no layer and no datum with `Reader`.
+"""The held-out scorers: logistic regression on hashed n-grams. They share no layer and no training datum with `Reader`.
 
-A text's features are its runs of one to four words, whether each run is also in the prompt (in a counsellor's words),
-its pattern once everything that was heard is written as one word, its runs of three beside what the client feels, and
-its length. Features are hashed into `BUCKETS`.
+The features of a text are its runs of one to four words, and whether each run is also in the prompt (in a counsellor's
+words). More features are the text's pattern, in which every stretch taken from the prompt is written as one word, its
+runs of three words beside what the client feels, and its length. Features are hashed into `BUCKETS`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ from emorl_bench.assets.world.lexicon import FEELINGS, to_you
 from emorl_bench.assets.world.responses import split_words
 
 BUCKETS = 2**16
-HEARD = "<heard>"  # stands for a stretch of the prompt in a pattern
+HEARD = "<heard>"  # in a pattern, it stands for a stretch of the prompt
 Gram = tuple[str, ...]
 
 
 class NGrams(nn.Module):
-    """``forward``: prompts and responses (B) to logits of the grades (B, K), calibrated by ``scale * z + shift``."""
+    """Logits of the grades from hashed features, calibrated by ``scale * z + shift``.
+
+    Args:
+        grades: K.
+    """
 
     def __init__(self, grades: int = 3) -> None:
+        """Begin with weights of 0."""
         super().__init__()
         self.weights = nn.EmbeddingBag(BUCKETS, grades, mode="sum")
         self.bias = nn.Parameter(torch.zeros(grades))
@@ -34,19 +39,21 @@ class NGrams(nn.Module):
         nn.init.zeros_(self.weights.weight)
 
     def forward(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+        """Logits (B, K) of B responses to their prompts."""
         return self.calibrated(self.raw([features(p, r) for p, r in zip(prompts, responses, strict=True)]))
 
     def raw(self, rows: Sequence[Tensor]) -> Tensor:
-        """(B, K) from the features of each row."""
+        """Logits (B, K) before calibration, from the features of each row."""
         starts_B = torch.tensor([0, *map(len, rows[:-1])]).cumsum(0)
         return self.weights(torch.cat(list(rows)).to(self.bias.device), starts_B.to(self.bias.device)) + self.bias
 
     def calibrated(self, raw_BK: Tensor) -> Tensor:
+        """Logits (B, K) after calibration."""
         return self.scale * raw_BK + self.shift
 
 
 def features(prompt: str, response: str) -> Tensor:
-    """The buckets of a text's features, each once."""
+    """The buckets of a text's features, each bucket once."""
     found = {zlib.crc32(repr(feature).encode()) % BUCKETS for feature in _features(prompt, response)}
     return torch.tensor(sorted(found))
 
@@ -83,7 +90,7 @@ def _heard(prompt: str) -> frozenset[Gram]:
 
 
 def _pattern(words: Sequence[str], heard: frozenset[Gram]) -> list[str]:
-    """The words, with each stretch of three or more words of the prompt written as one."""
+    """The words, with each stretch of three or more words of the prompt written as one word."""
     from_prompt = [
         any(tuple(words[max(0, i - k) : max(0, i - k) + 3]) in heard for k in range(3)) for i in range(len(words))
     ]

@@ -1,4 +1,4 @@
-"""What the shipped scorers say of texts: loaded once in a process, scored in batches, without gradient."""
+"""The grades of the shipped scorers: loaded once in a process, in batches, without gradient."""
 
 from __future__ import annotations
 
@@ -20,11 +20,21 @@ BATCH = 512
 
 
 def grades(twin: str, device: str, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
-    """(B, K) on the CPU: reflection, empathy and fluency by one set of scorers. Silence is no answer and scores 0."""
+    """The grades of reflection, empathy and fluency by one set of scorers; an empty answer scores 0.
+
+    Args:
+        twin: one of `TWINS`: "train" scorers are trained against, "held_out" scorers only report.
+        device: where the scorers lie.
+        prompts: B prompts.
+        responses: B responses to them.
+
+    Returns:
+        (B, K) in [0, 1], on the CPU.
+    """
     return _grades(twin, device, tuple(prompts), tuple(responses))
 
 
-@lru_cache(maxsize=8)  # the three objectives are asked for one after the other, of the same texts
+@lru_cache(maxsize=8)  # the three objectives ask about the same texts, one after the other
 def _grades(twin: str, device: str, prompts: tuple[str, ...], responses: tuple[str, ...]) -> Tensor:
     blocks = [torch.zeros(0, 3)]
     with torch.no_grad():
@@ -44,6 +54,11 @@ def _read(device: str, prompts: Sequence[str], responses: Sequence[str]) -> Tens
 
 @lru_cache(maxsize=4)
 def reader(device: str) -> tuple[Reader, PreTrainedTokenizerFast]:
+    """The shipped `Reader` and its tokenizer, loaded once for each device.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
     directory = asset_dir(SCORERS)
     weights = load_file(directory / READER)
     net = Reader(*weights["embed.weight"].shape)
@@ -54,6 +69,11 @@ def reader(device: str) -> tuple[Reader, PreTrainedTokenizerFast]:
 
 @lru_cache(maxsize=4)
 def ngrams(device: str) -> NGrams:
+    """The shipped `NGrams`, loaded once for each device.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
     net = NGrams()
     net.load_state_dict(load_file(asset_dir(SCORERS) / NGRAMS))
     return net.to(device).eval().requires_grad_(False)

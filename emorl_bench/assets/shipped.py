@@ -1,7 +1,7 @@
 """The embedded models and scorers as they are shipped: files of the package, checked against the hashes in the code.
 
-They were made once, by `emorl_bench.building`. Nothing is trained or built on a user's machine, so the same numbers are
-read everywhere. An asset is a directory below ``assets/shipped/``, such as ``reflections/tiny_t5`` or
+They were made once, by `emorl_bench.building`. Nothing is trained or built on a user's machine, so everybody reads the
+same numbers. An asset is a directory below ``assets/shipped/``, such as ``reflections/tiny_t5`` or
 ``reflections/scorers``.
 """
 
@@ -20,12 +20,13 @@ RESTORE = "restore it with `git checkout -- emorl_bench/assets/shipped`, or inst
 
 
 def asset_names() -> tuple[str, ...]:
+    """The names of all shipped assets."""
     return tuple(dict.fromkeys(file.rpartition("/")[0] for file in SHA256))
 
 
 @lru_cache(maxsize=32)
 def asset_dir(name: str) -> Path:
-    """The directory of an asset, once all of its files are found to be the shipped ones.
+    """The directory of an asset, after a check that all of its files are the shipped ones.
 
     Raises:
         UserError: there is no such asset, or a file of it is missing or damaged.
@@ -39,12 +40,13 @@ def asset_dir(name: str) -> Path:
 
 
 def content_key() -> str:
-    """A hash of all shipped files: what the numbers of the embedded tasks follow from."""
+    """A hash of all shipped files (16 hex digits). The numbers of the embedded tasks depend on these files."""
     listed = "\n".join(f"{file} {sha256}" for file, sha256 in sorted(SHA256.items()))
     return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:
+    """The sha256 of a file in hex digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

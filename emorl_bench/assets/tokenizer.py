@@ -1,8 +1,8 @@
 """A word-level tokenizer over the world's own words: small vocabulary, short sequences, fast training.
 
-Text is lower-cased and split at punctuation; decoding puts the marks back on their words. Special ids: pad 0, eos 1,
-unk 2, sep 3. ``sep`` ends the prompt of a decoder-only model, whose input is ``ids(prompt) + [sep] + ids(response) +
-[eos]``; a T5-type model reads ``ids(prompt) + [eos]`` and answers ``ids(response) + [eos]``. The tokenizer itself adds
+Text is lower-cased and split at punctuation; decoding attaches the marks to their words again. Special ids: pad 0, eos
+1, unk 2, sep 3. ``sep`` ends the prompt of a decoder-only model, whose input is ``ids(prompt) + [sep] + ids(response) +
+[eos]``. A T5-type model reads ``ids(prompt) + [eos]`` and answers ``ids(response) + [eos]``. The tokenizer itself adds
 no special token.
 """
 
@@ -30,17 +30,24 @@ def world_words() -> list[str]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of `reflections`."""
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *world_words()])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     rules = [normalizers.Replace(Regex(short), full) for short, full in CONTRACTIONS.items()]
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rules])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # joins with spaces, closes up punctuation
+    # The decoder joins words with spaces, and attaches punctuation to words.
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     return wrapped(tokenizer, longest=256)
 
 
 def wrapped(tokenizer: Tokenizer, longest: int) -> PreTrainedTokenizerFast:
-    """As transformers wants it, with the special tokens of the embedded models."""
+    """A tokenizer in transformers' form, with the special tokens of the embedded models.
+
+    Args:
+        tokenizer: a tokenizer of the library tokenizers.
+        longest: the largest number of tokens of a text.
+    """
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

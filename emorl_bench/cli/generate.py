@@ -1,6 +1,6 @@
-"""``emorl-generate RUN --preference 0.6,0.3,0.1 [--text …]``: answer texts with what a run has produced.
+"""``emorl-generate RUN... --preference 0.6,0.3,0.1 [--text …] [--explain]``: answer texts with what runs have produced.
 
-The method is fitted again in its own run directory with a frozen bench: everything trained is loaded and nothing is
+A method is fitted again in its own run directory with a frozen bench: everything trained is loaded and nothing is
 trained. A preference that the run never asked for is searched now. So this works for every method, without code of its
 own.
 """
@@ -8,90 +8,91 @@ own.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from emorl_bench.cli.harness import one_line
 from emorl_bench.core.errors import UserError
-
-if TYPE_CHECKING:
-    from emorl_bench.runner.bench import Workbench
-
-SHOWN = 3  # number of report prompts that are answered when no text is given
+from emorl_bench.runner.finding import find_run
+from emorl_bench.runner.identity import read_json
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program."""
-    parser = argparse.ArgumentParser(prog="emorl-generate", description="Answer a text with what a run produced.")
-    parser.add_argument("run", type=Path, help="a finished run directory")
-    parser.add_argument("--preference", help="one weight for each objective, such as 0.6,0.3,0.1; uniform by default")
-    parser.add_argument("--text", help="what to answer; '-' reads lines from standard input; report prompts by default")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
-    parser.add_argument("--samples", type=int, default=1, help="answers to each text")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     with one_line("emorl-generate", traceback=arguments.traceback):
         generate(arguments)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line of the program."""
+    made = argparse.ArgumentParser(prog="emorl-generate", description="Answer a text with what runs have produced.")
+    run = "a finished run, or a directory above it (a method, a task): the run that ended last; several: side by side"
+    made.add_argument("runs", type=Path, nargs="*", metavar="RUN", help=run)
+    made.add_argument("--last", action="store_true", help="the run that ended last below RUN (default: runs)")
+    made.add_argument("--preference", help="one weight for each objective, such as 0.6,0.3,0.1; uniform by default")
+    made.add_argument("--text", help="what to answer; '-' reads lines from standard input; report prompts by default")
+    made.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
+    made.add_argument("--samples", type=int, default=1, help="answers to each text")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--explain", action="store_true", help="which expert decided each word (emorl, mod)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the answers, and with --explain their decisions")
+    made.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return made
+
+
 def generate(arguments: argparse.Namespace) -> None:
-    """Answer the texts, and score each answer with the run's own scorers.
+    """Answer the texts with each run, and score each answer with the run's own scorers.
 
     Raises:
         UserError: there is no finished run, or the preference does not fit its objectives.
     """
-    config = read_config(arguments.run)
+    runs = chosen_runs(arguments)
+    configs = [read_config(run) for run in runs]
     if arguments.samples < 1 or arguments.temperature < 0:
         raise UserError(f"--samples {arguments.samples} --temperature {arguments.temperature}: need at least 1 and 0")
-    os.environ.setdefault("OMP_NUM_THREADS", str(config["hardware"]["threads"]))
-    import torch  # imported after all checks that need no model
+    objectives = [objectives_of(run) for run in runs]
+    for run, names in zip(runs, objectives, strict=True):
+        if names != objectives[0]:
+            raise UserError(f"RUN='{run}': its objectives are {', '.join(names)}; side by side all need the same")
+    preference = parse_preference(arguments.preference, objectives[0])
+    if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
+        raise UserError(f"--json {arguments.json}: there is no such directory")
+    os.environ.setdefault("OMP_NUM_THREADS", str(configs[0]["hardware"]["threads"]))
+    from emorl_bench.cli.talking import talk  # imports torch, after all checks that need no model
 
-    from emorl_bench.core.masked import or_none
-    from emorl_bench.core.seeds import stream
-    from emorl_bench.core.types import Example, Sampling
-    from emorl_bench.runner.bench import Workbench
-    from emorl_bench.tracking.silent import Silent
-
-    torch.set_num_threads(config["hardware"]["threads"])
-    names = json.loads((arguments.run / "summary.json").read_text())["objectives"]
-    preference = parse_preference(arguments.preference, names)
-    workbench = Workbench.build(config, arguments.run, Silent(), frozen=True)
-    policy = workbench.method.fit(workbench.bench).policy_for(torch.tensor(preference, dtype=torch.float64))
-    sampling = Sampling(config["sampling"]["max_new_tokens"], arguments.temperature, arguments.samples)
-    for text in texts(arguments.text, workbench):
-        rollout = policy.generate([Example("text", text)], sampling, stream(arguments.seed, "generate", text))
-        print(f"> {text}")
-        for response, scores in zip(rollout.responses, workbench.bench.score(rollout).tolist(), strict=True):
-            pairs = zip(names, or_none(scores), strict=True)
-            shown = "  ".join(f"{name} {'n/a' if score is None else f'{score:.2f}'}" for name, score in pairs)
-            print(f"{response}\n  [{shown}]", flush=True)
+    talk(arguments, dict(zip(runs, configs, strict=True)), preference)
 
 
-def texts(text: str | None, workbench: Workbench) -> Iterator[str]:
-    """The texts to answer: the given one, lines of standard input for ``-``, or the first report prompts."""
-    if text == "-":
-        yield from (line.strip() for line in sys.stdin if line.strip())
-    elif text is not None:
-        yield text
-    else:
-        yield from (example.prompt for example in workbench.grader.report[:SHOWN])
+def chosen_runs(arguments: argparse.Namespace) -> list[Path]:
+    """The run directories that the command line names, each once.
+
+    Raises:
+        UserError: it names none, or one of them is none.
+    """
+    if not arguments.runs and not arguments.last:
+        raise UserError("RUN is missing: give a finished run, a directory above several, or --last")
+    return list(dict.fromkeys(find_run(run) for run in arguments.runs or [Path("runs")]))
+
+
+def objectives_of(run: Path) -> tuple[str, ...]:
+    """The names of a run's objectives.
+
+    Raises:
+        UserError: its summary is damaged.
+    """
+    names = (read_json(run / "summary.json") or {}).get("objectives")
+    if not names:
+        raise UserError(f"RUN='{run}': its summary.json is damaged; repeat its emorl-bench command with force=true")
+    return tuple(names)
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The resolved configuration of a finished run.
-
-    Raises:
-        UserError: there is no finished run in the directory.
-    """
-    if not (run / "config.yaml").is_file() or not (run / "summary.json").is_file():
-        raise UserError(f"RUN='{run}': no finished run there; give a directory with a config.yaml and a summary.json")
+    """The resolved configuration of a finished run."""
     config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
     assert isinstance(config, dict)
     # Runs may have been moved, so the experts are looked for beside this run.

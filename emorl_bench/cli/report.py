@@ -22,6 +22,7 @@ from emorl_bench.progress import ProgressBar
 from emorl_bench.report.comparison import Comparison, comparisons
 from emorl_bench.report.conclusion import conclude
 from emorl_bench.report.document import Options, seeds_sentence, write_report
+from emorl_bench.report.html.write import write_html
 from emorl_bench.report.published import PUBLISHED, check_fit, legend, published, published_table
 from emorl_bench.report.read import read_runs
 from emorl_bench.report.reference import check_reference
@@ -79,6 +80,7 @@ def report(
     try:
         out.mkdir(parents=True, exist_ok=True)
         path = write_report(groups, unfinished, roots, out, options)
+        explorable = write_html(groups, unfinished, roots, out, reference)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
     console = Console()
@@ -86,6 +88,7 @@ def report(
         _show(console, comparison, options)
     if unfinished:
         console.print(f"{len(unfinished)} failed or unfinished runs are listed in the report.", highlight=False)
+    print(f"to explore, in a browser: {explorable.resolve()}")
     print(f"report: {path.resolve()}")
     return path
 

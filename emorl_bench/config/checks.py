@@ -13,6 +13,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from emorl_bench.config.extras import check_extras
 from emorl_bench.config.schema import RootConfig
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.locating import OFFLINE, is_local, resolve
@@ -31,8 +32,6 @@ CHOICES = {
     "hardware.device": DEVICES,
     "hardware.dtype": ("float32", "bfloat16", "float64"),
     "hardware.scorer_dtype": ("float32", "bfloat16"),
-    "tracker.name": ("local", "wandb"),
-    "tracker.mode": (None, "auto", "online", "offline"),
 }
 _positive: Condition = (lambda v: v > 0, "give a number above 0")
 _limit: Condition = (lambda v: v is None or v > 0, "give a number above 0, or null for no limit")
@@ -79,6 +78,7 @@ def check(config: Mapping[str, Any]) -> None:
             "start several with torchrun or accelerate launch (docs/distributed.md)"
         )
     check_data(config["task"])
+    check_extras({key: value for key, value in config.items() if key != "names"})
 
 
 def check_values(config: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from emorl_bench.config.checks import check, check_writable, launched
+from emorl_bench.config.trackers import check_tracker
 from emorl_bench.core.errors import UserError, did_you_mean
 
 VERSION_BASE = "1.3"
@@ -61,6 +62,7 @@ def runnable(config: Mapping[str, Any]) -> None:
         UserError: it cannot.
     """
     check(config)
+    check_tracker(config["tracker"])
     check_writable(config["runs_dir"])
 
 
@@ -87,8 +89,7 @@ class Composed:
     @property
     def names(self) -> dict[str, str]:
         """Group -> the option that was chosen: task, model, method and others."""
-        choices = self.hydra.runtime.choices.items()
-        return {str(k): str(v) for k, v in choices if v is not None and not str(k).startswith("hydra")}
+        return chosen(self.hydra.runtime.choices)
 
 
 def every_job(args: Namespace, root: str = "config") -> Iterator[Composed]:
@@ -110,6 +111,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     )
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def chosen(choices: Mapping[Any, Any]) -> dict[str, str]:
+    """Group -> the option that was chosen, without Hydra's own groups: task, model, method and others."""
+    return {str(k): str(v) for k, v in choices.items() if v is not None and not str(k).startswith("hydra")}
 
 
 def _composed(args: Namespace, root: str, jobs: Jobs) -> Iterator[Composed]:

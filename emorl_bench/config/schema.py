@@ -1,7 +1,8 @@
 """The typed root of every configuration: an unknown key, or a value of another type, is an error.
 
-The YAML files in ``conf`` hold the numbers; this file holds names and types. ``task``, ``method`` and ``update`` are
-open on purpose: they may contain what the signature of their ``_target_`` allows (`emorl_bench.config.targets`).
+The YAML files in ``conf`` hold the numbers; this file holds names and types. ``task``, ``method``, ``update`` and
+``tracker`` are open on purpose: they may contain what the signature of their ``_target_`` allows
+(`emorl_bench.config.targets`).
 """
 
 from __future__ import annotations
@@ -103,18 +104,6 @@ class BudgetConfig:
 
 
 @dataclass
-class TrackerConfig:
-    """Where metrics are recorded."""
-
-    name: str = MISSING
-    """``local``, or ``wandb`` in addition to it."""
-    project: str | None = None
-    entity: str | None = None
-    mode: str | None = None
-    """``auto``, ``offline`` or ``online``."""
-
-
-@dataclass
 class HardwareConfig:
     """Device, precision and division of the work. Only ``device`` and the two dtypes can change numbers."""
 
@@ -160,7 +149,7 @@ class RootConfig:
     update: Any = MISSING
     method: Any = MISSING
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    tracker: Any = MISSING
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     preferences: PreferencesConfig = field(default_factory=PreferencesConfig)

@@ -18,6 +18,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from emorl_bench.core.errors import UserError, did_you_mean
@@ -30,10 +31,15 @@ def build(node: Mapping[str, Any]) -> Any:
     """The object that the ``_target_`` of a plain configuration makes of its keys.
 
     Raises:
-        UserError: another package called ``baselines`` has been imported before ours.
+        UserError: a class refuses a value, or another package called ``baselines`` has been imported before ours.
     """
     claim_baselines()
-    return instantiate(dict(node), _convert_="object")
+    try:
+        return instantiate(dict(node), _convert_="object")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
 
 
 def baselines_dir() -> Path:

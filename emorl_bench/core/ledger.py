@@ -3,7 +3,7 @@
 Phases are ``setup``, ``train/<learner>``, ``validate/<learner>``, ``search`` and ``evaluate``. Learners of one method
 could be trained side by side on several machines. So training is reported twice: as the maximum over learners (the
 accounting of EMORL's paper) and as their sum. ``scorer/<name>/<form>`` holds the cost of each form of a scorer, whoever
-trained it (`core.protocols.Priced`). It is outside every method's budget and in no total.
+trained it (`core.protocols.Scorer.costs`). It is outside every method's budget and in no total.
 
 The ledger also limits a method's budget. ``limit`` is how many prompts training, validation and search may spend
 together. `Ledger.ask` refuses more, and is called wherever prompts are decoded. An expert that an earlier run has
@@ -188,6 +188,11 @@ class Ledger:
     def spent(self) -> int:
         """Prompts that count against a method's budget: those of training, validation and search."""
         return sum(cost.prompts for name, cost in self.phases.items() if is_counted(name))
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that were generated in all phases until now."""
+        return sum(cost.generated_tokens for cost in self.phases.values())
 
     @property
     def training(self) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from emorl_bench.core.types import Sampling
 from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.layer_averaging import LayerAveraging
-from emorl_bench.decoding.mixing import InnerMixing, Mixing
+from emorl_bench.decoding.mixing import Mixing
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, RowMix
 
@@ -43,7 +43,14 @@ class Batch:
     def of_policies(
         cls, prompts: Sequence[Sequence[int]], mix_SM: Tensor | None, samples: int, uniforms_TO: Tensor
     ) -> Batch:
-        """Every starting row is one prompt of one policy, and its outputs are the samples of that prompt."""
+        """One starting row for each prompt of each policy; its outputs are the samples of that prompt.
+
+        Args:
+            prompts: token ids of W*P prompts, policy-major.
+            mix_SM: the weights by which each row sums the adapters, or None for one policy.
+            samples: G, the outputs of each row.
+            uniforms_TO: the random number of each step of each output.
+        """
         start_O = torch.arange(len(prompts)).repeat_interleave(samples)
         return cls(prompts, mix_SM, start_O, torch.ones(len(start_O), 1), uniforms_TO, nothing_known(len(start_O)))
 
@@ -57,7 +64,15 @@ class Batch:
         *,
         shared: bool,
     ) -> Batch:
-        """W weight vectors on each prompt. They start in one row if rows are ``shared``, else each in its own row."""
+        """W weight vectors on each of P prompts.
+
+        Args:
+            prompts: token ids of the P prompts.
+            weights_WM: the weight vectors.
+            samples: G, the outputs of each weight vector and prompt.
+            uniforms_TO: the random number of each step of each output.
+            shared: whether all weight vectors start in one row of the prompt, or each in a row of its own.
+        """
         readings = 1 if shared else len(weights_WM)
         start_S = torch.arange(len(prompts) * readings)
         start_O = start_S.repeat_interleave(samples).repeat(len(weights_WM) // readings)
@@ -100,7 +115,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a batch is decoded: with which adapters, how outputs get logits, how tokens are chosen, what is cached."""
+    """How a batch is decoded.
+
+    Attributes:
+        adapters: M adapters; none at all is the base model.
+        mixing: how outputs get their logits from the hidden states of the adapters.
+        sampling: number of tokens, temperature and samples.
+        blend_cache: keys and values of prompts, and known answers; None keeps nothing.
+    """
 
     adapters: Sequence[Adapter]
     mixing: Mixing
@@ -109,9 +131,9 @@ class Plan:
 
     def averaging(self, part: Batch) -> LayerAveraging | None:
         """After which block the rows of a part are averaged, with their weights; None for mixing at the head alone."""
-        if not isinstance(self.mixing, InnerMixing):
+        if self.mixing.inner_layer is None:
             return None
-        return LayerAveraging(self.mixing.layer, RowMix(part.weights_of_rows()))
+        return LayerAveraging(self.mixing.inner_layer, RowMix(part.weights_of_rows()))
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-GROUPS = 128  # groups of tokens, by id modulo this number; the maximum of each group is found first, which is fast
-FEW = 16  # more groups with a candidate than this for an output, on average, and the search saves no time
+GROUPS = 128  # groups of tokens, by id modulo this number; the maximum of each group is found first
+FEW = 16  # if an output has more groups with a candidate than this, on average, the search saves no time
 LEAST_WEIGHTS = 1 << 20  # smaller heads are multiplied in float32
 ROUNDOFF = 2.0**-9
 
@@ -44,7 +44,7 @@ class Bf16Argmax:
 
     @classmethod
     def of(cls, head: Any) -> Bf16Argmax | None:
-        """For a head of a model; None where it would not be exact, or not faster."""
+        """Prepare the argmax of a model's head; None where it would not be exact, or not faster."""
         if not isinstance(head, nn.Linear) or head.bias is not None or head.weight.numel() < LEAST_WEIGHTS:
             return None
         if head.weight.device.type != "cpu" or head.weight.dtype != torch.float32 or not _fast_bfloat16():
@@ -82,7 +82,7 @@ class Bf16Argmax:
         best_L = torch.full_like(states_LH[:, 0], -torch.inf).scatter_reduce_(0, row_C, logit_C, "amax")
         token_C = torch.where(logit_C == best_L[row_C], token_C, len(self.weight_VH))
         nobody_L = torch.full_like(best_L, len(self.weight_VH), dtype=torch.long)
-        return nobody_L.scatter_reduce_(0, row_C, token_C, "amin").clamp_max(len(self.weight_VH) - 1)  # NaN has none
+        return nobody_L.scatter_reduce_(0, row_C, token_C, "amin").clamp_max(len(self.weight_VH) - 1)  # a row of NaN
 
 
 def _fast_bfloat16() -> bool:

@@ -21,8 +21,8 @@ from scipy.optimize import nnls
 from emorl_bench.decoding.fused.rows import PromptStates
 from emorl_bench.models.lora import Adapter
 
-STATE_BYTES = 1 << 30  # keys and values of prompts that are kept at most
-TOUCHES = 1e-9  # a weight vector this near to the convex hull of known ones counts as inside
+STATE_BYTES = 1 << 30  # the most keys and values of prompts that are kept
+TOUCHES = 1e-9  # a weight vector within this distance of the convex hull of known ones counts as inside
 
 Prompt = tuple[int, ...]
 Answer = tuple[int, ...]
@@ -85,7 +85,7 @@ class KnownAnswers:
     def recall(self, weights: Point) -> tuple[Answer, bool]:
         """The tokens that the answer under weights (M,) begins with, and whether these are the complete answer.
 
-        Only tokens that follow from known answers by convexity; ``((), False)`` if none does.
+        It gives only tokens that follow from known answers by convexity, and ``((), False)`` if none does.
         """
         if not _has_direction(weights) or not self.points:
             return (), False
@@ -93,7 +93,7 @@ class KnownAnswers:
         longest = max(map(len, self.points))
         if (answer := self._common(wanted, longest)) is not None:
             return answer, True
-        # Otherwise the longest beginning that is known around these weights. The longer it is, the fewer answers
+        # Otherwise the longest known beginning around these weights is wanted. The longer it is, the fewer answers
         # share it and the smaller is the hull of their points, so bisection finds the largest length.
         length = bisect_left(range(longest), True, key=lambda n: self._common(wanted, n + 1) is None)
         return self._common(wanted, length) or (), False

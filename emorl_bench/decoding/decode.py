@@ -27,14 +27,14 @@ from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
 from emorl_bench.decoding.bf16_argmax import Bf16Argmax
 from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel
-from emorl_bench.decoding.mixing import Identity, InnerMixing, Mixing
+from emorl_bench.decoding.mixing import Identity, Mixing
 from emorl_bench.decoding.prefix_tree import PrefixTree
 from emorl_bench.decoding.sampling import sample_token
 from emorl_bench.decoding.stepping import Start, Stepper, find_fused, stepping
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, merge
 
-READOUT_BYTES = 1 << 26  # logits computed at a time: enough rows for a fast product, bounded for large vocabularies
+READOUT_BYTES = 1 << 26  # logits computed at once: many rows for a fast product, few for a large vocabulary
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Decoder:
     fused: FusedModel | None = field(init=False)
 
     def __post_init__(self) -> None:
+        """Find the fused step of the model, and test it."""
         self.fused = find_fused(self.backbone)
 
     @cached_property
@@ -75,6 +76,7 @@ class Decoder:
             adapters: M adapters. None at all is the base model.
             weights_WM: policy w is the merge of the adapters under row w. Without weights, policy w is adapter w.
             examples: the prompts of each policy; all policies have the same number of prompts.
+            sampling: number of tokens, temperature and samples.
             rngs: one generator for each policy, or one for all.
 
         Returns:
@@ -114,7 +116,7 @@ class Decoder:
             UserError: the method's budget does not pay for these prompts (`Ledger.ask`).
         """
         self._ask([examples] * len(weights_WM))
-        blocks, g, shared = len(weights_WM), sampling.samples_per_prompt, not isinstance(mixing, InnerMixing)
+        blocks, g, shared = len(weights_WM), sampling.samples_per_prompt, mixing.inner_layer is None
         drawn_TO = uniforms(sampling, len(examples), blocks, [rng])
         batch = Batch.of_blends(self._ids(examples), weights_WM, g, drawn_TO, shared=shared)
         plan = Plan(adapters, mixing, sampling, self.blend_cache.of(adapters) if shared else None)
@@ -165,10 +167,10 @@ class Decoder:
             try:
                 fed += self._part(plan, outputs, batch.only(outputs), generated)
             except torch.OutOfMemoryError:
-                if rows == 1 or self.ranks.in_step:  # ranks in step all make the same passes: none may repeat a part
+                if rows == 1 or self.ranks.in_step:  # no rank may repeat a part alone if ranks make steps together
                     raise
                 rows = 0
-            if rows == 0:  # after the handler, because its traceback keeps the failed pass in memory
+            if rows == 0:  # not in the handler: its traceback keeps the failed pass in memory
                 self._halve()
             low += rows
         fed, payers = sum(self.ranks.collect(fed)), self.ledger.costs
@@ -220,7 +222,7 @@ class Decoder:
                 if not tree.rows or t + 1 == steps:
                     break
                 if self.ranks.in_step:
-                    self.ranks.most(tree.rows)  # tells ranks without rows to make another step
+                    self.ranks.most(tree.rows)  # ranks without rows then make another step too
                 if moves is not None:
                     stepper.move(moves)
                 hidden_NRH = stepper.step(tokens_R)

@@ -69,7 +69,7 @@ def averaged(hidden: Tensor, weights_RM: Tensor) -> Tensor:
 
     Rows are adapter-major; ``weights_RM`` are the weights of each of the R rows.
     """
-    exact = torch.promote_types(hidden.dtype, torch.float32)  # rounded to bfloat16, the weights would not add up to 1
+    exact = torch.promote_types(hidden.dtype, torch.float32)  # weights rounded to bfloat16 would not sum to 1
     rows_MRTH = hidden.unflatten(0, (-1, len(weights_RM)))
     mean_RTH = (rows_MRTH.to(exact) * weights_RM.T.to(exact)[:, :, None, None]).sum(0).to(hidden.dtype)
     return mean_RTH.expand_as(rows_MRTH).flatten(0, 1)

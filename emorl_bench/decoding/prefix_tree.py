@@ -30,10 +30,13 @@ class Moves:
 class PrefixTree:
     """The L outputs that have not ended: ``output_L`` are their indices, ``row_L`` the row that each of them reads.
 
-    At first these are all O outputs, in the ``rows`` starting rows that ``start_O`` (O,) names.
+    Args:
+        start_O: the starting row of each of the O outputs.
+        rows: the number of starting rows.
     """
 
     def __init__(self, start_O: Tensor, rows: int) -> None:
+        """Begin with all outputs in their starting rows."""
         self.output_L = torch.arange(len(start_O), device=start_O.device)
         self.row_L = start_O
         self.rows = rows
@@ -54,8 +57,8 @@ class PrefixTree:
             self.output_L, self.row_L, token_L = self.output_L[going_on], self.row_L[going_on], token_L[going_on]
         elif self.rows == len(self.row_L):
             return torch.empty_like(token_L).scatter_(0, self.row_L, token_L), None
-        # A new row is a pair (parent row, token). As one integer, parent * vocabulary + token, equal pairs are equal
-        # numbers: `unique` finds all new rows and the row of each output in one call.
+        # A new row is a pair (parent row, token), written as the integer parent * vocabulary + token. Equal pairs are
+        # equal integers, so `unique` finds all new rows and the row of each output in one call.
         pair, child_L = torch.unique(self.row_L * vocabulary + token_L, return_inverse=True)  # sorted by parent row
         parent, token = pair // vocabulary, pair % vocabulary
         place, moves = _place(parent, self.rows)

@@ -23,7 +23,7 @@ from emorl_bench.decoding.prefix_tree import Moves
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, RowMix, active
 
-READ_TOGETHER = 8  # the least number of prompts in a group that is read in one pass, if there are so many
+READ_TOGETHER = 8  # prompts that are read in one pass, at least, if there are so many
 PROBE = (3, 5, 4)  # ids of the tokens on which the fused step is compared with the model's own modules
 
 
@@ -68,7 +68,7 @@ class Start:
 def stepping(
     backbone: Backbone, fused: FusedModel | None, start: Start, blend_cache: BlendCache | None
 ) -> Iterator[Stepper]:
-    """Read the prompts, unless ``blend_cache`` holds them, and be ready for the first token."""
+    """Read the prompts, unless ``blend_cache`` holds them, and give a `Stepper` that is ready for the first token."""
     mix = None if start.mix_PM is None else RowMix(start.mix_PM)
     if fused is None or start.averaging is not None:
         of_rows = mix if start.averaging is None else start.averaging.mix
@@ -104,20 +104,28 @@ def _of_like_length(prompts: Sequence[Sequence[int]]) -> Sequence[Tensor]:
 class ModuleStepper:
     """A `Stepper` for any model of transformers, through its own modules and cache.
 
-    ``mix``: the weights that belong to rows, if there are any; they are moved with the rows.
+    Args:
+        backbone: the base model; its adapters must be active.
+        prompts: token ids of P prompts.
+        blocks: N, the hidden states of a row.
+        mix: the weights that belong to rows, if there are any; they are moved with the rows.
     """
 
     def __init__(self, backbone: Backbone, prompts: Sequence[Sequence[int]], blocks: int, mix: RowMix | None) -> None:
+        """Read the prompts."""
         self.backbone, self.blocks, self.mix = backbone, blocks, mix
         self.state, self._first = backbone.start(prompts, blocks)
 
     def first(self) -> Tensor:
+        """See `Stepper.first`."""
         return self._by_block(self._first)
 
     def step(self, tokens_R: Tensor) -> Tensor:
+        """See `Stepper.step`."""
         return self._by_block(self.backbone.step(self.state, tokens_R.repeat(self.blocks)))
 
     def move(self, moves: Moves) -> None:
+        """See `Stepper.move`; transformers' cache is copied as a whole."""
         if self.mix is not None:
             self.mix.weights_RM = moved(self.mix.weights_RM, moves)
         before = len(self.state.mask_RS) // self.blocks

@@ -1,10 +1,10 @@
-"""Merges that are not low-rank: experts' updates as dense matrices, and back into an adapter without rounding.
+"""Merges of full rank: the updates of experts as dense matrices, and back into an adapter without rounding.
 
-Trimming, electing signs and dropping act on single entries of ``scale * B A``, so what comes out has full rank. It
-goes back as the product of itself and an identity, which is exact at rank min(out, in); a singular value decomposition
-of the same rank would take longer and round. Prices: while it merges, dense updates of M experts for one layer, and the
-merged one for all; while it decodes, nothing where one adapter is folded into the weights, and up to three times the
-base's matrix products in a model too large for that (`decoding.fused.engine`).
+Trimming, electing signs and dropping act on single entries of ``scale * B A``, so the result has full rank. It becomes
+an adapter as the product of itself and an identity matrix, which is exact at rank min(out, in). A singular value
+decomposition of the same rank would take longer, and would round. Memory while merging: the dense updates of M experts
+for one layer, and the merged updates of all layers. Time while decoding: nothing more where one adapter is folded into
+the weights. In a model too large for that it is up to three times the base's matrix products (`decoding.fused.engine`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from emorl_bench.models.lora import Adapter
 
 
 def update(adapter: Adapter, layer: str) -> Tensor:
-    """(O, I): what an adapter adds to one layer's weight."""
+    """(O, I): what an adapter adds to the weight of one layer."""
     a_RI, b_OR = (factor.detach() for factor in adapter.factors[layer])
     return adapter.scale * (b_OR @ a_RI)
 
 
 def updates(adapters: Sequence[Adapter], layer: str) -> Tensor:
-    """(M, O, I)"""
+    """(M, O, I): what each adapter adds to the weight of one layer."""
     return torch.stack([update(adapter, layer) for adapter in adapters])
 
 
 def dense_adapter(updates_OI: Mapping[str, Tensor]) -> Adapter:
-    """The adapter whose update of each layer is this matrix, to the bit."""
+    """The adapter whose update of each layer is this matrix (O, I), to the bit."""
     factors = {}
     for layer, update_OI in updates_OI.items():
         outputs, inputs = update_OI.shape
@@ -39,7 +39,7 @@ def dense_adapter(updates_OI: Mapping[str, Tensor]) -> Adapter:
 
 
 def kept_from(adapter: Adapter, density: float) -> float:
-    """The magnitude from which on an entry is among the largest ``density`` of all layers' entries together."""
+    """The smallest magnitude among the largest entries, a share ``density`` of the entries of all layers together."""
     if density == 1:
         return 0.0
     sizes = torch.cat([update(adapter, layer).abs().flatten() for layer in adapter.factors])
@@ -48,5 +48,5 @@ def kept_from(adapter: Adapter, density: float) -> float:
 
 
 def per_expert(values: Sequence[float] | Tensor, like_MOI: Tensor) -> Tensor:
-    """(M, 1, 1): one number for each expert, beside its updates."""
+    """(M, 1, 1): one number for each expert, in a shape that multiplies its updates (M, O, I)."""
     return torch.as_tensor(values, dtype=torch.float64).to(like_MOI)[:, None, None]

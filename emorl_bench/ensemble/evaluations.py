@@ -1,10 +1,11 @@
-"""What blends score on the select split: decoded once, remembered, recorded, and paid from one pot of prompts."""
+"""The scores of blends on the select split: decoded once, cached, recorded, and paid for from one budget of prompts."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost
-from emorl_bench.core.masked import mean_scores, or_none, weighted_mean
+from emorl_bench.core.masked import mean_scores, or_none, stated, weighted_mean
 from emorl_bench.core.protocols import Aggregator, Bench, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, part_of
+from emorl_bench.progress import ProgressBar
 from emorl_bench.search.successive_halving import Part, directions, key_of
 
 FILE = "search.jsonl"
@@ -25,22 +27,30 @@ FILE = "search.jsonl"
 
 @dataclass
 class Evaluations:
-    """Mean scores of blends on the select split, or on a half of it, by direction of their weights; written to
-    ``search.jsonl``. ``halved``: every second prompt is kept back, as fresh ones.
+    """Mean scores of blends on the select split, by the direction of their weights; written to ``search.jsonl``.
 
-    ``pot``: prompts that all searches may spend together, ``None`` is no limit. What was asked about before costs
-    nothing. A run that was killed walks the same way again: what is remembered from before counts as it did then.
+    ``halved``: every second prompt is kept back, so that leaders can be graded on prompts that are fresh to them.
+    ``pot``: prompts that all searches together may spend; ``None`` is no limit. A candidate that was asked about before
+    costs nothing. A run that resumes asks the same questions in the same order: a recorded answer is used again, and
+    counts as it did then.
     """
 
     bench: Bench
     experts: Sequence[Policy]
     aggregator: Aggregator
     halved: bool = False
-    share: float | None = None  # of the budget's prompts, for the pot; ``None``: all that is left
-    memory: dict[tuple[Part, tuple[float, ...]], Tensor] = field(default_factory=dict)  # of a direction: (K,) float64
-    asked: set[tuple[Part, tuple[float, ...]]] = field(default_factory=set)  # in this session
+    share: float | None = None  # of the budget's prompts, for ``pot``; ``None``: all that is left
+    memory: dict[tuple[Part, tuple[float, ...]], Tensor] = field(default_factory=dict)  # direction -> (K,) float64
+    asked: set[tuple[Part, tuple[float, ...]]] = field(default_factory=set)  # what this session has asked about
+    _logged: int = 0  # how many were asked about when the tracker was last given a row
+    _bar: ProgressBar | None = None
 
     def __post_init__(self) -> None:
+        """Divide the prompts, find the budget, and read what an earlier session has recorded.
+
+        Raises:
+            UserError: there are too few select prompts to divide.
+        """
         select = self.bench.select
         if self.halved and len(select) < 2:
             raise UserError("method.search.confirm: needs 2 select prompts or more; raise budget.select_prompts")
@@ -56,14 +66,14 @@ class Evaluations:
             self.bench.ledger.charge("search", Cost(**rows[-1]["cost"]))
 
     def _recorded(self) -> list[dict[str, Any]]:
-        """What an earlier session has evaluated; what a kill has torn is dropped."""
+        """What an earlier session has evaluated; a row that a kill has cut short is dropped."""
         path, rows = self.bench.dir / FILE, read_rows(self.bench.dir / FILE)
         if path.exists():
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
     def _pot(self) -> int | None:
-        """The share of the budget that the search may spend, and no more than training has left."""
+        """The share of the budget that the search may spend, but no more than training has left."""
         if (whole := self.bench.budget.prompts) is None:
             return None
         share = whole if self.share is None else part_of(whole, self.share)
@@ -71,11 +81,22 @@ class Evaluations:
 
     @property
     def left(self) -> int | None:
-        """Prompts of the pot that are not spent; ``None`` is no limit."""
-        return None if self.pot is None else self.pot - sum(len(self.prompts[part]) for part, _ in self.asked)
+        """Prompts of ``pot`` that are not spent; ``None`` is no limit."""
+        return None if self.pot is None else self.pot - self.paid
+
+    @property
+    def paid(self) -> int:
+        """Prompts that the questions of this session cost, with those whose answer an earlier session knew."""
+        return sum(len(self.prompts[part]) for part, _ in self.asked)
 
     def affordable(self, weights_WM: Tensor, parts: Sequence[Part], most: int | None) -> int:
-        """How many of the candidates, from the first on, ``most`` prompts pay for; those asked before are free."""
+        """Number of candidates, from the first on, that ``most`` prompts pay for; known ones are free.
+
+        Args:
+            weights_WM: the candidates.
+            parts: the parts of the select split that they are to be graded on.
+            most: prompts that may be spent; ``None`` is no limit.
+        """
         spent, fresh = 0, set[tuple[Part, tuple[float, ...]]]()
         for count, weights_M in enumerate(directions(weights_WM)):
             new = {(part, key_of(weights_M)) for part in parts} - self.asked - fresh if weights_M.any() else set()
@@ -86,7 +107,7 @@ class Evaluations:
         return len(weights_WM)
 
     def known(self, part: Part) -> tuple[Tensor, Tensor]:
-        """All that was asked about, whoever asked: weights (W, M) and scores (W, K), in the order paid for."""
+        """All that any search has asked about: weights (W, M) and scores (W, K), in the order they were paid for."""
         keys = [key for at, key in self.memory if at == part and (at, key) in self.asked]
         scores = [self.memory[part, key] for key in keys]
         if not keys:
@@ -94,9 +115,9 @@ class Evaluations:
         return torch.tensor(keys, dtype=torch.float64), torch.stack(scores)
 
     def scores(self, weights_WM: Tensor, preference_K: Tensor, part: Part = "all") -> Tensor:
-        """(W, K) float64, NaN where an objective applies to no select prompt of the part.
+        """(W, K) float64 mean scores; NaN where an objective applies to no prompt of this part of the select split.
 
-        The origin blends nothing: it scores 0 and costs nothing.
+        The origin blends nothing: it scores 0 and costs nothing. ``preference_K`` is the one that asks, for the record.
         """
         keys = [key_of(weights_M) for weights_M in directions(weights_WM)]
         self.asked |= {(part, key) for key in keys if any(key)}
@@ -111,7 +132,23 @@ class Evaluations:
             scores_WK = torch.stack([self.memory.get((part, key), origin_K) for key in keys])
             self.bench.ledger.settle()
             self._record(part, keys, scores_WK, preference_K, cost)
+            self._log(part, cost)
+        if self._bar is not None:
+            best = utilities(scores_WK, preference_K).max().item()
+            self._bar.to(self.paid, f"utility {best:.3f}")
         return scores_WK
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the progress of the searches inside the block: prompts paid, of those that the pot still holds."""
+        left, ledger, quiet = self.left, self.bench.ledger, not self.bench.runtime.ranks.first
+        total = None if left is None else self.paid + left
+        try:
+            with ProgressBar("search", total, "prompts", quiet=quiet, tokens=lambda: ledger.generated_tokens) as bar:
+                self._bar = bar
+                yield
+        finally:
+            self._bar = None
 
     def _decode(self, weights_WM: Tensor, prompts: Sequence[Example]) -> Tensor:
         greedy = replace(self.bench.sampling, temperature=0.0, samples_per_prompt=1)
@@ -132,9 +169,23 @@ class Evaluations:
                 paid = {"prompts": len(self.prompts[part]) if any(key) else 0, "of": len(keys), "cost": asdict(cost)}
                 file.write(json.dumps(row | {"scores": or_none(scores)} | paid) + "\n")
 
+    def _log(self, part: Part, cost: Cost) -> None:
+        """The best blend for the uniform preference among all that were asked about so far, whoever asked."""
+        scores_NK = self.known(part)[1]
+        if self.bench.runtime.lower or part == "fresh" or not len(scores_NK) or len(self.asked) == self._logged:
+            return
+        self._logged = len(self.asked)
+        utility_N = utilities(scores_NK, torch.full_like(scores_NK[0], 1 / scores_NK.shape[1]))
+        best = int(utility_N.argmax())
+        row = {f"search/{name}": s for name, s in zip(self.bench.objectives, scores_NK[best].tolist(), strict=True)}
+        row |= {"search/mean_reward": mean_scores(scores_NK[best]).item(), "search/utility": utility_N[best].item()}
+        spent = {"data_points": self.paid, "tokens": cost.generated_tokens, "seconds": cost.wall_seconds}
+        axes = {f"spent/search/{axis}": float(value) for axis, value in spent.items()}
+        self.bench.tracker.log(stated(row) | {"search/evaluations": len(self.asked)} | axes, step=len(self.asked))
+
 
 def paid_by_preference(path: Path) -> dict[tuple[float, ...], int]:
-    """Prompts that each preference's search has paid for, in the order asked: a blend is paid for by the first."""
+    """Prompts that each preference's search has paid for. The first preference that asks about a blend pays for it."""
     paid: dict[tuple[float, ...], int] = {}
     known: set[tuple[str, tuple[float, ...]]] = set()
     for row in read_rows(path):
@@ -145,7 +196,10 @@ def paid_by_preference(path: Path) -> dict[tuple[float, ...], int]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of whole questions; a last one that a kill has torn is none, for its cost is that of all its rows."""
+    """The rows of complete questions.
+
+    An incomplete last question is left out, because its cost is that of all its rows.
+    """
     text = path.read_text().rpartition("\n")[0] if path.exists() else ""
     rows = [json.loads(line) for line in text.splitlines()]
     whole: list[dict[str, Any]] = []
@@ -158,5 +212,5 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def utilities(scores_WK: Tensor, preference_K: Tensor) -> Tensor:
-    """(W,) what a preference makes of mean scores; as little as the origin's 0 where nothing it asks for applies."""
+    """(W,) weighted mean scores of a preference; 0, as for the origin, where nothing that it asks for applies."""
     return weighted_mean(scores_WK, preference_K).nan_to_num(0.0)

@@ -1,10 +1,11 @@
-"""From experts to an answer for every preference: candidates are decoded on the select split, scored, and remembered.
+"""From experts to an answer for every preference: candidates are decoded on the select split, scored and cached.
 
-What a blend scores does not depend on who asks, so all preferences share one memory: a candidate is paid for once. They
-also share one pot of prompts, and take turns: each search asks one question before any asks its next, so that none
-starves. A search whose next question the pot does not pay for asks as much of it as it can, and is over; its preference
-is then answered with the best of all that anybody has asked about. A strategy that says so has its leaders graded again
-on select prompts that it has not seen (`search.successive_halving`).
+The scores of a blend do not depend on the preference. So all preferences share one cache, and a candidate is paid for
+once. They also share one budget of prompts, and take turns: each search asks one question before any search asks its
+next one, so that all get a share. If the budget does not pay for the whole next question of a search, the search asks
+the part that can be paid, and ends. Its preference is then answered with the best of all that any search has asked
+about. Some strategies have their leaders graded again, on select prompts that are fresh to them
+(`search.successive_halving`).
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ from emorl_bench.search.successive_halving import HALVES, Part, SuccessiveHalvin
 
 
 @dataclass
-class SearchedFront:
-    """A `Solution` that searches the blend of its experts on select prompts, greedily decoded: for each preference, or
-    once for all of them where the strategy searches the whole front. ``share``: of the budget's prompts, for all
-    searches together; ``None`` is all that training has left.
+class SearchedFront(Solution):
+    """A solution that searches the blend of its experts for each preference, on greedy answers to select prompts.
+
+    A `FrontStrategy` searches once, for all preferences. ``share``: the share of the budget's prompts that all searches
+    together may spend; ``None`` is all that training has left.
     """
 
     bench: Bench
@@ -45,32 +47,35 @@ class SearchedFront:
     share: float | None = None
     _found: dict[tuple[float, ...], Tensor] = field(default_factory=dict)  # preference -> weights
     _blends: dict[tuple[float, ...], Sampler] = field(default_factory=dict)  # weights -> the one sampler of them
-    _front: Exploration | None = None  # the search of all preferences, once it is over
+    _front: Exploration | None = None  # the search for all preferences, once it is over
 
     def __post_init__(self) -> None:
+        """Nothing is searched yet."""
         self.confirm = self.strategy.confirm if isinstance(self.strategy, SuccessiveHalving) else None
         halved = self.confirm is not None
         self.part: Part = "explored" if halved else "all"
         self.evaluations = Evaluations(self.bench, self.experts, self.aggregator, halved=halved, share=self.share)
 
     def policy_for(self, preference_K: Tensor) -> Sampler:
+        """The blend for a preference (K,). The first call searches for all preferences that the method is asked for."""
         key = tuple(preference_K.tolist())
         if key not in self._found:
             graded = self.bench.preferences
             if self.bench.runtime.frozen and key not in graded:
-                self.evaluations.pot = None  # whoever talks to a finished run is no part of a comparison
+                self.evaluations.pot = None  # answers of a finished run to a new preference are in no comparison
             self._search(graded if key in graded else [key])
         weights_M = self._found[key]
         return self._blends.setdefault(tuple(weights_M.tolist()), self.aggregator.blend(self.experts, weights_M[None]))
 
     def _search(self, preferences: Sequence[tuple[float, ...]]) -> None:
         wanted = [torch.tensor(preference, dtype=torch.float64) for preference in preferences]
-        explored = self._explore(wanted)
-        for done, (key, preference_K, own) in enumerate(zip(preferences, wanted, explored, strict=True)):
-            self._found[key] = self._answer(own, preference_K, len(preferences) - done)
+        with self.evaluations.shown():
+            explored = self._explore(wanted)
+            for done, (key, preference_K, own) in enumerate(zip(preferences, wanted, explored, strict=True)):
+                self._found[key] = self._answer(own, preference_K, len(preferences) - done)
 
     def _explore(self, preferences: Sequence[Tensor]) -> list[Exploration]:
-        """One search for each, in turns; or the one search of the front, under the preference that a report draws."""
+        """One search for each preference, in turns; or one search for all, recorded under the uniform preference."""
         if isinstance(self.strategy, FrontStrategy):
             if self._front is None:
                 uniform_K = torch.full_like(preferences[0], 1 / len(preferences[0]))
@@ -90,14 +95,17 @@ class SearchedFront:
                 search.turn(self.evaluations, self.part, None if left is None else left - keep)
 
     def _kept_back(self, preferences: int) -> int:
-        """Prompts to grade leaders with: for all of them, but at most half of what there is."""
+        """Prompts for grading leaders again: enough for all preferences, but at most half of what is left."""
         left = self.evaluations.left
         if self.confirm is None or left is None:
             return 0
         return min(left // 2, preferences * self.confirm * len(self.evaluations.prompts["fresh"]))
 
     def _answer(self, explored: Exploration, preference_K: Tensor, still: int) -> Tensor:
-        """``still``: preferences that have no answer yet, this one included; they divide what is left."""
+        """The weights for a preference (M,).
+
+        ``still``: number of preferences without an answer, this one included; they divide the prompts that are left.
+        """
         best_M = explored.best(self.evaluations, self.part, preference_K)
         if self.confirm is None or not explored.told:
             return directions(best_M[None])[0]
@@ -117,35 +125,41 @@ class SearchedFront:
 
 @dataclass(frozen=True)
 class ForOne:
-    """A search for one preference, told as a search of the front is."""
+    """A search for one preference, with the interface of a search for all (`core.protocols.FrontSearch`)."""
 
     search: WeightSearch
     preference_K: Tensor
 
     def ask(self) -> Tensor:
+        """See `FrontSearch.ask`."""
         return self.search.ask()
 
     def tell(self, weights_WM: Tensor, scores_WK: Tensor) -> None:
+        """Report the utilities of the scores (W, K) under the one preference."""
         self.search.tell(weights_WM, utilities(scores_WK, self.preference_K))
 
     def best(self, preference_K: Tensor) -> Tensor:
+        """The best weights for the one preference."""
         return self.search.best()
 
 
 @dataclass
 class Exploration:
-    """A search on its way, and all that it was told. ``cut``: the last question it asked, where that was not paid."""
+    """A search in progress, and all that it was told.
+
+    ``cut``: its last question, if the budget did not pay for all of it.
+    """
 
     search: FrontSearch
-    preference_K: Tensor  # that it is recorded under
-    front: bool = False  # whether it knows every preference's answer from any that it was told
+    preference_K: Tensor  # the one that it is recorded under
+    front: bool = False  # whether it can answer every preference once it was told anything
     told: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     over: bool = False
     cut: Tensor | None = None
-    answers: bool = False  # whether the search was told enough to recommend something
+    answers: bool = False  # whether the search was told a whole question, so that it can recommend something
 
     def turn(self, evaluations: Evaluations, part: Part, most: int | None) -> None:
-        """Ask the next question, or as much of it as ``most`` prompts pay for, and then no more."""
+        """Ask the next question; or the part of it that ``most`` prompts pay for, and then no more."""
         weights_WM = self.search.ask()
         paid = evaluations.affordable(weights_WM, [part], most)
         self.over = paid < len(weights_WM) or not len(weights_WM)
@@ -159,7 +173,10 @@ class Exploration:
             self.answers = True
 
     def best(self, evaluations: Evaluations, part: Part, preference_K: Tensor) -> Tensor:
-        """(M,): what the search recommends; where it was cut short the best known, or the nearest that it asked for."""
+        """(M,): what the search recommends.
+
+        A search that was cut short has the best known, or the nearest it asked for.
+        """
         if self.cut is None or (self.front and self.answers):
             return self.search.best(preference_K)
         weights_WM, scores_WK = evaluations.known(part)
@@ -176,7 +193,7 @@ def searched_or_uniform(
     strategy: SearchStrategy | FrontStrategy | None,
     share: float | None = None,
 ) -> Solution:
-    """The blend of each preference, found by search; without a search the uniform one for all."""
+    """The solution that searches the blend for each preference; without a strategy the uniform blend for all."""
     if strategy is not None:
         return SearchedFront(bench, experts, aggregator, strategy, share)
     uniform_WM = torch.full((1, len(experts)), 1 / len(experts), dtype=torch.float64)

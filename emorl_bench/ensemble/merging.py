@@ -1,7 +1,7 @@
-"""Experts merged into one policy before it decodes: what every rule of that kind is, and how its merges are decoded.
+"""Experts that are merged into one policy before it decodes: what such rules share, and how merges are decoded.
 
-The rules themselves are pages of `baselines`. The merge of a low-rank rule stays low-rank, so that several are decoded
-side by side; that of a rule which acts on single entries has full rank (`ensemble.dense`).
+The rules are pages of `baselines`. A low-rank rule gives a low-rank merge, so several merges are decoded side by side.
+A rule that acts on single entries gives a merge of full rank (`ensemble.dense`).
 """
 
 from __future__ import annotations
@@ -17,36 +17,40 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy, Sampler
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.models.lora import Adapter
-from emorl_bench.policies.adapter_policy import on_one_base
-from emorl_bench.policies.together import concatenated
+from emorl_bench.policies.together import concatenated, on_one_base
 
 
 class Merge(Protocol):
-    """How M adapters become one. Weights are not negative; an expert of weight 0 is not there."""
+    """How M adapters become one. Weights are not negative; an expert of weight 0 has no part in it."""
 
-    def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter: ...
-    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler: ...
+    def merged(self, adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
+        """The merge of the adapters by the weights (M,)."""
+
+    def blend(self, experts: Sequence[Policy], weights_WM: Tensor) -> Sampler:
+        """See `core.protocols.Aggregator.blend`."""
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """The weighted sums of the experts' updates, W of them, decoded in one batch; rows are weight-major.
+    """W weighted sums of the experts' updates, decoded in one batch; rows are weight-major.
 
-    Each is the exact merge ``sum_m w_m B_m A_m`` (`policies.lora.merge`).
+    Each is the exact merge ``sum_m w_m B_m A_m`` (`models.lora.merge`).
     """
 
     experts: Sequence[Policy]
     weights_WM: Tensor
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        """See `core.protocols.Sampler.generate`; there are W times as many rows."""
         decoder, adapters = on_one_base(self.experts)
         return decoder.decode_policies(adapters, self.weights_WM, [examples] * len(self.weights_WM), sampling, [rng])
 
 
 @dataclass(frozen=True)
 class OneByOne:
-    """W merged policies, rows weight-major, merged and decoded one after the other: side by side each row would pay for
-    all W full ranks. The same random numbers for each, as everywhere.
+    """W merged policies that are merged and decoded one after the other; rows are weight-major.
+
+    Side by side each row would pay for all W merges of full rank. Each has the same random numbers, as in every blend.
     """
 
     experts: Sequence[Policy]
@@ -54,6 +58,7 @@ class OneByOne:
     merge: Merge
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        """See `core.protocols.Sampler.generate`; there are W times as many rows."""
         decoder, adapters = on_one_base(self.experts)
         start, rollouts = rng.get_state(), []
         for weights_M in self.weights_WM:
@@ -69,7 +74,7 @@ def check_share(key: str, value: float, *, zero: bool, one: bool) -> None:
     """Check a setting of a rule that is a share.
 
     Raises:
-        UserError: ``value`` is not between 0 and 1; ``zero`` and ``one`` say whether these are allowed too.
+        UserError: ``value`` is not between 0 and 1; ``zero`` and ``one`` say whether these two are allowed.
     """
     if not (0 < value < 1 or (zero and value == 0) or (one and value == 1)):
         low, high = "from 0" if zero else "above 0", "up to 1" if one else "to below 1"

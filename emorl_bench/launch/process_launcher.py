@@ -9,26 +9,36 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
+from emorl_bench.launch.hooks import hooks
 from emorl_bench.launch.job_process import JobFailed, JobProcess, Outcome, hydra_job, stop
+from emorl_bench.launch.sweep_job import SweepJob, announcement, sweep_jobs
+
+if TYPE_CHECKING:
+    from emorl_bench.launch.sweep_progress import SweepProgress
+
+TICK = 1.0  # seconds between two looks at the running jobs
 
 
 @dataclass
 class _Running:
-    job: JobProcess
-    number: int
-    overrides: list[str]
+    process: JobProcess
+    job: SweepJob
     log: Path
     started: float
 
 
 class Processes(Launcher):
     """Runs ``workers`` jobs at a time. A job that fails is reported, and the others go on."""
+
+    composes_first = True
+    """Every job of a batch is composed before one starts, so the sweeper need not do so as well."""
 
     def __init__(self, workers: int = 2) -> None:
         """``workers``: jobs at a time; never more than there are cores."""
@@ -40,68 +50,54 @@ class Processes(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs of a batch, and return how each ended, in the order given."""
+        from emorl_bench.launch.sweep_progress import SweepProgress  # imports rich, which no other command needs
+
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         logs = Path(str(self.config.hydra.sweep.dir)).resolve()
         logs.mkdir(parents=True, exist_ok=True)
-        total = len(job_overrides)
-        print(f"{total} jobs, {self.workers} at a time; their output: {logs}", flush=True)
-        progress = SweepProgress(total, self.workers)
-        waiting = [(initial_job_idx + i, list(overrides)) for i, overrides in enumerate(job_overrides)]
-        running: list[_Running] = []
+        print(announcement(job_overrides, self.workers, logs), flush=True)
+        jobs = sweep_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
         returns: dict[int, JobReturn] = {}
+        with SweepProgress(jobs, self.workers) as progress:
+            waiting = self._without_done(jobs, progress, returns, logs)
+            self._run(waiting, progress, returns, logs)
+        return [returns[number] for number in sorted(returns)]
+
+    def _without_done(
+        self, jobs: Sequence[SweepJob], progress: SweepProgress, returns: dict[int, JobReturn], logs: Path
+    ) -> list[SweepJob]:
+        """The jobs that are to be started. Those that were done before need no process."""
+        waiting, values = [], hooks.done_before([job.config for job in jobs])
+        for job, value in zip(jobs, values, strict=True):
+            if value is None:
+                waiting.append(job)
+                continue
+            progress.ended(job, ("done", value))
+            returns[job.number] = job_return(job.overrides, ("done", value), logs)
+        return waiting
+
+    def _run(self, waiting: list[SweepJob], progress: SweepProgress, returns: dict[int, JobReturn], logs: Path) -> None:
+        running: list[_Running] = []
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
-                    running.append(self._start(*waiting.pop(0), logs))
-                ready = wait([entry.job.result for entry in running])
-                for entry in [entry for entry in running if entry.job.result in ready]:
+                    running.append(self._start(waiting.pop(0), progress, logs))
+                ready = wait([entry.process.result for entry in running], TICK)
+                progress.tick()
+                for entry in [entry for entry in running if entry.process.result in ready]:
                     running.remove(entry)
-                    outcome = entry.job.outcome()
-                    progress.line(entry.overrides, outcome, time.monotonic() - entry.started)
-                    returns[entry.number] = job_return(entry.overrides, outcome, entry.log)
+                    outcome = entry.process.outcome()
+                    progress.ended(entry.job, outcome, time.monotonic() - entry.started)
+                    returns[entry.job.number] = job_return(entry.job.overrides, outcome, entry.log)
         finally:
-            stop([entry.job for entry in running])
-        return [returns[number] for number in sorted(returns)]
+            stop([entry.process for entry in running])
 
-    def _start(self, number: int, overrides: list[str], logs: Path) -> _Running:
-        config = sweep_config(self.hydra_context, self.config, overrides, number)
-        log = logs / f"{number}.log"
-        job = JobProcess.start(partial(hydra_job, self.task_function, self.hydra_context, config), log)
-        return _Running(job, number, overrides, log, time.monotonic())
-
-
-def sweep_config(context: HydraContext, master: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
-    """The whole configuration of one job."""
-    config = context.config_loader.load_sweep_config(master, list(overrides))
-    with open_dict(config):
-        config.hydra.job.id = str(number)
-        config.hydra.job.num = number
-    return config
-
-
-class SweepProgress:
-    """Prints one line for each job that ends, with an estimate of the time left."""
-
-    def __init__(self, total: int, workers: int) -> None:
-        """``total`` jobs, of which ``workers`` run at a time."""
-        self.total, self.workers = total, workers
-        self.seconds: list[float] = []  # seconds of the jobs that have ended
-
-    def line(self, overrides: Sequence[str], outcome: Outcome, seconds: float) -> None:
-        """Print the line of a job that took this many seconds."""
-        self.seconds.append(seconds)
-        state, value = outcome
-        why = f": {value}" if state == "failed" else ""
-        count = f"[{len(self.seconds)}/{self.total}]"
-        chosen = " ".join(filter_overrides(overrides))
-        print(f"{count} {state} {chosen} ({seconds:.0f} s{self._left()}){why}", flush=True)
-
-    def _left(self) -> str:
-        left = (self.total - len(self.seconds)) * sum(self.seconds) / len(self.seconds) / self.workers
-        if self.total == len(self.seconds):
-            return ""
-        return f", about {left:.0f} s left" if left < 100 else f", about {left / 60:.0f} min left"
+    def _start(self, job: SweepJob, progress: SweepProgress, logs: Path) -> _Running:
+        log, started = logs / f"{job.number}.log", time.monotonic()
+        process = JobProcess.start(partial(hydra_job, self.task_function, self.hydra_context, job.config), log)
+        progress.started(job, process.process.pid)
+        return _Running(process, job, log, started)
 
 
 def job_return(overrides: Sequence[str], outcome: Outcome, log: Path) -> JobReturn:

@@ -19,7 +19,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from emorl_bench.launch.job_process import PATIENCE, Outcome, Work, attempt, hydra_job, redirect, words
-from emorl_bench.launch.process_launcher import SweepProgress, job_return, sweep_config
+from emorl_bench.launch.process_launcher import job_return
+from emorl_bench.launch.sweep_job import SweepJob, announcement, sweep_jobs
 
 ONCE = {
     "max_calls": 1,
@@ -29,12 +30,15 @@ ONCE = {
 
 @dataclass(frozen=True)
 class _Started:
-    overrides: Sequence[str]
+    job: SweepJob
     log: Path
 
 
 class Ray(Launcher):
     """Runs each job as a task of a Ray cluster."""
+
+    composes_first = True
+    """Every job of a batch is composed before one starts, so the sweeper need not do so as well."""
 
     def __init__(self, address: str, local: Mapping[str, Any], job: Mapping[str, Any]) -> None:
         """Keep the settings of the cluster.
@@ -59,16 +63,18 @@ class Ray(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         logs = Path(str(self.config.hydra.sweep.dir)).resolve()
         logs.mkdir(parents=True, exist_ok=True)
+        whole = sweep_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
         jobs: dict[Any, _Started] = {}
         ray.init(address=self.address, log_to_driver=False, **(self.local if self.address == "local" else {}))
         try:
             remote = ray.remote(**self.job, **ONCE)(_in_worker)
-            for number, overrides in enumerate(job_overrides, initial_job_idx):
-                config = sweep_config(self.hydra_context, self.config, overrides, number)
-                work = partial(hydra_job, self.task_function, self.hydra_context, config)
-                log = logs / f"{number}.log"
-                jobs[remote.remote(work, Path.cwd(), log)] = _Started(overrides, log)
-            return self._gather(jobs, logs)
+            for job in whole:
+                work = partial(hydra_job, self.task_function, self.hydra_context, job.config)
+                log = logs / f"{job.number}.log"
+                jobs[remote.remote(work, Path.cwd(), log)] = _Started(job, log)
+            slots = max(1, int(ray.cluster_resources().get("CPU", 1) / (self.job.get("num_cpus") or 1)))
+            print(announcement(job_overrides, slots, logs), flush=True)
+            return self._gather(jobs, slots)
         except KeyboardInterrupt:
             for job in jobs:
                 ray.cancel(job)
@@ -77,18 +83,18 @@ class Ray(Launcher):
         finally:
             ray.shutdown()
 
-    def _gather(self, jobs: Mapping[Any, _Started], logs: Path) -> Sequence[JobReturn]:
+    def _gather(self, jobs: Mapping[Any, _Started], slots: int) -> Sequence[JobReturn]:
         import ray
 
-        slots = max(1, int(ray.cluster_resources().get("CPU", 1) / (self.job.get("num_cpus") or 1)))
-        print(f"{len(jobs)} jobs, at most {slots} at a time; their output: {logs}", flush=True)
-        progress = SweepProgress(len(jobs), slots)
+        from emorl_bench.launch.sweep_progress import SweepProgress
+
         returns, left = {}, list(jobs)
-        while left:
-            (ended,), left = ray.wait(left)
-            job, (outcome, seconds) = jobs[ended], _ending(ended)
-            progress.line(job.overrides, outcome, seconds)
-            returns[ended] = job_return(job.overrides, outcome, job.log)
+        with SweepProgress([started.job for started in jobs.values()], slots) as progress:
+            while left:
+                (ended,), left = ray.wait(left)
+                started, (outcome, seconds) = jobs[ended], _ending(ended)
+                progress.ended(started.job, outcome, seconds)
+                returns[ended] = job_return(started.job.overrides, outcome, started.log)
         return [returns[job] for job in jobs]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from emorl_bench.launch.hooks import hooks
 from emorl_bench.launch.job_process import words
 
 Jobs = Sequence[Sequence[str]]  # the overrides of each job
@@ -54,9 +55,12 @@ class Grid(Sweeper):
         OmegaConf.save(self.config, directory / "multirun.yaml")
         returns: list[JobReturn] = []
         for batch in self._batches(overrides):
-            self.validate_batch_is_legal(batch)
+            if not getattr(self.launcher, "composes_first", False):
+                self.validate_batch_is_legal(batch)
             returns += self._launch(batch, len(returns))
-        failed = [f"  {_line(job)}" for job in returns if job.status == JobStatus.FAILED]
+        hooks.ended(returns)
+        common = set.intersection(*(set(job.overrides or []) for job in returns)) if len(returns) > 1 else set()
+        failed = [f"  {_line(job, common)}" for job in returns if job.status == JobStatus.FAILED]
         if failed:
             raise SystemExit("\n".join([f"{len(failed)} of {len(returns)} jobs failed:", *failed]))
         return [returns]
@@ -87,5 +91,7 @@ def _choices(override: Override) -> list[str]:
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
-def _line(job: JobReturn) -> str:
-    return f"{' '.join(filter_overrides(job.overrides or []))}: {words(job._return_value)}"
+def _line(job: JobReturn, common: Set[str]) -> str:
+    """A failed job: the overrides that not all jobs have, and its error."""
+    apart = [line for line in filter_overrides(job.overrides or []) if line not in common]
+    return f"{' '.join(apart)}: {words(job._return_value)}"

@@ -2,7 +2,7 @@
 
 Two families implement this interface, `Seq2SeqBackbone` and `CausalBackbone`. Rows are adapter-major: there are N
 adapters, and each has the same R rows, so a batch of hidden states is (N*R, H). `start`, `step` and `select` decode
-through transformers' own modules. The decoder has a faster way for some architectures (`decoding.fused`).
+through transformers' own modules. For some architectures the decoder has a faster step of its own (`decoding.fused`).
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Backbone(ABC):
         tokenizer: the tokenizer that belongs to the model.
         settings: shape and targets of the adapters.
         max_prompt_tokens: longer prompts lose their beginning (`prompting`).
-        form: how a prompt is put before the model.
+        form: the template and the system prompt that a prompt is put into.
 
     Raises:
-        UserError: an adapter target that the model has not got, or a model without an end token.
+        UserError: an adapter target names no linear layer of the model, or the model has no end token.
     """
 
     family: str
@@ -61,6 +61,7 @@ class Backbone(ABC):
         max_prompt_tokens: int,
         form: PromptFormat = PromptFormat(),  # noqa: B008 (frozen)
     ) -> None:
+        """Wrap the adapter targets of the model; see the class for the arguments."""
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.settings = settings
@@ -72,16 +73,18 @@ class Backbone(ABC):
         self.lm_head: Any = model.get_output_embeddings()
         self._fingerprint = fingerprint(model)
         self.layers: dict[str, LoraLinear] = inject(model, self.lm_head, settings.targets)
-        self.sharded = False  # `sharding.shard` sets it: this process then holds a part of each block alone
+        self.sharded = False  # `sharding.shard` sets it: this process then holds only a part of each block
         self._recomputes = False
 
     @property
     def device(self) -> torch.device:
+        """The device that the base weights lie on; inputs are put there."""
         device: torch.device = self.model.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The floating-point type of the base weights and of hidden states."""
         dtype: torch.dtype = self.model.dtype
         return dtype
 
@@ -92,7 +95,7 @@ class Backbone(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the base weights: an adapter belongs to one base."""
+        """The hash of the base weights without adapters (16 hex digits): an adapter belongs to one base."""
         return self._fingerprint
 
     # reading and writing text -----------------------------------------------------------------
@@ -129,7 +132,11 @@ class Backbone(ABC):
 
     @abstractmethod
     def padded_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and mask (P, S) of P prompts, padded on the side that this family needs."""
+        """Pad P prompts on the side that this family needs.
+
+        Returns:
+            int64 ids (P, S), and a mask (P, S) that is 1 at real tokens; S is the longest prompt.
+        """
 
     def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Tensor, Tensor]:
         width = max(len(r) for r in rows)
@@ -146,7 +153,7 @@ class Backbone(ABC):
         """Read P prompts once for each of N adapters, which are active on the model's layers.
 
         Returns:
-            the state, and (N*P, H) hidden states that the first tokens are read from.
+            the state of the decode, and the (N*P, H) hidden states whose logits choose the first tokens.
         """
 
     @abstractmethod
@@ -165,7 +172,7 @@ class Backbone(ABC):
 
     # teacher forcing --------------------------------------------------------------------------
     def checkpoint_gradients(self) -> None:
-        """From now on forward passes with gradients keep less memory, and backward passes take longer.
+        """Keep less memory in forward passes with gradients from now on; backward passes then take longer.
 
         Raises:
             UserError: the model does not say what its blocks are (`checkpoint_blocks`).
@@ -175,14 +182,18 @@ class Backbone(ABC):
 
     @property
     def recomputes(self) -> bool:
-        """Whether a forward pass made now is run again in the backward pass, and so must use no cache."""
+        """Whether the backward pass will run a forward pass made now again. Such a forward pass must use no cache."""
         return self._recomputes and torch.is_grad_enabled()
 
     @abstractmethod
     def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
-        """(N*B, T, H): the hidden state from which each response token was drawn, by teacher forcing; differentiable.
+        """The hidden state from which each response token was drawn, by teacher forcing; differentiable.
 
-        There is one rollout of B rows for each of N adapters, adapter-major. T is the longest response of all.
+        Args:
+            rollouts: one rollout of B rows for each of the N adapters that are active.
+
+        Returns:
+            (N*B, T, H), adapter-major; T is the longest response of all rollouts.
         """
 
 

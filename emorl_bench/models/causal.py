@@ -13,7 +13,7 @@ from emorl_bench.models.backbone import Backbone, Decoding, distinct_contexts, r
 
 
 class CausalBackbone(Backbone):
-    """See `Backbone`. If the tokenizer has a separator token, it stands between prompt and response."""
+    """A decoder-only model; see `Backbone`. A separator token, if the tokenizer has one, ends the prompt."""
 
     family = "causal"
 
@@ -22,6 +22,7 @@ class CausalBackbone(Backbone):
         return getattr(self.model, self.model.base_model_prefix)
 
     def plain_ids(self, text: str) -> list[int]:
+        """The text and the separator token; without a separator, the text with the tokenizer's own special tokens."""
         separator = self.tokenizer.sep_token_id
         if separator is not None:
             return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], separator]
@@ -29,12 +30,15 @@ class CausalBackbone(Backbone):
 
     @property
     def first_token(self) -> None:
+        """None: the first token of a response is read from the last token of the prompt."""
         return None
 
     def padded_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Pad on the left, so that the last token of every prompt stands in the last column."""
         return self._padded(prompts, left=True)
 
     def start(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Decoding, Tensor]:
+        """See `Backbone.start`; the first tokens are chosen from the last token of each prompt."""
         ids_PS, mask_PS = self.padded_prompts(prompts)
         ids, mask = ids_PS.repeat(adapters, 1), mask_PS.repeat(adapters, 1)
         cache = DynamicCache()
@@ -44,6 +48,7 @@ class CausalBackbone(Backbone):
         return Decoding(cache, mask), out.last_hidden_state[:, -1]
 
     def step(self, state: Decoding, tokens_R: Tensor) -> Tensor:
+        """See `Backbone.step`."""
         state.mask_RS = torch.cat([state.mask_RS, torch.ones_like(state.mask_RS[:, :1])], dim=1)
         out = self._body(
             input_ids=tokens_R[:, None],
@@ -55,6 +60,12 @@ class CausalBackbone(Backbone):
         return out.last_hidden_state[:, -1]
 
     def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """See `Backbone.forced`.
+
+        Each distinct prompt is read once, and its samples start from copies of its keys and values. That is exact,
+        because causal attention keeps a prompt's states independent of the response. Gradients of all samples add up in
+        the prompt.
+        """
         contexts, rows_B = distinct_contexts(rollouts)
         ids_BT, mask_BT = responses(rollouts, self.pad)
         ids_PS, mask_PS = self._padded([self.prompt_ids(text) for text in contexts], left=True)

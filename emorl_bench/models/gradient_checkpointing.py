@@ -36,7 +36,7 @@ def checkpoint_blocks(model: Any) -> None:
             f"model.gradient_checkpointing=true: a {model.config.model_type} does not say what its blocks are; "
             "use model.gradient_checkpointing=false"
         )
-    for block in blocks:  # `forward` only: hooks (by which a sharded base gathers a block) still run once in a pass
+    for block in blocks:  # only `forward`: the hooks that gather a sharded block still run once in a pass
         layers = [module for module in block.modules() if isinstance(module, LoraLinear)]
         block.forward = partial(_recomputed, block.forward, layers)
 
@@ -60,6 +60,6 @@ def _switched(layers: Sequence[LoraLinear], updates: Sequence[LowRankUpdate | No
         for layer, update in zip(layers, updates, strict=True):
             layer.update = update
         yield
-    finally:  # the second run is ended by an exception as soon as torch has what it needs
+    finally:  # torch ends the second run by an exception as soon as it has what it needs
         for layer, update in zip(layers, before, strict=True):
             layer.update = update

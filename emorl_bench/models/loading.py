@@ -30,8 +30,15 @@ FAMILIES: dict[str, tuple[Any, type[Backbone]]] = {
 class ModelSource:
     """Where a base model comes from (`offline.locate`) and how it is loaded.
 
-    ``fallback`` is used when the hub cannot be reached. ``attention`` is transformers' name of an implementation of
-    attention; None leaves the choice to transformers. ``gradient_checkpointing`` is `Backbone.checkpoint_gradients`.
+    Attributes:
+        family: "seq2seq" or "causal".
+        path: a directory, or a name of the hub.
+        revision: commit, branch or tag of the hub.
+        fallback: what is loaded instead when the hub cannot be reached.
+        trust_remote_code: whether code that comes with the model may run.
+        max_prompt_tokens: longer prompts lose their beginning.
+        attention: transformers' name of an implementation of attention; None leaves the choice to transformers.
+        gradient_checkpointing: whether training saves memory by `Backbone.checkpoint_gradients`.
     """
 
     family: str
@@ -47,7 +54,7 @@ class ModelSource:
         """The model's directory, downloaded first if necessary, after every check that reads no weights.
 
         Raises:
-            UserError: unknown family, no such model, a hub that cannot be reached, or a directory that lacks a file.
+            UserError: the family is unknown, the model does not exist, the hub cannot be reached, or a file is missing.
         """
         if self.family not in FAMILIES:
             raise UserError(f"model.family='{self.family}': must be one of {', '.join(FAMILIES)}")
@@ -66,14 +73,20 @@ def load_backbone(
 ) -> Backbone:
     """Load a base model and its tokenizer. Only safetensors are read, never pickles.
 
-    ``new_tokens`` is the length limit of answers, which must fit into the model's context with the prompt.
+    Args:
+        source: where the model is and how it is loaded.
+        adapter: shape and targets of the adapters.
+        device: where the model is put.
+        dtype: the floating-point type of its weights.
+        form: the template and the system prompt.
+        new_tokens: the length limit of answers; prompt and answer must fit into the model's context.
 
     Raises:
         UserError: what `ModelSource.located` and `Backbone.checkpoint_gradients` raise, a model of the other family,
             weights or a tokenizer that do not fit it, or a context that does not hold prompt and answer.
     """
     place, code = str(source.located().directory), source.trust_remote_code
-    logging.disable_progress_bar()  # a bar for every load would bury a sweep's own lines
+    logging.disable_progress_bar()  # a progress bar for every load would hide the lines of a sweep
     auto, backbone = FAMILIES[source.family]
     with explained(source.path, "config.json"):
         config = AutoConfig.from_pretrained(place, trust_remote_code=code)
@@ -107,7 +120,15 @@ def _with_weights(auto: Any, source: ModelSource, place: str, dtype: torch.dtype
 
 @contextmanager
 def explained(path: str, what: str) -> Iterator[None]:
-    """Turn any error of transformers about a damaged or foreign file into a `UserError` of one line."""
+    """Turn any error of transformers about a damaged or foreign file into a `UserError` of one line.
+
+    Args:
+        path: the model's path as the user gave it.
+        what: the part that is being loaded, for the message.
+
+    Raises:
+        UserError: in place of the first error inside this context.
+    """
     try:
         yield
     except Exception as error:
@@ -116,7 +137,7 @@ def explained(path: str, what: str) -> Iterator[None]:
 
 
 def check_context(config: Any, prompt_tokens: int, new_tokens: int) -> None:
-    """Refuse limits of prompt and answer that need more positions than the model has; T5's positions have no end.
+    """Refuse limits of prompt and answer that need more positions than the model has; T5's positions have no limit.
 
     Raises:
         UserError: names both limits and the number of positions.

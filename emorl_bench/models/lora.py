@@ -1,9 +1,9 @@
 """Low-rank adapters on shared base weights, several at once.
 
-A `LoraLinear` computes ``x W^T + scale * (x A^T) B^T`` (Hu et al. 2106.09685, eq. 3). Adapters live outside the model,
-so switching one on or off copies nothing. `active` gives each layer the stacked factors of N adapters, and the layer
-treats its input rows as N equal blocks, one for each adapter. One adapter is the case N = 1; no adapter is the
-reference model. With a `RowMix` every row has its own weighted sum of the adapters instead: so several merges are
+A `LoraLinear` computes ``x W^T + scale * (x A^T) B^T`` (LoRA, 2106.09685, eq. 3). Adapters live outside the model, so
+switching one on or off copies nothing. `active` gives each layer the stacked factors of N adapters, and the layer
+treats its input rows as N equal blocks, one for each adapter. With N = 1 it has one adapter. Without adapters it is the
+reference model. With a `RowMix` every row has its own weighted sum of the adapters instead, so several merges are
 decoded in one batch.
 """
 
@@ -24,9 +24,13 @@ from emorl_bench.core.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """Shape of an adapter: rank, alpha (the update is scaled by alpha / rank) and dropout of its input in training.
+    """Shape of an adapter.
 
-    ``targets`` are the last parts of module names; None means every linear layer except the head.
+    Attributes:
+        rank: r, the width of the two factors.
+        alpha: the update is scaled by ``alpha / rank``.
+        dropout: probability by which inputs of the adapter are dropped in training.
+        targets: last parts of the names of modules; None means every linear layer except the head.
     """
 
     rank: int = 8
@@ -36,12 +40,19 @@ class AdapterSettings:
 
     @property
     def scale(self) -> float:
+        """The factor ``alpha / rank`` of the update."""
         return self.alpha / self.rank
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """The low-rank update of every target: ``factors[module] = (A (r, in), B (out, r))``, applied times ``scale``."""
+    """The low-rank update ``scale * B A`` of every target.
+
+    Attributes:
+        factors: A (r, in) and B (out, r) by the name of the module.
+        scale: the factor of the update.
+        dropout: probability by which inputs are dropped in forward passes with gradients.
+    """
 
     factors: dict[str, tuple[Tensor, Tensor]]
     scale: float
@@ -63,7 +74,7 @@ class Adapter:
 
 @dataclass
 class RowMix:
-    """``weights_RM`` (R, M): the weight of each adapter in each row. It may be replaced between two forward passes."""
+    """The weights (R, M) of each row for the M adapters. They may be replaced between two forward passes."""
 
     weights_RM: Tensor
 
@@ -86,27 +97,39 @@ class LoraLinear(nn.Module):
     """
 
     def __init__(self, base: nn.Linear | Conv1D) -> None:
+        """Wrap a linear layer; no adapter is active yet."""
         super().__init__()
         self.base: Any = base
         self.foldable = True
         self.update: LowRankUpdate | None = None
-        self._folded: Tensor | None = None  # (out, in) the weight with the one update added; only without gradients
+        self._folded: Tensor | None = None  # (out, in): weight plus update of one adapter; only without gradients
 
     @property
-    def weight(self) -> Tensor:  # T5's feed-forward looks at its projection's dtype
+    def weight(self) -> Tensor:
+        """The base weight: (out, in), or (in, out) for a ``Conv1D``. T5's feed-forward layer looks at its dtype."""
         weight: Tensor = self.base.weight
         return weight
 
     @property
     def in_features(self) -> int:
+        """The width of the input."""
         return self.weight.shape[0 if isinstance(self.base, Conv1D) else 1]
 
     @property
     def out_features(self) -> int:
+        """The width of the output."""
         return self.weight.shape[1 if isinstance(self.base, Conv1D) else 0]
 
     def activate(self, adapters: Sequence[Adapter], name: str, mix: RowMix | None = None) -> None:
-        """Add the updates of N adapters from now on; ``name`` is this layer's key in their factors."""
+        """Add the updates of N adapters from now on.
+
+        One adapter without gradients is added to a copy of the weight, so a forward pass costs as much as the base's.
+
+        Args:
+            adapters: the adapters, which share scale and dropout.
+            name: this layer's key in their factors.
+            mix: weights by which each row sums the adapters; None gives each adapter its own block of rows.
+        """
         scale, dropout = adapters[0].scale, adapters[0].dropout
         pairs = [adapter.factors[name] for adapter in adapters]
         if self.foldable and len(pairs) == 1 and mix is None and not torch.is_grad_enabled():
@@ -200,9 +223,10 @@ def merge(adapters: Sequence[Adapter], weights_M: Tensor) -> Adapter:
 
 @contextmanager
 def active(layers: dict[str, LoraLinear], adapters: Sequence[Adapter], mix: RowMix | None = None) -> Iterator[None]:
-    """Inside this context the layers add N adapters, each to its own block of rows, or with a ``mix`` their sum by row.
+    """Add N adapters to the layers inside this context, each to its own block of rows.
 
-    Without adapters the base model stays as it is.
+    With a ``mix`` each row has its own weighted sum of the adapters instead. Without adapters the base model stays as
+    it is.
     """
     if adapters:
         for name, layer in layers.items():

@@ -18,7 +18,7 @@ from jinja2 import TemplateError
 from emorl_bench.core.errors import UserError
 
 PLACE = "{prompt}"
-LONGEST_TOKEN = 64  # characters; no token is longer on average, so text beyond this times the limit is not encoded
+LONGEST_TOKEN = 64  # characters: tokens are shorter on average, so text beyond this times the limit is not encoded
 REMEMBERED = 8192  # prompts whose tokens are cached, because each prompt is read in every epoch
 # A template may insert today's date (Llama 3) or ask for thoughts before the answer (Qwen 3). The prompt must be the
 # same on every day, and only the answer is graded.
@@ -28,10 +28,13 @@ MARK = "mark"  # stands for an answer, to find the token that follows it in a te
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """A task's ``system`` prompt for chat models and ``template`` for others, with one ``{prompt}`` in it.
+    """How a task puts a prompt before a model.
 
-    ``chat``: "on" forces the chat template, "off" forces ``template``; "auto" takes the chat template if the model is
-    decoder-only and has one.
+    Attributes:
+        system: the system prompt of chat models; None: they get none.
+        template: the text for other models, with one ``{prompt}`` in it.
+        chat: "on" forces the chat template, "off" forces ``template``; "auto" takes the chat template if the model is
+            decoder-only and has one.
     """
 
     system: str | None = None
@@ -39,6 +42,11 @@ class PromptFormat:
     chat: str = "auto"
 
     def __post_init__(self) -> None:
+        """Check the template.
+
+        Raises:
+            UserError: the template has no ``{prompt}``, or several.
+        """
         if self.template.count(PLACE) != 1:
             raise UserError(f"task.template={self.template!r}: give a text with one {PLACE} in it")
 
@@ -55,18 +63,20 @@ class PromptFormat:
 
 
 class PromptReader:
-    """Token ids of prompts for one tokenizer, at most ``limit`` of them.
+    """Token ids of prompts for one tokenizer.
 
-    ``chat``: whether the model's own chat template is used. ``plain`` encodes a text otherwise, with the special tokens
-    of the model's family.
-
-    Raises:
-        UserError: the template leaves no room for a prompt.
+    Args:
+        tokenizer: a tokenizer of transformers.
+        form: the template and the system prompt.
+        limit: the largest number of tokens of a prompt in its template.
+        chat: whether the model's own chat template is used.
+        plain: encodes a text otherwise, with the special tokens of the model's family.
     """
 
     def __init__(
         self, tokenizer: Any, form: PromptFormat, limit: int, chat: bool, plain: Callable[[str], Sequence[int]]
     ) -> None:
+        """Prepare the reader; see the class for the arguments."""
         self.tokenizer, self.form, self.limit, self.chat, self.plain = tokenizer, form, limit, chat, plain
         self._controls = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._has_system = chat and form.system is not None and self._takes_system()
@@ -99,7 +109,7 @@ class PromptReader:
             return tuple(ids), len(tail) < len(text)
         start = bisect_left(range(len(tail)), True, key=lambda s: len(self._encoded(tail[s:])) <= self.limit)
         kept = _from_a_word(tail, start)
-        while len(ids := self._encoded(kept)) > self.limit:  # a shorter text may, rarely, have a token more
+        while len(ids := self._encoded(kept)) > self.limit:  # in rare cases a shorter text has one token more
             kept = kept[1:]
         return tuple(ids), True
 
@@ -145,8 +155,8 @@ def _from_a_word(text: str, start: int) -> str:
 def end_ids(tokenizer: Any, model: Any, chat: bool) -> tuple[int, ...]:
     """The ids of all tokens that end an answer; the first one is added to given answers.
 
-    For a chat model the first is the token that the template puts after an answer, such as ``<|im_end|>``. It may
-    differ from the tokenizer's end of text. A checkpoint may name several end tokens
+    The first one of a chat model is the token that the template puts after an answer, such as ``<|im_end|>``. It may
+    differ from the tokenizer's end-of-text token. A checkpoint may name several end tokens
     (``generation_config.eos_token_id`` is then a list).
 
     Raises:

@@ -13,18 +13,21 @@ from emorl_bench.models.backbone import Backbone, Decoding, distinct_contexts, r
 
 
 class Seq2SeqBackbone(Backbone):
-    """See `Backbone`. A prompt ends with the end token; padding is on the right and masked."""
+    """An encoder-decoder; see `Backbone`. A prompt ends with the end token; padding is on the right and masked."""
 
     family = "seq2seq"
 
     def plain_ids(self, text: str) -> list[int]:
+        """The text without end tokens of its own, and then one end token, as T5 was trained."""
         return [*(i for i in self.tokenizer(text)["input_ids"] if i != self.eos), self.eos]
 
     @property
     def first_token(self) -> int:
+        """The token that starts every response (``decoder_start_token_id``)."""
         return int(self.model.config.decoder_start_token_id)
 
     def padded_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Pad on the right; relative positions of the encoder then count from the first token."""
         return self._padded(prompts, left=False)
 
     def _encode(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Tensor, Tensor]:
@@ -33,6 +36,7 @@ class Seq2SeqBackbone(Backbone):
         return self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state, mask
 
     def start(self, prompts: Sequence[Sequence[int]], adapters: int) -> tuple[Decoding, Tensor]:
+        """See `Backbone.start`; the first tokens are chosen after the decoder has read `first_token`."""
         memory, mask = self._encode(prompts, adapters)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         state = Decoding(cache, mask, memory)
@@ -40,6 +44,7 @@ class Seq2SeqBackbone(Backbone):
         return state, self.step(state, first)
 
     def step(self, state: Decoding, tokens_R: Tensor) -> Tensor:
+        """See `Backbone.step`."""
         out = self.model.get_decoder()(
             input_ids=tokens_R[:, None],
             encoder_hidden_states=state.memory,
@@ -50,19 +55,25 @@ class Seq2SeqBackbone(Backbone):
         return out.last_hidden_state[:, -1]
 
     def head(self, hidden: Tensor) -> Tensor:
+        """(..., H) -> (..., V) logits; T5 with tied embeddings scales hidden states by ``1 / sqrt(d_model)`` first."""
         if getattr(self.model.config, "scale_decoder_outputs", False):
-            # T5 with tied embeddings; the scale is invisible under argmax but a temperature under sampling.
+            # T5 with tied embeddings: the scale does not change the argmax, but it acts as a temperature in sampling.
             hidden = hidden * self.model.config.d_model**-0.5
         return self.lm_head(hidden)
 
     def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """See `Backbone.forced`.
+
+        Each distinct prompt is encoded once for all its samples. That is exact, because the encoder never sees the
+        response.
+        """
         contexts, rows_B = distinct_contexts(rollouts)  # samples share their prompt's encoding
         memory, mask = self._encode([self.prompt_ids(text) for text in contexts], 1)
         index_B = torch.tensor(rows_B, device=self.device)
         memory, mask = memory[index_B], mask[index_B]
         ids_BT, _ = responses(rollouts, self.pad)
         starts_B1 = torch.full_like(ids_BT[:, :1], self.first_token)
-        # Padding follows the end token, so causal attention keeps it from every position that counts.
+        # Padding follows the end token, so under causal attention no position that counts sees it.
         out = self.model.get_decoder()(
             input_ids=torch.cat([starts_B1, ids_BT[:, :-1]], dim=1),
             encoder_hidden_states=memory,

@@ -34,7 +34,7 @@ def shard(backbone: Backbone, device: torch.device) -> None:
     mesh = init_device_mesh(device.type, (get_world_size(),))
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
-        block.unshard()  # its buffers must not be made in inference mode, or training could not use them
+        block.unshard()  # makes its buffers now: training could not use buffers that are made in inference mode
         block.reshard()
     backbone.model.to(device)
     backbone.sharded = True

@@ -1,6 +1,6 @@
-"""Every policy of a run is an adapter of one base model in memory.
+"""Policies that are adapters of one base model in memory.
 
-The reference policy is the base with its adapters off; it is never a second copy.
+The reference policy is the base model with its adapters off; it is never a second copy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.core.protocols import Policy
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
@@ -26,33 +25,36 @@ from emorl_bench.policies.peft_io import save_adapter
 
 @dataclass(frozen=True)
 class BackbonePolicy(ABC):
-    """What policies on one loaded base have in common, whatever of them is trained; see `core.protocols.Policy`."""
+    """What policies on one loaded base model share, whatever of them is trained; see `core.protocols.Policy`."""
 
     name: str
     decoder: Decoder
 
     @property
     def backbone(self) -> Backbone:
+        """The base model."""
         return self.decoder.backbone
 
     @property
     def base(self) -> str:
+        """Hash of the base model's weights."""
         return self.backbone.fingerprint
 
     @property
     def ranks(self) -> Ranks:
+        """The processes that divide the policy's work."""
         return self.decoder.ranks
 
     @abstractmethod
     def hidden(self, rollout: Rollout) -> Tensor:
-        """(B, T, H) hidden states before each response token; gradients reach what is trained."""
+        """(B, T, H) hidden states from which each response token is predicted; gradients flow through them."""
 
     @abstractmethod
     def trained(self) -> dict[str, Tensor]:
-        """The tensors that training changes, not copies of them."""
+        """The tensors that training changes, by name; they are not copies."""
 
     def logits(self, hidden_BTH: Tensor) -> Tensor:
-        """(B, T, V), in the model's dtype."""
+        """(B, T, V) logits, in the model's dtype."""
         return self.backbone.head(hidden_BTH)
 
     def logprobs(self, rollout: Rollout) -> Tensor:
@@ -60,11 +62,11 @@ class BackbonePolicy(ABC):
         return token_logprobs(self.logits(self.hidden(rollout)), rollout)
 
     def tokenize_responses(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids and mask (B, T) of given answers, each with the end token added."""
+        """Token ids (B, T) of given responses and their mask (B, T); the end token is added."""
         return self.backbone.response_ids(texts)
 
     def is_eos(self, ids_BT: Tensor) -> Tensor:
-        """(B, T): which tokens are end tokens."""
+        """(B, T): whether a token is an end token."""
         return self.backbone.is_eos(ids_BT)
 
     def truncates(self, text: str) -> bool:
@@ -81,10 +83,10 @@ class BackbonePolicy(ABC):
 
     @torch.no_grad()
     def load_adapter(self, adapter: Mapping[str, Tensor]) -> None:
-        """Overwrite this policy's adapter in place.
+        """Overwrite what training changes, in place.
 
         Raises:
-            UserError: names or shapes belong to another base model or another adapter shape.
+            UserError: names or shapes belong to another base model or to another shape of adapter.
         """
         mine = self.trained()
         wrong = [k for k in mine.keys() | adapter.keys() if k not in mine or k not in adapter]
@@ -100,25 +102,30 @@ class BackbonePolicy(ABC):
 
 @dataclass(frozen=True)
 class AdapterPolicy(BackbonePolicy):
-    """One adapter on a shared base. ``own=None`` is the base model itself, the reference: nothing of it is trained."""
+    """One adapter of a shared base model. ``own=None`` is the base model itself, of which nothing is trained."""
 
     own: Adapter | None
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
+        """The adapter, or nothing."""
         return () if self.own is None else (self.own,)
 
     def generate(self, examples: Sequence[Example], sampling: Sampling, rng: torch.Generator) -> Rollout:
+        """See `core.protocols.Sampler.generate`."""
         return self.decoder.decode_policies(self.adapters, None, [examples], sampling, [rng])
 
     def hidden(self, rollout: Rollout) -> Tensor:
+        """See `BackbonePolicy.hidden`."""
         with active(self.backbone.layers, self.adapters):
             return self.backbone.forced([rollout])
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """The adapter's parameters."""
         return iter(()) if self.own is None else self.own.parameters()
 
     def trained(self) -> dict[str, Tensor]:
+        """The adapter's tensors."""
         return {} if self.own is None else self.own.tensors()
 
     def save(self, path: Path) -> None:
@@ -129,37 +136,27 @@ class AdapterPolicy(BackbonePolicy):
 
 @dataclass(frozen=True)
 class AdapterBank:
-    """Makes policies on one base model. ``seed`` fixes the initial adapter: every learner starts at the same point."""
+    """Makes policies on one base model.
+
+    ``seed`` fixes the initial adapter, so that all learners start from the same one.
+    """
 
     decoder: Decoder
     seed: int
 
     @property
     def backbone(self) -> Backbone:
+        """The base model."""
         return self.decoder.backbone
 
     def new_policy(self, name: str) -> AdapterPolicy:
-        """A policy with a fresh adapter, which changes nothing yet."""
+        """A policy with a new adapter, which changes nothing yet."""
         own = fresh_adapter(self.backbone.layers, self.backbone.settings, stream(self.seed, "adapter"))
         return AdapterPolicy(name, self.decoder, own)
 
 
-def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
-    """The adapters of several experts and the decoder they share.
-
-    Raises:
-        UserError: they are not adapters of one loaded base model, so they cannot be averaged.
-    """
-    own = [expert for expert in experts if isinstance(expert, AdapterPolicy)]
-    adapters = [expert.own for expert in own if expert.own is not None]
-    if len(adapters) < len(experts) or any(expert.decoder is not own[0].decoder for expert in own):
-        names = ", ".join(expert.name for expert in experts)
-        raise UserError(f"experts {names}: only adapters of the same loaded base model can be blended")
-    return own[0].decoder, adapters
-
-
 def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:
-    """(B, T) log-probabilities of a rollout's tokens under these logits at its temperature, 0 where masked."""
+    """(B, T) log-probabilities of the rollout's tokens under these logits at its temperature, 0 where masked."""
     logits_BTV = logits_BTV if logits_BTV.dtype == torch.float64 else logits_BTV.float()
     logits_BTV = logits_BTV / rollout.temperature
     chosen_BT = logits_BTV.gather(-1, rollout.response_ids_BT[..., None]).squeeze(-1)

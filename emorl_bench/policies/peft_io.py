@@ -1,38 +1,51 @@
-"""Adapters on disk in PEFT's format, so that any user of PEFT can load what a run has trained."""
+"""Adapters on disk in PEFT's format, so that any user of PEFT can load what a run has trained.
+
+The format is written here, because importing PEFT takes as long as importing torch, and a run needs nothing else of it.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
+
     from emorl_bench.models.backbone import Backbone
 
-WEIGHTS = "adapter_model.safetensors"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def save_adapter(path: Path, tensors: Mapping[str, Tensor], backbone: Backbone) -> None:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors``, whose metadata hold the base model's hash."""
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors``; its metadata hold the base model's hash."""
     path.mkdir(parents=True, exist_ok=True)
-    peft_config(backbone).save_pretrained(str(path))
+    settings = {"peft_type": "LORA", "bias": "none", "inference_mode": True, **lora_settings(backbone)}
+    (path / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     save_file(contiguous, path / WEIGHTS, metadata={"format": "pt", "base_fingerprint": backbone.fingerprint})
 
 
-def peft_config(backbone: Backbone) -> LoraConfig:
-    """The shape of this backbone's adapters as PEFT's configuration."""
+def lora_settings(backbone: Backbone) -> dict[str, Any]:
+    """The shape of this backbone's adapters, in the names of PEFT's ``LoraConfig``; all else is PEFT's default."""
     settings = backbone.settings
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
-        lora_dropout=settings.dropout,
-        target_modules=sorted(backbone.layers),
-        task_type="SEQ_2_SEQ_LM" if backbone.family == "seq2seq" else "CAUSAL_LM",
-        base_model_name_or_path=str(getattr(backbone.model, "name_or_path", "")),
-        fan_in_fan_out=backbone.model.config.model_type == "gpt2",
-    )
+    return {
+        "r": settings.rank,
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
+        "target_modules": sorted(backbone.layers),
+        "task_type": "SEQ_2_SEQ_LM" if backbone.family == "seq2seq" else "CAUSAL_LM",
+        "base_model_name_or_path": str(getattr(backbone.model, "name_or_path", "")),
+        "fan_in_fan_out": backbone.model.config.model_type == "gpt2",
+    }
+
+
+def peft_config(backbone: Backbone) -> LoraConfig:
+    """The shape of this backbone's adapters as PEFT's own object, for who trains with PEFT."""
+    from peft import LoraConfig
+
+    return LoraConfig(**lora_settings(backbone))

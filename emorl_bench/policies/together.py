@@ -9,19 +9,35 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.decoding.decode import Decoder
 from emorl_bench.models.backbone import responses
-from emorl_bench.models.lora import active
-from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy, on_one_base
+from emorl_bench.models.lora import Adapter, active
+from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy
 
 CPU_ROWS = 32  # more rows than this of one policy keep a CPU busy
 
 
-def can_stack(policies: Sequence[Policy]) -> bool:
-    """Whether `hidden_together` runs them in one pass with the numbers of one pass each.
+def on_one_base(experts: Sequence[Policy]) -> tuple[Decoder, list[Adapter]]:
+    """The adapters of several experts, and the decoder that they share.
 
-    They must be adapters of one loaded base, and without dropout, because its random masks are drawn for one pass.
+    Raises:
+        UserError: they are not adapters of one loaded base model, so they cannot be averaged.
+    """
+    own = [expert for expert in experts if isinstance(expert, AdapterPolicy)]
+    adapters = [expert.own for expert in own if expert.own is not None]
+    if len(adapters) < len(experts) or any(expert.decoder is not own[0].decoder for expert in own):
+        names = ", ".join(expert.name for expert in experts)
+        raise UserError(f"experts {names}: only adapters of the same loaded base model can be blended")
+    return own[0].decoder, adapters
+
+
+def can_stack(policies: Sequence[Policy]) -> bool:
+    """Whether `hidden_together` can run them in one pass, with the numbers of one pass each.
+
+    They must be adapters of one loaded base model. They must have no dropout, because its masks are drawn for one pass.
     """
     own = [policy for policy in policies if isinstance(policy, AdapterPolicy)]
     one_base = len(own) == len(policies) and all(policy.decoder is own[0].decoder for policy in own)
@@ -29,7 +45,7 @@ def can_stack(policies: Sequence[Policy]) -> bool:
 
 
 def fills_a_pass(policy: Policy, rows: int) -> bool:
-    """Whether one policy's rows keep the device busy, so that stacking several policies' rows saves no time.
+    """Whether one policy's rows keep the device busy, so that stacking the rows of several policies saves no time.
 
     Measured on CPUs (`benchmarks.train`): at 64 rows each, experts one after the other are as fast as together.
     """
@@ -39,7 +55,7 @@ def fills_a_pass(policy: Policy, rows: int) -> bool:
 def generate_together(
     policies: Sequence[Policy], examples: Sequence[Example], sampling: Sampling, rngs: Sequence[torch.Generator]
 ) -> list[Rollout]:
-    """Each policy's answers to the same prompts, the same that its own `generate` gives.
+    """Each policy's answers to the same prompts, equal to those that its own `generate` gives.
 
     The costs of policy i are charged to the i-th of the open costs (`Ledger.alone`).
     """
@@ -59,9 +75,9 @@ def generate_together(
 
 
 def hidden_together(policies: Sequence[Policy], rollouts: Sequence[Rollout]) -> Tensor:
-    """(M, B, T, H): what each policy's `hidden` is on its own rollout, in one pass; T is the longest of all.
+    """(M, B, T, H): each policy's `hidden` of its own rollout, in one pass; T is the longest of all rollouts.
 
-    Several policies must be such that `can_stack`, and the rollouts have equally many rows.
+    Several policies must satisfy `can_stack`, and their rollouts must have equal numbers of rows.
     """
     if len(policies) == 1:
         return policies[0].hidden(rollouts[0])[None]

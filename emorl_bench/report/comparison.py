@@ -59,7 +59,7 @@ class Comparison:
         """
         if decoding not in self._kept:
             everywhere = np.vstack([r.points_WK(decoding) for r in self.runs if decoding in r.decoding])
-            self._kept[decoding] = ~np.isnan(everywhere).all(axis=0)
+            self._kept[decoding] = np.asarray(~np.isnan(everywhere).all(axis=0))
         kept_K = self._kept[decoding]
         points_WK = run.points_WK(decoding)[:, kept_K]
         whole_W = ~np.isnan(points_WK).any(axis=1)

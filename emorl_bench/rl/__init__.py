@@ -1,0 +1,1 @@
+"""Training of policies: update rules, the loop that drives them, checkpoints, experts."""

@@ -1,4 +1,4 @@
-"""Advantages of whole answers: how much better one was than others to the same prompt. Pure functions."""
+"""Advantages of whole answers: how much better an answer is than the others to the same prompt. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-SPREAD_FLOOR = 1e-4  # added to every standard deviation that is divided by, as TRL's trainers do
+SPREAD_FLOOR = 1e-4  # added to a standard deviation before dividing by it, as in TRL's trainers
 
 Scale = Literal["group", "batch", "none"]
 
@@ -14,7 +14,7 @@ Scale = Literal["group", "batch", "none"]
 def group_advantages(rewards_B: Tensor, group_size: int) -> Tensor:
     """Reward minus the mean of its prompt's samples: ``A_i = R_i - mean_j R_j`` (k-SCST; EMORL 2505.02579, eq. 2).
 
-    A sample without a reward (NaN) is in no mean, and its advantage is 0.
+    A sample without a reward (NaN) is left out of the mean, and its advantage is 0.
     """
     rewards_PG = rewards_B.view(-1, group_size)
     if rewards_PG.isnan().any():
@@ -25,7 +25,7 @@ def group_advantages(rewards_B: Tensor, group_size: int) -> Tensor:
 def leave_one_out(rewards_B: Tensor, group_size: int) -> Tensor:
     """Reward minus the mean of its prompt's other samples: ``A_i = n / (n - 1) (R_i - mean_j R_j)`` (2402.14740).
 
-    n counts the samples with a reward; one alone has nothing to be compared with, and the advantage 0.
+    n counts the samples that have a reward. A single one has nothing to be compared with, and its advantage is 0.
     """
     count_PG = (~rewards_B.isnan()).view(-1, group_size).sum(1, keepdim=True).expand(-1, group_size)
     factor_B = (count_PG / (count_PG - 1).clamp_min(1)).flatten()
@@ -33,14 +33,14 @@ def leave_one_out(rewards_B: Tensor, group_size: int) -> Tensor:
 
 
 def spread(values: Tensor, dim: int) -> Tensor:
-    """Sample standard deviation along ``dim`` (kept) of what is not NaN; 0 where that is fewer than two."""
+    """Sample standard deviation along ``dim``, which is kept, of the values that are not NaN; 0 for fewer than two."""
     count = (~values.isnan()).sum(dim, keepdim=True)
     squares = ((values - values.nanmean(dim, keepdim=True)) ** 2).nansum(dim, keepdim=True)
     return (squares / (count - 1).clamp_min(1)).sqrt()
 
 
 def scaled_advantages(rewards_B: Tensor, group_size: int, scale: Scale) -> Tensor:
-    """`group_advantages`, divided by the spread of the rewards of the group or the batch, or by nothing."""
+    """`group_advantages`, divided by the standard deviation of rewards in the group or the batch, or by nothing."""
     advantages_PG = group_advantages(rewards_B, group_size).view(-1, group_size)
     if scale == "none":
         return advantages_PG.flatten()
@@ -49,7 +49,7 @@ def scaled_advantages(rewards_B: Tensor, group_size: int, scale: Scale) -> Tenso
 
 
 def decoupled(values_BK: Tensor, group_size: int) -> Tensor:
-    """(B, K): each objective's distance from the mean of its prompt's samples, in units of its own spread there."""
+    """(B, K): each objective's distance from the mean of its prompt's samples, in units of their standard deviation."""
     values_PGK = values_BK.view(-1, group_size, values_BK.shape[1])
     away_PGK = values_PGK - values_PGK.nanmean(1, keepdim=True)
     return (away_PGK / (spread(values_PGK, 1) + SPREAD_FLOOR)).flatten(0, 1)

@@ -1,11 +1,11 @@
 """One file holds all that an interrupted training needs: tensors in safetensors, progress as JSON in its metadata.
 
-``state.safetensors`` is the training as it goes on, ``end.safetensors`` what its budget made of it: they differ where
-the end called for a validation that is not due in a longer training. A larger budget goes on from the first, in a
-directory of its own, and so has the numbers of a training that never stopped.
+``state.safetensors`` is the training as it continues; ``end.safetensors`` is what its budget made of it. They differ
+where the end asked for a validation that is not due in a longer training. A larger budget continues from the first
+file, in a directory of its own. So it has the numbers of a training that never stopped.
 
-Random streams are named by step (`core.seeds`), so no generator state is stored: going on from step n is the same
-whether or not the process died in between.
+Random streams are named by step (`core.seeds`), so no state of a generator is stored. Step n has the same random
+numbers whether or not the process was killed before it.
 """
 
 from __future__ import annotations
@@ -30,20 +30,26 @@ END = "end.safetensors"
 
 @dataclass
 class Progress:
-    """How far a training has come. ``history`` has one row per validation; ``best`` is (utility, step) by policy."""
+    """The progress of a training.
+
+    ``history`` has one row for each validation, ``trained`` one for each step, as they were logged: a run that loads a
+    training shows the same curves as the run that trained it. ``best`` has (utility, step) by policy.
+    """
 
     step: int = 0
     ended: str | None = None  # "converged", or the name of the limit that was reached
-    converged_at: int | None = None  # prompts trained on when the validations had settled by the published rule
+    converged_at: int | None = None  # prompts trained on when it had converged by the published rule
     history: list[dict[str, float]] = field(default_factory=list)
+    trained: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # phase -> counters
 
 
 @dataclass
 class Checkpoint:
-    """The state of some policies and their learners in ``dir``; ``earlier``: where to go on from, if nothing is there,
-    in order.
+    """The state of some policies and their learners, in ``dir``.
+
+    ``earlier``: directories to continue from if nothing is in ``dir``, in order of preference.
     """
 
     dir: Path
@@ -61,7 +67,7 @@ class Checkpoint:
         return next(iter(self.policies.values())).ranks
 
     def save(self, progress: Progress) -> None:
-        """Write atomically: a kill leaves the old file or the new one. Rank 0 writes for all."""
+        """Write atomically: a killed process leaves the old file or the new one. Rank 0 writes for all ranks."""
         if not self._ranks.first:
             return
         tensors: dict[str, Tensor] = {}
@@ -78,7 +84,7 @@ class Checkpoint:
         os.replace(temporary, self.dir / file)
 
     def load(self) -> Progress:
-        """Restore policies and learners in place; a fresh `Progress` where nothing was saved.
+        """Restore policies and learners in place; returns a new `Progress` where nothing was saved.
 
         Raises:
             UserError: the file is damaged, or was written with another base model.

@@ -1,4 +1,4 @@
-"""When a learner would have settled by the published rule, and which limit of its budget it has reached."""
+"""When a learner has converged by the published rule, and which limit of its budget it has reached."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emorl_bench.core.types import Budget, Training
 
 
 def has_converged(utilities: Sequence[float], training: Training) -> bool:
-    """The coefficient of variation of the last ``window`` validations is below ``variation`` (EMORL, released code)."""
+    """Whether std / mean of the last ``window`` validations is below ``variation`` (EMORL, released code)."""
     last = utilities[-training.window :]
     if len(last) < training.window:
         return False
@@ -19,7 +19,7 @@ def has_converged(utilities: Sequence[float], training: Training) -> bool:
 
 
 def spent(cost: Cost, budget: Budget) -> str | None:
-    """Which limit of training alone has been reached, if any; prompts are never exceeded (`TrainingRun.fits`)."""
+    """The limit of training that is reached, other than prompts, if any; `TrainingRun.fits` never exceeds prompts."""
     limits = (
         ("samples", cost.samples, budget.samples),
         ("generated_tokens", cost.generated_tokens, budget.generated_tokens),
@@ -29,7 +29,7 @@ def spent(cost: Cost, budget: Budget) -> str | None:
 
 
 def fraction_spent(prompts: int, cost: Cost, budget: Budget) -> float:
-    """How much of the budget is used, by the limit that is nearest; ``prompts``: validations' included."""
+    """The spent share of the budget, by the limit that is nearest; ``prompts`` include those of validations."""
     used = [
         (prompts, budget.prompts),
         (cost.samples, budget.samples),

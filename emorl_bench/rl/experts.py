@@ -1,13 +1,13 @@
-"""The bank of single-objective experts: content-addressed, trained once, reused by every method, charged to each.
+"""The bank of single-objective experts: each is trained once, reused by every method, and charged to every method.
 
-An expert is addressed by what it depends on and by nothing else: the data, the base model and its adapter, the update
-rule and its schedule, the seed, its own objective's scorer, and the amount that it may spend. Which other objectives a
-task has, and how many, is no part of it: each expert is trained, validated and charged as if its own objective were
-the only one. So an objective more is one expert more.
+The directory of an expert is named by a hash of what the expert depends on, and of nothing else: the data, the base
+model and its adapter, the update rule and its schedule, the seed, the scorer of its own objective, and the amount that
+it may spend. The other objectives of the task, and their number, are no part of it. Each expert is trained, validated
+and charged as if its own objective were the only one. So one more objective costs one more expert.
 
-A larger amount goes on from where a smaller one has ended, with the numbers of a training that never stopped. Experts
-that are missing learn side by side: each with the numbers that it would have alone, up to rounding, so the way of
-training is no part of its address either.
+A larger amount continues from where a smaller one has ended, with the numbers of a training that never stopped. Missing
+experts are trained at the same time. Each has the numbers that it would have alone, up to rounding, so how they are
+trained is no part of the hash either.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ PROMPTS = re.compile(r"prompts(\d+)")
 
 
 def expert_bank(bench: Bench, *, reserve: float = 0.0, learners: int | None = None) -> list[Policy]:
-    """One expert for each objective, in the order of ``bench.objectives``, each with what `expert_budget` gives it."""
+    """One expert for each objective, in the order of ``bench.objectives``; `expert_budget` says what each may spend."""
     experts = {name: bench.new_policy(name) for name in bench.objectives}
     _train_or_wait(bench, experts, expert_budget(bench, reserve=reserve, learners=learners))
     return list(experts.values())
 
 
 def expert(bench: Bench, objective: str, *, reserve: float = 0.0) -> Policy:
-    """The expert of one objective, which is that of the bank."""
+    """The expert of one objective, the same as in the bank."""
     policy = bench.new_policy(objective)
     _train_or_wait(bench, {objective: policy}, expert_budget(bench, reserve=reserve))
     return policy
@@ -50,11 +50,13 @@ def expert(bench: Bench, objective: str, *, reserve: float = 0.0) -> Policy:
 def expert_budget(bench: Bench, *, reserve: float = 0.0, learners: int | None = None) -> Budget:
     """What each expert may spend: `Budget.expert_prompts`, or else an even share of what ``reserve`` leaves.
 
-    ``reserve``: the share of the prompts that is kept for a search. ``learners``: how many divide the rest, where
-    these are more than the experts.
+    Args:
+        bench: the bench, whose budget is divided.
+        reserve: the share of the prompts that is kept for a search.
+        learners: number of learners that divide the rest, where there are more of them than experts.
 
     Raises:
-        UserError: no share, or the experts together would exceed what is left to them.
+        UserError: ``reserve`` is no share, or the experts together would exceed what is left to them.
     """
     if not 0 <= reserve < 1:
         raise UserError(f"method.search_share={reserve}: give a share of the budget from 0 to below 1")
@@ -71,7 +73,7 @@ def expert_budget(bench: Bench, *, reserve: float = 0.0, learners: int | None = 
 
 
 def expert_dir(bench: Bench, objective: str, amount: Budget) -> Path:
-    """Where the expert lies that may spend so much."""
+    """The directory of the expert that may spend this amount."""
     scorer = bench.runtime.scorer_fingerprints.get(objective, "")
     key = hashlib.sha256(f"{bench.runtime.fingerprint}/{bench.seed}/{objective}/{scorer}".encode()).hexdigest()[:16]
     limits = [f"{limit}{value:g}" for limit, value in asdict(amount).items() if value is not None]
@@ -79,7 +81,7 @@ def expert_dir(bench: Bench, objective: str, amount: Budget) -> Path:
 
 
 def smaller(directory: Path) -> list[Path]:
-    """Where the same expert lies with fewer prompts, the most of them first; none where other limits are given."""
+    """The directories of the same expert with fewer prompts, most prompts first; none where other limits are given."""
     found = {int(match[1]): path for path in directory.parent.glob("*") if (match := PROMPTS.fullmatch(path.name))}
     mine = PROMPTS.fullmatch(directory.name)
     fewer = sorted((prompts for prompts in found if mine and prompts < int(mine[1])), reverse=True)
@@ -87,10 +89,10 @@ def smaller(directory: Path) -> list[Path]:
 
 
 def _train_or_wait(bench: Bench, experts: Mapping[str, Policy], share: Budget) -> None:
-    """Bring experts to their end here, but for those that another process has in hand: these are waited for.
+    """Train experts to their end here; wait for those that another process is training.
 
-    Several processes may ask at once. Nobody waits while holding a lock, so they cannot block one another; a killed
-    trainer's checkpoint is taken up by whoever comes next. Of the ranks of one run the first holds the locks.
+    Several processes may ask at once. No process waits while it holds a lock, so they cannot block one another. The
+    checkpoint of a killed process is continued by the next one. Among the ranks of one run the first holds the locks.
     """
     with ExitStack() as held:
         mine = bench.runtime.ranks.once(lambda: [name for name in experts if _taken(_lock(bench, name, share), held)])

@@ -1,14 +1,14 @@
-"""Group-relative policy optimisation, and its two forms for several objectives; no value head.
+"""Group-relative policy optimisation, and its two forms for several objectives. It needs no value head.
 
-- GRPO (DeepSeekMath 2402.03300, eq. 3): objectives are weighted and summed, the sum is centred in its group of samples
-  and divided by its spread there.
+- GRPO (DeepSeekMath 2402.03300, eq. 3): objectives are weighted and summed; the sum is centred in its group of samples
+  and divided by its standard deviation there.
 - GDPO (2601.05242): each objective is normalised in its group, then weighted and summed, then scaled over the batch.
 - MO-GRPO (2509.22047): each objective is normalised in its group, then summed, and not scaled again.
 
 Advantages are those of TRL 1.16 (sample standard deviation + 1e-4). Against the papers and TRL: weights sum to 1, also
-in MO-GRPO, whose sum is K times ours; an objective that does not apply to a sample leaves its weight to the others,
-where TRL counts it as 0. The clipped surrogate is PPO's; the KL, where asked for, is the papers' estimator of it in the
-loss, not in the reward.
+in MO-GRPO, whose sum is K times ours. An objective that does not apply to a sample leaves its weight to the others,
+where TRL counts it as 0. The clipped surrogate is that of PPO. The KL penalty, where asked for, is the papers'
+estimator of the KL in the loss, not in the reward.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Average = Literal["response", "token"]
 
 @dataclass(frozen=True)
 class Grpo(AdapterRule):
-    """``normalise``: the weighted ``sum``, or ``each`` objective before. ``scale``: what advantages are divided by.
+    """Settings. ``normalise``: normalise the weighted ``sum``, or ``each`` objective before it is weighted.
 
-    ``average``: every ``response`` counts alike, as in the paper, or every ``token`` (DAPO 2503.14476). At
-    ``kl_coefficient`` 0 the base model makes no pass.
+    ``scale``: the standard deviation that advantages are divided by. ``average``: every ``response`` counts alike, as
+    in the paper, or every ``token`` (DAPO 2503.14476). At ``kl_coefficient`` 0 the base model makes no forward pass.
     """
 
     learning_rate: float = 3.78e-4
@@ -51,18 +51,25 @@ class Grpo(AdapterRule):
     kl_coefficient: float = 0.02
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> AdapterLearner[Any, Any]:
+        """See `core.protocols.UpdateRule.learner`."""
         return (_DecoupledLearner if self.normalise == "each" else _GrpoLearner)(self, policy, ledger, objectives)
 
 
 def token_weights(mask_BT: Tensor, average: Average, whole_BT: Tensor) -> Tensor:
-    """(B, T): what each token of some rows counts in the mean over the responses, or the tokens, of the whole."""
+    """(B, T): the weight of each token in the mean over the responses, or over the tokens, of the whole minibatch.
+
+    Args:
+        mask_BT: the tokens of some rows of the minibatch.
+        average: what the mean is over.
+        whole_BT: the tokens of the whole minibatch.
+    """
     if average == "token":
         return mask_BT / whole_BT.sum().clamp_min(1)
     return mask_BT / mask_BT.sum(1).clamp_min(1)[:, None] / whole_BT.any(1).sum().clamp_min(1)
 
 
 def token_kl(logprobs_BT: Tensor, reference_BT: Tensor) -> Tensor:
-    """(B, T) ``q - ln q - 1`` with ``q = pi_ref / pi``: its mean under pi is the KL (2402.03300, eq. 4)."""
+    """(B, T) ``q - ln q - 1`` with ``q = pi_ref / pi``; its mean under pi is the KL (2402.03300, eq. 4)."""
     log_ratio_BT = reference_BT - logprobs_BT
     return log_ratio_BT.exp() - log_ratio_BT - 1
 
@@ -107,7 +114,7 @@ class _GrpoLearner(AdapterLearner[Grpo, Compared]):
 
 
 class _DecoupledLearner(_GrpoLearner):
-    """Rewarded for each objective on the scale of its own spread among a prompt's samples."""
+    """Rewarded for each objective in units of its own standard deviation among a prompt's samples."""
 
     def rewards(self, scores_BK: Tensor, weighting: Weighting, group_size: int) -> Tensor:
         return weighting.weighted(decoupled(weighting.shaped(scores_BK), group_size))

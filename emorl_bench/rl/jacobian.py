@@ -1,23 +1,24 @@
-"""A gradient for each objective, and one direction of them: MGDA, CAGrad and UPGrad, by TorchJD's solvers (an extra).
+"""A gradient for each objective, combined into one direction: MGDA, CAGrad and UPGrad, solved by TorchJD (an extra).
 
-Row k of the Jacobian over the adapter is the gradient of k-SCST (`rl.scst`) on objective k alone, over the samples that
-it applies to. The KL penalty is part of every objective's reward, unscaled: the mean row, like any convex combination
-of rows, then has the KL once. From the Gramian of the rows a rule works out a coefficient for each:
+Row k of the Jacobian is the gradient, over the adapter, of k-SCST (`rl.scst`) on objective k alone and on the samples
+that it applies to. The KL penalty is part of every objective's reward, unscaled. So the mean row, like any convex
+combination of rows, has the KL once. A rule computes a coefficient for each row from the Gramian of the rows:
 
-- MGDA (Désidéri 2012; Sener & Koltun 1810.04650, algorithm 2): the shortest vector in the convex hull of the rows.
-  Those that it is made of descend alike, the others more; it is 0 where none can gain but by another's loss.
-- CAGrad (2110.14048, algorithm 1): of all directions within c times the mean row's length from the mean row, that
-  whose least descent is largest; c = 0 is the mean row, the gradient of the weighted sum.
-- UPGrad (2406.16232): every row projected onto the directions that harm no objective, then the mean of them.
+- MGDA (Désidéri 2012; Sener & Koltun 1810.04650, algorithm 2): the shortest vector in the convex hull of the rows. It
+  decreases the losses of the rows that it is made of equally, and the others more. It is 0 where no objective can gain
+  unless another loses.
+- CAGrad (2110.14048, algorithm 1): among all directions within c times the mean row's length from the mean row, the one
+  whose smallest decrease is largest. c = 0 is the mean row, the gradient of the weighted sum.
+- UPGrad (2406.16232): every row is projected onto the directions that harm no objective; then the mean is taken.
 
-The weights of the method scale the rows; where they are uniform, rows stay as they are. For CAGrad and UPGrad row k is
-taken K w_k times, so the mean row is the weighted sum's gradient. For MGDA it is divided by K w_k, because the shortest
-vector follows a long row less: so objectives descend at least in proportion to their weights. An objective without a
-weight, or that applies to no sample, has no row.
+The weights of the method scale the rows; uniform weights leave them as they are. For CAGrad and UPGrad row k is
+multiplied by K w_k, so the mean row is the gradient of the weighted sum. For MGDA it is divided by K w_k, because the
+shortest vector follows a long row less. So objectives gain at least in proportion to their weights. An objective
+without a weight, or one that applies to no sample, has no row.
 
-Against the papers: the gradients are those of policies, not of supervised losses; the direction is clipped and handed
-to AdamW, as in every rule here, whose step is no longer exactly along it; the Gramian is scaled to trace 1 beforehand,
-since TorchJD takes small gradients for none.
+Against the papers: the gradients are those of policies, not of supervised losses. The direction is clipped and given to
+AdamW, as in every rule here, so the step is not exactly along it. The Gramian is scaled to trace 1 before it is solved,
+because TorchJD takes small gradients for zero.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ INSTALL = 'pip install -c constraints.txt -e ".[torchjd]"'
 
 @dataclass(frozen=True)
 class JacobianRule(AdapterRule, ABC):
-    """What the rules share; each says how rows are weighted, and combined.
+    """What the rules share. Each rule defines how rows are scaled and combined.
 
-    ``kl_coefficient`` subtracts that much of every objective's reward per nat of ``log pi - log pi_ref``.
+    ``kl_coefficient`` is subtracted from every objective's reward for each nat of ``log pi - log pi_ref``.
     """
 
     kl_coefficient: float = 0.02
@@ -58,36 +59,48 @@ class JacobianRule(AdapterRule, ABC):
     packages: ClassVar[tuple[str, ...]]
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
+        """See `core.protocols.UpdateRule.learner`.
+
+        Raises:
+            UserError: a package of the extra is not installed.
+        """
         if any(find_spec(package) is None for package in self.packages):
             raise UserError(f"update={self.name} needs the extra: {INSTALL}")
         return _JacobianLearner(self, policy, ledger, objectives)
 
     def scales(self, weights_K: Tensor) -> Tensor:
-        """(K,) what each row is multiplied by, where weights above 0 have the mean 1."""
+        """(K,) factors of the rows; the weights above 0 are scaled to have the mean 1."""
         return weights_K
 
     @abstractmethod
     def solver(self) -> Any:
-        """TorchJD's: from a Gramian (K, K) how much of each row the direction has, (K,)."""
+        """TorchJD's solver: from a Gramian (K, K) the coefficient of each row in the direction, (K,)."""
 
 
 @dataclass(frozen=True)
 class Mgda(JacobianRule):
-    """``iterations`` of Frank-Wolfe at most; two objectives need one."""
+    """Settings. ``iterations`` of Frank-Wolfe at most; two objectives need one."""
 
     iterations: int = 100
     name: ClassVar[str] = "mgda"
     packages: ClassVar[tuple[str, ...]] = ("torchjd",)
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
+        """See `core.protocols.UpdateRule.learner`.
+
+        Raises:
+            UserError: ``iterations`` is below 1, or a package of the extra is not installed.
+        """
         if self.iterations < 1:
             raise UserError(f"update.iterations={self.iterations}: give 1 or more")
         return super().learner(policy, ledger, objectives)
 
     def scales(self, weights_K: Tensor) -> Tensor:
+        """(K,): the longer a row, the less the shortest vector follows it, so rows are divided by their weights."""
         return 1 / weights_K
 
     def solver(self) -> Any:
+        """See `JacobianRule.solver`."""
         from torchjd.aggregation import MGDAWeighting
 
         return MGDAWeighting(max_iters=self.iterations)
@@ -95,18 +108,27 @@ class Mgda(JacobianRule):
 
 @dataclass(frozen=True)
 class CaGrad(JacobianRule):
-    """``c``: how far from the mean row, in its lengths; from 1 on it need not end where the mean row is 0."""
+    """Settings. ``c``: the largest distance from the mean row, in units of its length.
+
+    From ``c`` = 1 on, the training need not end where the mean row is 0.
+    """
 
     c: float = 0.5
     name: ClassVar[str] = "cagrad"
     packages: ClassVar[tuple[str, ...]] = ("torchjd", "cvxpy", "clarabel")
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
+        """See `core.protocols.UpdateRule.learner`.
+
+        Raises:
+            UserError: ``c`` is below 0, or a package of the extra is not installed.
+        """
         if self.c < 0:
             raise UserError(f"update.c={self.c}: give 0 or more, such as 0.5")
         return super().learner(policy, ledger, objectives)
 
     def solver(self) -> Any:
+        """See `JacobianRule.solver`."""
         from torchjd.aggregation import CAGradWeighting
 
         return CAGradWeighting(self.c)
@@ -114,24 +136,30 @@ class CaGrad(JacobianRule):
 
 @dataclass(frozen=True)
 class UpGrad(JacobianRule):
+    """Settings: those that the rules share."""
+
     name: ClassVar[str] = "upgrad"
     packages: ClassVar[tuple[str, ...]] = ("torchjd", "qpsolvers", "quadprog")
 
     def solver(self) -> Any:
+        """See `JacobianRule.solver`."""
         from torchjd.aggregation import UPGradWeighting
 
         return UPGradWeighting()
 
 
 def gramian(rows: Sequence[Sequence[Tensor]]) -> Tensor:
-    """(K, K) inner products in float64 of gradients that are given parameter by parameter."""
+    """(K, K) inner products, in float64, of gradients that are given parameter by parameter."""
     parts = (torch.stack(part).flatten(1).double() for part in zip(*rows, strict=True))
     return torch.stack([part @ part.T for part in parts]).sum(0).cpu()
 
 
 @dataclass(frozen=True)
 class Objectives(Batch):
-    """Row k of the Jacobian is taken on ``shares_BK[:, k]``; K counts the objectives that apply, named ``names``."""
+    """The rows of a batch, for each objective. K counts the objectives that apply, whose names are ``names``.
+
+    Row ``k`` of the Jacobian is taken on ``shares_BK[:, k]``.
+    """
 
     shares_BK: Tensor
     names: tuple[str, ...]
@@ -139,7 +167,10 @@ class Objectives(Batch):
 
 
 class _JacobianLearner(AdapterLearner[JacobianRule, Objectives]):
-    """Rewarded with (B, K). Each objective is a minibatch of its own, whose gradient is kept; the step comes last."""
+    """Rewarded with (B, K).
+
+    Each objective is a minibatch, whose gradient is kept; the step comes after the last one.
+    """
 
     def __init__(self, rule: JacobianRule, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> None:
         super().__init__(rule, policy, ledger, objectives)
@@ -150,9 +181,11 @@ class _JacobianLearner(AdapterLearner[JacobianRule, Objectives]):
         return self.rule.kl_coefficient != 0
 
     def rewards(self, scores_BK: Tensor, weighting: Weighting, group_size: int) -> Tensor:
-        """(B, K), scaled by the weights; NaN where an objective has no weight or does not apply."""
+        """(B, K) scaled by the weights; NaN where an objective has no weight or does not apply."""
         shaped_BK = weighting.shaped(scores_BK)
-        weights_K = weighting.weighted(torch.eye(shaped_BK.shape[1], dtype=shaped_BK.dtype))  # it is linear
+        weights_K = weighting.weighted(
+            torch.eye(shaped_BK.shape[1], dtype=shaped_BK.dtype)
+        )  # exact, because it is linear
         here_K = (weights_K > 0) & ~shaped_BK.isnan().all(0)
         shares_K = weights_K * here_K.sum() / weights_K[here_K].sum()
         return torch.where(here_K, shaped_BK * self.rule.scales(shares_K), torch.nan)

@@ -16,10 +16,10 @@ def sequence_kl(logprobs_BT: Tensor, reference_BT: Tensor, mask_BT: Tensor) -> T
 
 @torch.no_grad()
 def vocabulary_kl(policy: Policy, hidden_BTH: Tensor, reference_BTH: Tensor, temperature: float) -> Tensor:
-    """(B, T) ``sum_v pi(v) (log pi(v) - log pi_ref(v))``: the exact KL of the next token where each token was drawn.
+    """(B, T) ``sum_v pi(v) (log pi(v) - log pi_ref(v))``: the exact KL of the next token at each position.
 
-    Summed over an answer it has the mean of `sequence_kl`, and the noise of the answer alone, not of its tokens. A row
-    at a time, so that the distributions of one row are in memory.
+    Its sum over an answer has the same mean as `sequence_kl`. Its noise is that of the answer alone, and not of which
+    token was drawn at each position. One row is computed at a time, so that the distributions of one row are in memory.
     """
     rows = []
     for hidden_TH, other_TH in zip(hidden_BTH, reference_BTH, strict=True):
@@ -33,9 +33,15 @@ def vocabulary_kl(policy: Policy, hidden_BTH: Tensor, reference_BTH: Tensor, tem
 
 @torch.no_grad()
 def kl_to_reference(rollout: Rollout, reference: Policy, rows: int = 256) -> float:
-    """Mean KL of whoever produced ``rollout`` to ``reference`` in nats per sequence; the rollout must be sampled."""
+    """Mean KL, in nats per sequence, of the sampler of ``rollout`` to ``reference``; the rollout must be sampled.
+
+    Args:
+        rollout: sampled responses with their log-probabilities.
+        reference: usually the base model.
+        rows: number of rows in one forward pass.
+    """
     ranks, total = reference.ranks, 0.0
-    divided = not ranks.in_step  # ranks in step must make equally many passes: there each makes all
+    divided = not ranks.in_step  # ranks in step must make equal numbers of passes, so each makes all
     mine = ranks.share(len(rollout.examples)) if divided else range(len(rollout.examples))
     for low in range(mine.start, mine.stop, rows):
         part = rollout.rows(range(low, min(low + rows, mine.stop)))

@@ -1,8 +1,8 @@
-"""What an update rule has to say, and what all rules have in common.
+"""What an update rule defines, and what all rules have in common.
 
-A rule's own file holds its settings, an `AdapterRule`, and a learner, an `AdapterLearner` with two functions that read
-like the paper: `prepare`, what stands still during the update (advantages, old values), and `loss`, of some rows. The
-driver (`rl.update`) does the rest. What else a few rules differ in are methods with a default here.
+The file of a rule holds its settings, an `AdapterRule`, and its learner, an `AdapterLearner`. The learner has two
+functions that read like the paper: `prepare` is what is frozen during the update (advantages, old values), and `loss`
+is the loss of some rows. The driver (`rl.update`) does the rest. What only a few rules change has a default here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AdapterRule:
 
     @property
     def replay_prompts(self) -> int:
-        """How many prompts of earlier steps each update learns from beside the fresh ones."""
+        """Number of prompts of earlier steps that each update learns from, beside the fresh ones."""
         return 0
 
 
@@ -45,9 +45,10 @@ Frozen = TypeVar("Frozen", bound=Batch)
 
 
 class AdapterLearner(Learner, ABC, Generic[Rule, Frozen]):
-    """A rule bound to one policy, with the optimiser of its adapter. ``objectives``: the K names, for metrics."""
+    """An update rule bound to one policy, with the optimiser of its adapter."""
 
     def __init__(self, rule: Rule, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> None:
+        """``objectives``: names of the K scores, for metrics."""
         self.rule, self.policy, self.ledger, self.objectives = rule, policy, ledger, tuple(objectives)
         named = numbered(policy.parameters(), "adapter.")
         self.optimiser = Optimiser(named, rule.learning_rate, rule.weight_decay, rule.clip_norm, policy.ranks)
@@ -55,11 +56,12 @@ class AdapterLearner(Learner, ABC, Generic[Rule, Frozen]):
     # the rule -----------------------------------------------------------------------------------
     @abstractmethod
     def prepare(self, rollout: Rollout, rewards_B: Tensor, has_reward_B: Tensor, reference_BT: Tensor | None) -> Frozen:
-        """What stands still during the update of one rollout.
+        """What is frozen during the update on one rollout.
 
         Args:
-            rewards_B: what `rewards` gave; NaN where a row has none.
-            teaches_B: the rows that have a reward, at least one; the others have no tokens in this rollout.
+            rollout: B responses. Rows without a reward have no tokens in it.
+            rewards_B: what `rewards` has returned; NaN where a row has none.
+            has_reward_B: which rows have a reward; at least one has.
             reference_BT: log-probabilities under the base model, 0 where masked; ``None`` unless `uses_reference`.
         """
 
@@ -67,45 +69,46 @@ class AdapterLearner(Learner, ABC, Generic[Rule, Frozen]):
     def loss(self, hidden_BTH: Tensor, part: Frozen, minibatch: Frozen) -> tuple[Tensor, Metrics]:
         """The share that the rows of ``part`` have in the loss of their minibatch, a scalar, and in its metrics.
 
-        Shares add up: divide sums over rows or tokens by a count of the whole minibatch. No side effects: where memory
-        does not suffice this is called again.
+        Shares add up: divide sums over rows or tokens by a count of the whole minibatch. This has no side effects,
+        because it is called again where memory does not suffice.
         """
 
     # what few rules change ----------------------------------------------------------------------
     @property
     def uses_reference(self) -> bool:
-        """Whether `prepare` is given the base model's log-probabilities, which take a pass of their own."""
+        """Whether `prepare` is given the log-probabilities under the base model, which cost a forward pass."""
         return False
 
     @property
     def beside_adapter(self) -> Sequence[torch.nn.Parameter]:
-        """What the loss trains beside the adapter, such as a value head."""
+        """Parameters that the loss trains beside the adapter, such as those of a value head."""
         return ()
 
     def beside_older(self, rollout: Rollout, rewards_B: Tensor, rng: torch.Generator) -> tuple[Rollout, Tensor]:
-        """What is learnt from: the fresh rollout, and for a rule that replays older ones too."""
+        """What the update learns from: the fresh rollout, and older ones too if the rule replays."""
         return rollout, rewards_B
 
     def minibatches(self, batch: Frozen, rng: torch.Generator) -> Sequence[Frozen]:
-        """One optimiser step is taken on each, in this order: here one, on all rows."""
+        """The minibatches in order, each for one optimiser step. The default is one minibatch of all rows."""
         return [batch]
 
     def descend(self, totals: Metrics) -> Metrics:
-        """One optimiser step along the gradients of a minibatch, clipped; ``grad_norm`` is theirs before that."""
+        """One optimiser step along the clipped gradient of a minibatch; ``grad_norm`` is its norm before clipping."""
         self.ledger.current.optimiser_steps += 1
         return {**totals, "grad_norm": self.optimiser.step()}
 
     def finish(self, batch: Frozen, means: Metrics) -> Metrics:
-        """The metrics of the whole update, from their means over optimiser steps."""
+        """The metrics of the whole update; ``means`` has the mean of each metric over optimiser steps."""
         return {**means, **batch.metrics}
 
     # what rules use -----------------------------------------------------------------------------
     def step(self, rollout: Rollout, rewards: Tensor, rng: torch.Generator) -> Metrics:
+        """One update of this policy alone, see `core.protocols.Learner.step`."""
         return Updater(self.ledger).update([self], [rollout], [rewards], [rng])[0]
 
     @torch.no_grad()
     def read(self, rollout: Rollout, off: Callable[[Tensor, Rollout], Tensor]) -> Tensor:
-        """(B, T, ...): what ``off`` makes of the policy's hidden states, as it is now, micro-batch by micro-batch."""
+        """(B, T, ...): ``off(hidden, rows)`` of the policy as it is now, by micro-batches and without gradient."""
         found = rollout.logprobs_BT.new_zeros(0)
         for rows in micro_batches(rollout, self.rule.micro_batch, ranks=self.policy.ranks):
             part = rollout.rows(rows)
@@ -113,18 +116,20 @@ class AdapterLearner(Learner, ABC, Generic[Rule, Frozen]):
             if not len(found):
                 found = rollout.logprobs_BT.new_zeros(*rollout.logprobs_BT.shape, *values.shape[2:])
             found[rows, : values.shape[1]] = values.to(found)
-        self.policy.ranks.sum_([found])  # every row is one rank's
+        self.policy.ranks.sum_([found])  # one rank has read each row, the others have 0
         return found
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The optimiser's state."""
         return self.optimiser.state_tensors()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Set the optimiser's state."""
         self.optimiser.load_state_tensors(state)
 
 
 def shuffled(batch: Frozen, epochs: int, parts: int, rng: torch.Generator) -> list[Frozen]:
-    """Minibatches: in every epoch all rows in another order, cut into parts, less those in which no row teaches."""
+    """Minibatches: in each epoch all rows in a new order, cut into parts, without those in which no row teaches."""
     rows = len(batch.rollout.examples)
     size = -(-rows // parts)
     orders = [torch.randperm(rows, generator=rng).tolist() for _ in range(epochs)]

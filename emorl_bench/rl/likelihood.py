@@ -1,7 +1,7 @@
 """Maximum likelihood of given answers, whoever gave them: supervised learning as one more update rule.
 
-The loss is the mean over tokens of ``-log pi(y_t | x, y_<t)``, end token included where one was said. A reward is the
-weight of its row: 1 for all is plain cross-entropy, and NaN leaves a row out.
+The loss is the mean over tokens of ``-log pi(y_t | x, y_<t)``, with the end token where the answer has one. A reward is
+the weight of its row: with 1 for all rows the loss is plain cross-entropy, and NaN leaves a row out.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from emorl_bench.rl.scst import ReinforceLearner, Weighted
 
 @dataclass(frozen=True)
 class Likelihood(AdapterRule):
+    """Settings: those that every rule has."""
+
     learning_rate: float = 2e-3
 
     needs_behaviour_logprobs: ClassVar[bool] = False
     rewards_are_weights: ClassVar[bool] = True
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
+        """See `core.protocols.UpdateRule.learner`."""
         return _LikelihoodLearner(self, policy, ledger, objectives)
 
 

@@ -1,7 +1,7 @@
-"""The training loop every gradient-based method shares: rounds, validation, checkpoints, budget, convergence, resume.
+"""The training loop of all gradient-based methods: rounds, validation, checkpoints, budget, convergence, resume.
 
-It drives one `TrainingRun` or several side by side, each with its own end. What a round does is the method's:
-`sample_score_update` is the plain one; CORY's has two agents.
+It drives one `TrainingRun`, or several at the same time; each ends by itself. A method decides what happens in a round:
+`sample_score_update` is the plain round, and CORY's round has two agents.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from pathlib import Path
 
 import torch
 
-from emorl_bench.core.masked import mean_scores, not_applicable, stated
 from emorl_bench.core.protocols import Bench, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
-from emorl_bench.core.types import Budget, Example, Metrics, Rollout
+from emorl_bench.core.types import Budget, Example, Metrics
 from emorl_bench.policies.together import can_stack, generate_together
 from emorl_bench.progress import ProgressBar
 from emorl_bench.rl.learner import AdapterLearner
-from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.run import TrainingRun, describe
 from emorl_bench.rl.update import Updater
 from emorl_bench.rl.validation import validate
 
@@ -30,13 +29,13 @@ Round = Callable[[Sequence[TrainingRun], int], Sequence[Metrics]]
 def train(
     bench: Bench, policy: Policy, weighting: Weighting, *, name: str, budget: Budget, dir: Path | None = None
 ) -> Policy:
-    """Train one policy on one weighting until its budget is spent; it ends at its best validation."""
+    """Train one policy on one weighting until its budget is spent. The policy ends at its best validation."""
     train_runs(bench, [single_policy_run(bench, policy, weighting, name=name, budget=budget, dir=dir)])
     return policy
 
 
 def train_runs(bench: Bench, runs: Sequence[TrainingRun]) -> None:
-    """Bring runs of one policy each to their end, by `sample_score_update`: together where they can share passes."""
+    """Train runs of one policy each to their end, by `sample_score_update`; together where they can share passes."""
     drivable = all(isinstance(run.learners[run.name], AdapterLearner) for run in runs)
     together = bench.runtime.joint_experts and drivable and can_stack([run.policies[run.name] for run in runs])
     for group in [runs] if together else [[run] for run in runs]:
@@ -53,13 +52,13 @@ def single_policy_run(
     dir: Path | None = None,
     earlier: Sequence[Path] = (),
 ) -> TrainingRun:
-    """The training of one policy by the configured rule."""
+    """The training of one policy by the configured update rule; `TrainingRun` explains ``dir`` and ``earlier``."""
     learner = bench.update.learner(policy, bench.ledger, bench.objectives)
     return TrainingRun(bench, name, {name: policy}, {name: learner}, weighting, budget, dir, earlier)
 
 
 def sample_score_update(bench: Bench) -> Round:
-    """The plain round of runs with one policy each: every expert's numbers are those of its training alone."""
+    """The plain round, for runs with one policy each. Every run has the numbers that it would have alone."""
     updater = Updater(bench.ledger)
 
     def round(runs: Sequence[TrainingRun], step: int) -> list[Metrics]:
@@ -77,7 +76,7 @@ def sample_score_update(bench: Bench) -> Round:
         driven = [learner for learner in learners if isinstance(learner, AdapterLearner)]
         if len(driven) == len(runs):
             updates = updater.update(driven, rollouts, rewards, rngs)
-        else:  # a rule that is none of ours, in a run of its own
+        else:  # a rule from outside this project, in a run of its own
             updates = [learners[0].step(rollouts[0], rewards[0], rngs[0])]
         return [shown | dict(metrics) for shown, metrics in zip(seen, updates, strict=True)]
 
@@ -85,25 +84,38 @@ def sample_score_update(bench: Bench) -> Round:
 
 
 def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
-    """Bring every run to its end, from wherever an earlier process has left it.
+    """Train every run to its end, from where an earlier process has left it.
 
-    The runs that are furthest behind go first, so runs that were taken up at different steps meet; from then on they go
-    together, on the same prompts, and whoever has ended leaves.
+    The runs that are furthest behind go first. So runs that resume at different steps meet. From then on they take each
+    step together, on the same prompts. A run that has ended leaves the group.
     """
     for run in runs:
         run.restore()
+    _log_again(runs)
     if not (unfinished := [run for run in runs if run.progress.ended is None]):
         return
     for run in unfinished:
         run.check()
     total = sum(run.budget.prompts or 1 for run in unfinished)
-    with ProgressBar(
-        f"train {', '.join(run.name for run in unfinished)}", total, "prompts", quiet=not bench.runtime.ranks.first
-    ) as steps:
+    label, quiet = f"train {', '.join(run.name for run in unfinished)}", not bench.runtime.ranks.first
+    with ProgressBar(label, total, "prompts", quiet=quiet, tokens=lambda: bench.ledger.generated_tokens) as steps:
         while group := _furthest_behind(unfinished):
             if metrics := _advance(bench, group, round):
                 done = sum(run.fraction * (run.budget.prompts or 1) for run in unfinished)
-                steps.to(done, " ".join(["reward", *(f"{own.get('reward', math.nan):.3f}" for own in metrics)]))
+                # Agents that share a reward log its sum; shown is the mean of a run's policies, as for all methods.
+                shown = [
+                    own.get("reward", math.nan) / len(run.policies) for run, own in zip(group, metrics, strict=True)
+                ]
+                mean = sum(shown) / len(shown)
+                words = " ".join(["reward", *(f"{reward:.3f}" for reward in shown)])
+                steps.to(done, words, None if math.isnan(mean) else mean)
+
+
+def _log_again(runs: Sequence[TrainingRun]) -> None:
+    """Log what earlier processes have done, step by step, as runs log that are trained side by side."""
+    kinds = [(kind, run, row) for run in runs for kind in ("trained", "history") for row in getattr(run.progress, kind)]
+    for _, run, row in sorted(kinds, key=lambda entry: (entry[2]["step"], entry[0] == "history")):
+        run.log(row)
 
 
 def _furthest_behind(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
@@ -112,14 +124,14 @@ def _furthest_behind(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
 
 
 def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequence[Metrics]:
-    """One step of some runs that stand at the same one, or the end of those that are due to end."""
+    """One step of runs that stand at the same step, or the end of those runs that have reached a limit."""
     training = bench.training
     with bench.ledger.together([run.phase for run in group]):
         validate(bench, [run for run in group if not run.progress.history and run.fits])
         limits = {run.name: run.limit() for run in group}
         ended = [run for run in group if limits[run.name] is not None]
         for run in ended:
-            run.save()  # as a larger budget goes on from: without the validation that only an end calls for
+            run.save()  # what a larger budget continues from: without the validation that only an end asks for
         validate(bench, [run for run in ended if run.progress.history and not run.validated])
         for run in ended:
             run.progress.ended = limits[run.name]
@@ -129,7 +141,7 @@ def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequen
         return []
     with bench.ledger.together([run.phase for run in going]):
         step = going[0].step
-        # With dropout a run goes alone, and ranks drop apart.
+        # A run with dropout is trained alone, and each rank draws other masks.
         torch.manual_seed(seed_for(bench.seed, going[0].name, "dropout", step) + bench.runtime.ranks.index)
         metrics = round(going, step)
         for run, own in zip(going, metrics, strict=True):
@@ -143,20 +155,6 @@ def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequen
 
 
 def prompts(bench: Bench, step: int) -> list[Example]:
-    """The step's training prompts: the same for every learner of every method under one seed."""
+    """The training prompts of a step. Under one seed they are the same for every learner of every method."""
     order = torch.randperm(len(bench.train), generator=stream(bench.seed, "prompts", step))
     return [bench.train[i] for i in order[: bench.training.batch_prompts].tolist()]
-
-
-def describe(bench: Bench, rollout: Rollout, scores_BK: torch.Tensor, rewards_B: torch.Tensor) -> dict[str, float]:
-    """What a training step has seen: mean score by objective, mean reward, mean response length in tokens.
-
-    Objectives that do not apply to some responses are counted, and so is a reward that is missing for all.
-    """
-    means = dict(zip(bench.objectives, mean_scores(scores_BK).tolist(), strict=True))
-    skipped = {f"not_applicable/{k}": float(n) for k, n in not_applicable(scores_BK, bench.objectives).items()}
-    return (
-        stated(means | {"reward": mean_scores(rewards_B).item()})
-        | skipped
-        | {"length": rollout.tokens / len(rollout.examples)}
-    )

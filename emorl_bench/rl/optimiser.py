@@ -1,4 +1,4 @@
-"""What every update rule needs around its loss: gradients summed over ranks, clipping, AdamW, and state to be saved."""
+"""What every update rule needs around its loss: gradients summed over ranks, clipping, AdamW, and a state to save."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from emorl_bench.core.ranks import ALONE, Ranks
 
 
 class Optimiser:
-    """AdamW over named parameters, their gradient clipped to ``clip_norm``.
+    """AdamW on named parameters; the norm of their gradient is clipped to ``clip_norm``.
 
-    Each of several ranks has the gradient of its own rows' part of the loss; the sum is that of the whole batch, equal
-    to the bit on all, and so are the parameters.
+    Each rank has the gradient of the loss of its own rows. The sum over ranks is the gradient of the whole batch. It is
+    equal to the bit on all ranks, and so are the parameters.
     """
 
     def __init__(
@@ -25,28 +25,30 @@ class Optimiser:
         clip_norm: float,
         ranks: Ranks = ALONE,
     ) -> None:
+        """``named``: parameters, by the names under which their state is saved."""
         self.named = dict(named)
         self.clip_norm, self.ranks = clip_norm, ranks
-        # Not fused: that would not count its writes in place, by which memories of an adapter know that it has changed.
+        # Not fused: torch does not count a fused step as a write in place, and caches of an adapter count these writes
+        # to see that it has changed.
         self.adamw = torch.optim.AdamW(self.named.values(), lr=learning_rate, weight_decay=weight_decay)
 
     def step(self) -> float:
-        """Sum, clip, step and clear; returns the gradient's norm before clipping."""
+        """Sum over ranks, clip, step and clear; returns the norm of the gradient before clipping."""
         self._summed()
         return self._move()
 
     def take(self) -> list[Tensor]:
-        """The gradients so far, one for each parameter, summed; they are cleared, and nothing has moved."""
+        """The gradients so far, summed over ranks, one for each parameter; they are cleared, and nothing moves."""
         taken = self._summed()
         self.adamw.zero_grad(set_to_none=True)
         return taken
 
     def drop(self) -> None:
-        """Clear the gradients so far; nothing moves."""
+        """Clear the gradients so far; no parameter changes."""
         self.adamw.zero_grad(set_to_none=True)
 
     def step_along(self, gradients: Iterable[Tensor]) -> float:
-        """As `step`, on gradients that are sums already."""
+        """As `step`, along gradients that are summed over ranks already."""
         for parameter, gradient in zip(self.named.values(), gradients, strict=True):
             parameter.grad = gradient
         return self._move()
@@ -63,7 +65,7 @@ class Optimiser:
         return float(norm)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Flat name -> tensor, ready for safetensors."""
+        """The state as tensors by name, ready for safetensors."""
         flat = {}
         for name, parameter in self.named.items():
             for key, value in self.adamw.state.get(parameter, {}).items():
@@ -71,6 +73,7 @@ class Optimiser:
         return flat
 
     def load_state_tensors(self, flat: Mapping[str, Tensor]) -> None:
+        """Set the state to what `state_tensors` has returned."""
         for name, parameter in self.named.items():
             mine = {k.removeprefix(f"{name}/"): v for k, v in flat.items() if k.startswith(f"{name}/")}
             if mine:
@@ -80,4 +83,5 @@ class Optimiser:
 
 
 def numbered(parameters: Iterable[torch.nn.Parameter], prefix: str) -> dict[str, torch.nn.Parameter]:
+    """Parameters by name, which is the prefix and a number."""
     return {f"{prefix}{i}": p for i, p in enumerate(parameters)}

@@ -1,16 +1,9 @@
-"""Proximal policy optimisation for language models, encoder-decoder and decoder-only, with adapters.
+"""Proximal policy optimisation of adapters, for encoder-decoder and decoder-only language models.
 
-Clipped surrogate and clipped value loss (Schulman 1707.06347), GAE over tokens (1506.02438), a per-token KL penalty to
-the reference in the reward with a fixed or adaptive coefficient (Ziegler 1909.08593). The value head reads the same
-forward pass as the policy.
-
-What TRL's first PPO (up to 0.11, which CORY's release bundles) does beside that is a key each: the exact KL over the
-vocabulary (``kl``), running scales of the reward (``reward_scale``), the adaptive coefficient (``kl_target``) and
-minibatches that are skipped where the ratio has run away (``ratio_limit``). There a skipped minibatch has the loss 0,
-and Adam moves on by its momentum; here nothing moves. Whitening divides by the number of tokens, there by one less.
-
-The exact KL of a token is the same whichever token was drawn. As a reward it therefore tells only where an answer
-should not go, never which token to draw there, and is no unbiased gradient of the KL; that of the sampled token is.
+Clipped surrogate and clipped value loss (Schulman 1707.06347), generalised advantage estimation over tokens
+(1506.02438), and a KL penalty to the reference in the reward of each token, with a fixed or adaptive coefficient
+(Ziegler 1909.08593). The value head reads the same forward pass as the policy. docs/decisions/own_ppo.md lists what
+TRL's first PPO does differently.
 """
 
 from __future__ import annotations
@@ -37,14 +30,13 @@ from emorl_bench.rl.update import Batch
 
 @dataclass(frozen=True)
 class Ppo(AdapterRule):
-    """Settings of the rule. Clips, value coefficient, gamma, lambda and ``ratio_limit`` are by default those of TRL's
-    first PPO; its epochs (4), KL coefficient (0.2, adaptive to 6 nats) and learning rate are not.
+    """Settings. Clips, value coefficient, gamma, lambda and ``ratio_limit`` are by default those of TRL's first PPO.
 
-    ``kl``: the penalty of a token is ``log pi - log pi_ref`` of the token ``sampled``, or its mean over the ``full``
-    vocabulary, ``sum_v pi(v) (log pi(v) - log pi_ref(v))``. ``kl_target`` in nats per sequence makes ``kl_coefficient``
+    ``kl``: the penalty of a token is ``log pi - log pi_ref`` of the ``sampled`` token, or its mean over the ``full``
+    vocabulary, ``sum_v pi(v) (log pi(v) - log pi_ref(v))``. ``kl_target`` (nats per sequence) makes ``kl_coefficient``
     adaptive over ``kl_horizon`` samples; ``None`` keeps it fixed. ``reward_scale``: rewards are divided by the standard
-    deviation of all so far (``scaled``), after their mean is taken off (``normalised``). ``ratio_limit``: a minibatch
-    whose mean ratio to the old policy is larger teaches nothing; ``None``: all teach.
+    deviation of all rewards so far (``scaled``), after their mean is subtracted (``normalised``). ``ratio_limit``: a
+    minibatch is skipped if its mean ratio to the old policy is larger; ``None`` skips none.
     """
 
     value_learning_rate: float = 2e-3
@@ -63,15 +55,20 @@ class Ppo(AdapterRule):
     ratio_limit: float | None = 10.0
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
+        """See `core.protocols.UpdateRule.learner`.
+
+        Raises:
+            UserError: ``ratio_limit`` is not above 1.
+        """
         if self.ratio_limit is not None and self.ratio_limit <= 1:
             raise UserError(f"update.ratio_limit={self.ratio_limit}: give more than 1, which an unmoved policy has")
         return _PpoLearner(self, policy, ledger, objectives)
 
 
 def token_rewards(rewards_B: Tensor, kl_penalty_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """(B, T): minus the KL penalty at every token, plus the sequence's reward at its last one (Ziegler 1909.08593).
+    """(B, T): minus the KL penalty at each token, plus the sequence's reward at its last one (Ziegler 1909.08593).
 
-    A row that is masked throughout must have the reward 0.
+    A row that is masked everywhere must have the reward 0.
     """
     last_B = (mask_BT.sum(1).long() - 1).clamp_min(0)
     rewards_BT = -kl_penalty_BT * mask_BT
@@ -79,9 +76,9 @@ def token_rewards(rewards_B: Tensor, kl_penalty_BT: Tensor, mask_BT: Tensor) -> 
 
 
 def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation (Schulman 1506.02438, eq. 16) on right-padded episodes.
+    """Generalised advantage estimation (Schulman 1506.02438, eq. 16) on right-padded responses.
 
-    ``delta_t = r_t + gamma V_{t+1} - V_t`` and ``A_t = delta_t + gamma lam A_{t+1}``; nothing follows the last token.
+    ``delta_t = r_t + gamma V_{t+1} - V_t`` and ``A_t = delta_t + gamma lam A_{t+1}``; both are 0 after the last token.
 
     Returns:
         advantages (B, T) and returns ``A + V`` (B, T), 0 where masked.
@@ -98,7 +95,7 @@ def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, la
 
 
 def whiten(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Zero mean and unit variance over the tokens that count."""
+    """Shift and scale to zero mean and unit variance over the tokens that are not masked."""
     count = mask_BT.sum().clamp_min(1)
     mean = (values_BT * mask_BT).sum() / count
     variance = ((values_BT - mean) ** 2 * mask_BT).sum() / count
@@ -112,7 +109,7 @@ def surrogate_loss(logprobs_BT: Tensor, old_BT: Tensor, advantages_BT: Tensor, c
 
 
 def value_loss(values_BT: Tensor, old_BT: Tensor, returns_BT: Tensor, clip: float) -> Tensor:
-    """(B, T) half the larger squared error of the value and of the value clipped to ``old +- clip``."""
+    """(B, T) half the larger squared error: of the value, or of the value clipped to ``old +- clip``."""
     clipped_BT = old_BT + (values_BT - old_BT).clamp(-clip, clip)
     return 0.5 * torch.maximum((values_BT - returns_BT) ** 2, (clipped_BT - returns_BT) ** 2)
 
@@ -125,7 +122,7 @@ def adapt_kl(coefficient: float, kl: float, target: float, samples: int, horizon
 
 @dataclass(frozen=True)
 class Estimated(Batch):
-    """What the value head said before the update, and what follows from that; 0 where masked."""
+    """Values before the update, and the advantages and returns that follow from them; 0 where masked."""
 
     old_values_BT: Tensor
     advantages_BT: Tensor
@@ -137,7 +134,7 @@ class _PpoLearner(AdapterLearner[Ppo, Estimated]):
         super().__init__(rule, policy, ledger, objectives)
         self.kl_coefficient = rule.kl_coefficient
         self.moments = RunningMoments()
-        self.value_head: nn.Linear | None = None  # made when the hidden width is seen
+        self.value_head: nn.Linear | None = None  # made once the hidden width is known
         self.value: Optimiser | None = None
 
     @property
@@ -173,7 +170,7 @@ class _PpoLearner(AdapterLearner[Ppo, Estimated]):
         return policy + rule.value_coefficient * value, metrics
 
     def descend(self, totals: Metrics) -> Metrics:
-        """A step of the adapter and of the value head, or none where the ratio has run away."""
+        """Step the adapter and the value head; or skip the minibatch, if its mean ratio is above ``ratio_limit``."""
         assert self.value is not None
         if self.rule.ratio_limit is not None and totals["ratio"] > self.rule.ratio_limit:
             self.optimiser.drop()
@@ -184,13 +181,13 @@ class _PpoLearner(AdapterLearner[Ppo, Estimated]):
         return {**metrics, "skipped": 0.0}
 
     def _scaled(self, rewards_B: Tensor, has_reward_B: Tensor) -> Tensor:
-        """(B,) rewards in the units of `reward_scale`, 0 where there is none."""
+        """(B,) rewards in the units of ``reward_scale``; 0 where there is none."""
         if self.rule.reward_scale != "plain":
             self.moments.add(rewards_B[has_reward_B])
         return self.moments.scaled(rewards_B, self.rule.reward_scale).nan_to_num(0.0)
 
     def _adapt_kl(self, kl_B: Tensor) -> dict[str, float]:
-        """Move the coefficient after this update's rewards have been made with the old one."""
+        """Adapt the coefficient for the next update: the rewards of this one were made with the old coefficient."""
         rule, kl = self.rule, kl_B.mean().item()
         if rule.kl_target is not None:
             self.kl_coefficient = adapt_kl(self.kl_coefficient, kl, rule.kl_target, len(kl_B), rule.kl_horizon)
@@ -211,7 +208,7 @@ class _PpoLearner(AdapterLearner[Ppo, Estimated]):
         return torch.stack([values_BT, kl_BT.to(values_BT)], -1)
 
     def _values(self, hidden_BTH: Tensor) -> Tensor:
-        """(B, T) in float32, or float64 where the model is."""
+        """(B, T) in float32, or in float64 where the model is."""
         head = self._ensure_value_head(hidden_BTH)
         hidden_BTH = hidden_BTH if hidden_BTH.dtype == torch.float64 else hidden_BTH.float()
         return linear(hidden_BTH, head.weight.to(hidden_BTH.dtype), head.bias.to(hidden_BTH.dtype)).squeeze(-1)
@@ -219,7 +216,7 @@ class _PpoLearner(AdapterLearner[Ppo, Estimated]):
     def _ensure_value_head(self, hidden: Tensor) -> nn.Linear:
         if self.value_head is None:
             self.value_head = nn.Linear(hidden.shape[-1], 1, device=hidden.device)
-            nn.init.zeros_(self.value_head.weight)  # the first baseline is 0, not noise
+            nn.init.zeros_(self.value_head.weight)  # so the first values are 0, not noise
             nn.init.zeros_(self.value_head.bias)
             named = numbered(self.value_head.parameters(), "value.")
             self.value = Optimiser(named, self.rule.value_learning_rate, 0.0, self.rule.clip_norm, self.policy.ranks)

@@ -1,7 +1,7 @@
-"""Older rollouts, kept to be learnt from again: the last so many groups of samples, and nothing that cannot be saved.
+"""A replay buffer: the groups of samples of the last steps, to learn from them again.
 
-What is kept is part of the learner's checkpoint, so a training that is taken up again draws the same groups. Rewards
-stay what they were when the answers were judged, also where a method has changed its weights since.
+The buffer is part of the learner's checkpoint, so a training that resumes draws the same groups. Rewards stay as they
+were when the answers were scored, also where a method has changed its weights since.
 """
 
 from __future__ import annotations
@@ -27,34 +27,37 @@ class Group:
 
 
 def groups_of(rollout: Rollout, rewards_B: Tensor) -> list[Group]:
-    """A rollout prompt by prompt."""
+    """Divide a rollout into groups, one for each prompt."""
     g = rollout.group_size
     starts = range(0, len(rollout.examples), g)
     return [Group(replace(rollout.rows(range(low, low + g)), group_size=g), rewards_B[low : low + g]) for low in starts]
 
 
 def joined(groups: Sequence[Group]) -> tuple[Rollout, Tensor]:
-    """Groups of equal size as one rollout and its rewards (B,)."""
+    """Groups of equal size as one rollout, and its rewards (B,)."""
     whole = concatenated([group.rollout for group in groups])
     size = groups[0].rollout.group_size
     return replace(whole, group_size=size), torch.cat([group.rewards for group in groups])
 
 
 class Replay:
-    """At most ``capacity`` groups, the oldest leave first. Groups in which nothing has a reward are not kept."""
+    """At most ``capacity`` groups; the oldest leave first. A group without any reward is not stored."""
 
     def __init__(self, capacity: int) -> None:
+        """The buffer is empty."""
         self.groups: deque[Group] = deque(maxlen=capacity)
 
     def add(self, groups: Sequence[Group]) -> None:
+        """Store groups, the oldest first."""
         self.groups.extend(group for group in groups if not group.rewards.isnan().all())
 
     def draw(self, count: int, rng: torch.Generator) -> list[Group]:
-        """``count`` different groups, or all where there are fewer."""
+        """``count`` different groups in random order, or all groups where there are fewer."""
         order = torch.randperm(len(self.groups), generator=rng)[:count].tolist()
         return [self.groups[i] for i in order]
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The stored groups as tensors; texts are JSON in a tensor of bytes (uint8)."""
         if not self.groups:
             return {}
         rollout, rewards_B = joined(list(self.groups))
@@ -73,6 +76,7 @@ class Replay:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Set the buffer to what `state_dict` has returned, with its tensors on a device."""
         self.groups.clear()
         if "replay/said" not in state:
             return

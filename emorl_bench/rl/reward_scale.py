@@ -1,5 +1,6 @@
-"""Rewards in units of all that a learner has been told so far: the running normalisation of TRL's first PPO and of
-CORY's release (``use_score_scaling``, ``use_score_norm``).
+"""Rewards in units of all rewards that a learner has had so far.
+
+This is the running normalisation of TRL's first PPO and of CORY's release (``use_score_scaling``, ``use_score_norm``).
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class RunningMoments:
 
     @property
     def deviation(self) -> float:
-        """1 where there are fewer than two values."""
+        """The standard deviation; 1 for fewer than two values."""
         return math.sqrt(self.squares / (self.count - 1)) if self.count > 1 else 1.0
 
     def add(self, values_N: Tensor) -> None:
+        """Add a batch of values (N,)."""
         values_N = values_N.double()
         count, mean = float(len(values_N)), values_N.mean().item()
         away, total = mean - self.mean, self.count + count
@@ -38,15 +40,17 @@ class RunningMoments:
         self.count = total
 
     def scaled(self, rewards_B: Tensor, scale: RewardScale) -> Tensor:
-        """(B,) ``r / s`` or ``(r - m) / s`` by the moments as they are now; NaN stays."""
+        """(B,) ``r / s`` or ``(r - m) / s`` with the mean m and the deviation s of the values so far; NaN stays."""
         if scale == "plain":
             return rewards_B
         centre = self.mean if scale == "normalised" else 0.0
         return (rewards_B - centre) / (self.deviation + FLOOR)
 
     def state(self) -> Tensor:
+        """(3,) float64: all that `of` needs."""
         return torch.tensor([self.count, self.mean, self.squares], dtype=torch.float64)
 
     @classmethod
     def of(cls, state: Tensor) -> RunningMoments:
+        """The moments whose `state` was this."""
         return cls(*state.double().tolist())

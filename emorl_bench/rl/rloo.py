@@ -1,7 +1,7 @@
 """REINFORCE leave-one-out: the mean of a prompt's other samples is the baseline (Ahmadian 2402.14740; Kool 2019).
 
-The baseline does not depend on the sample that it judges, so the gradient is unbiased: n/(n-1) times that of k-SCST.
-The KL penalty, where asked for, is part of the reward, as in the paper.
+The baseline does not depend on the sample that it is subtracted from. So the gradient is unbiased: it is n/(n-1) times
+that of k-SCST. The KL penalty, where asked for, is part of the reward, as in the paper.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from emorl_bench.rl.scst import Scst
 
 @dataclass(frozen=True)
 class Rloo(Scst):
-    """Settings are those of `Scst`."""
+    """Settings, which are those of `Scst`."""
 
     def advantages(self, rewards_B: Tensor, group_size: int) -> Tensor:
+        """(B,) rewards minus the mean of the other samples of the prompt."""
         return leave_one_out(rewards_B, group_size)

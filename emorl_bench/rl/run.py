@@ -1,8 +1,8 @@
-"""One training: the policies that it moves, the shape of its reward, its budget, and how far it has come on disk.
+"""One training: the policies that it changes, the shape of its reward, its budget, and its progress on disk.
 
-A training ends when its next step, with the validation that must follow it, no longer fits into its prompts. So the one
-with the smaller budget is a prefix of the other, and a larger budget goes on from where a smaller one ended
-(`rl.checkpoint`).
+A training ends when its next step and the validation that must follow no longer fit into its prompts. So a training
+with a smaller budget is a prefix of one with a larger budget, and the larger one continues from where the smaller one
+ended (`rl.checkpoint`).
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost, Ledger
-from emorl_bench.core.masked import mean_scores, stated
+from emorl_bench.core.masked import mean_scores, not_applicable, stated
 from emorl_bench.core.protocols import Bench, Learner, Policy, Sampler, Weighting
-from emorl_bench.core.types import Budget, Metrics
+from emorl_bench.core.types import Budget, Metrics, Rollout
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
 
 
 @dataclass
 class TrainingRun:
-    """Policies that share one reward and end together: usually one, CORY's two agents, one expert.
+    """Policies that share one reward and end together: usually one policy; CORY has two.
 
-    Each is validated alone and put back to its own best checkpoint at the end. `rl.loop.run_rounds` drives it.
-    ``earlier``: directories of the same training with smaller budgets, the nearest first.
+    Each policy is validated alone, and ends at its own best checkpoint. `rl.loop.run_rounds` drives the training.
+    ``dir``: the directory of its checkpoints; ``None`` is one below ``Bench.dir``. ``earlier``: directories of the same
+    training with smaller budgets, the nearest first.
     """
 
-    prefix: ClassVar[bool] = True  # what a step does depends on no budget, so a smaller one is a prefix
+    prefix: ClassVar[bool] = True  # whether a smaller budget is a prefix: no step depends on the budget
 
     bench: Bench
     name: str
@@ -46,6 +47,7 @@ class TrainingRun:
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
+        """Find the directory of its checkpoints, and the next smaller budget to continue from."""
         place, below = Path("checkpoints", self.name), self.bench.runtime.earlier
         if self.dir is None and below is not None and self.prefix:
             self.earlier = [below / place]
@@ -53,31 +55,33 @@ class TrainingRun:
 
     @property
     def phase(self) -> str:
+        """The name of its phase in the ledger."""
         return f"train/{self.name}"
 
     @property
     def cost(self) -> Cost:
+        """What its training has cost so far, without validations."""
         return self.bench.ledger.phases.setdefault(self.phase, Cost())
 
     @property
     def spent_prompts(self) -> int:
-        """What it has spent of its prompts: those trained on and those validated on."""
+        """Prompts that it has spent, on training and on validations."""
         validated = self.bench.ledger.phases.get(f"validate/{self.name}", Cost())
         return self.cost.prompts + validated.prompts
 
     @property
     def step_prompts(self) -> int:
-        """What a step spends: each policy answers a batch."""
+        """Prompts that a step spends: each policy answers a batch."""
         return len(self.policies) * min(self.bench.training.batch_prompts, len(self.bench.train))
 
     @property
     def validation_prompts(self) -> int:
-        """What a validation spends: each policy answers the select split."""
+        """Prompts that a validation spends: each policy answers the select split."""
         return len(self.policies) * len(self.bench.select)
 
     @property
     def fits(self) -> bool:
-        """Whether the budget pays for another step and the validation after it; before the first, for two of these."""
+        """Whether the budget pays for a step and the validation after it; before the first, for two validations."""
         due = self.step_prompts + (1 if self.progress.history else 2) * self.validation_prompts
         return self.budget.prompts is None or self.spent_prompts + due <= self.budget.prompts
 
@@ -85,37 +89,37 @@ class TrainingRun:
         """Refuse a budget that pays for no step at all.
 
         Raises:
-            UserError: so little is left to this learner.
+            UserError: the budget of this learner is that small.
         """
         if self.step == 0 and self.progress.ended is None and not self.fits:
             refuse_too_little(self.bench, self.name, self.budget, self.step_prompts, self.validation_prompts)
 
     @property
     def step(self) -> int:
+        """Number of steps that are done."""
         return self.progress.step
 
     @property
     def validated(self) -> bool:
-        """Whether the policies have been graded as they are now."""
+        """Whether the policies have been validated as they are now."""
         return bool(self.progress.history) and self.progress.history[-1]["step"] == self.step
 
     @property
     def fraction(self) -> float:
+        """The spent share of the budget."""
         return fraction_spent(self.spent_prompts, self.cost, self.budget)
 
     def restore(self) -> None:
-        """Take up what an earlier process has left, and charge its cost.
+        """Load what an earlier process has left, and charge its cost.
 
         Raises:
-            UserError: the bench is frozen and this training has not come to its end.
+            UserError: the bench is frozen and this training has not ended; or its weights cannot be restored.
         """
         self.progress = self.checkpoint.load()
         for phase, cost in Ledger.from_dict(self.progress.cost).items():
             self.bench.ledger.charge(phase, cost)
-        for row in self.progress.history:
-            if self.progress.ended is None:
-                self._replay(row)
-            self._log(row)
+        for row in self.progress.history if self.progress.ended is None else ():
+            self._replay(row)
         self.bench.ledger.converged_at[self.name] = self.progress.converged_at
         if self.progress.ended is not None:
             self._deploy_best()
@@ -123,47 +127,53 @@ class TrainingRun:
             raise UserError(f"'{self.name}' was never trained to its end: run the same emorl-bench command first")
 
     def limit(self) -> str | None:
-        """What ends this training now: the limit that is spent, or that it has converged, where that ends it."""
+        """What ends this training now: a limit that is spent, or convergence where it ends it; ``None``: nothing."""
         self.bench.ledger.settle()
         stops = self.bench.training.stop_when_converged and self.converged
         ended = "converged" if stops else spent(self.cost, self.budget) if self.fits else "prompts"
-        return self.bench.runtime.ranks.agree(ended)  # ranks' clocks differ
+        return self.bench.runtime.ranks.agree(ended)  # the clocks of ranks differ
 
     @property
     def converged(self) -> bool:
-        """Whether its validations have settled by the published rule, whether or not that ends it."""
+        """Whether its validations have converged by the published rule, even if that does not end it."""
         key = f"eval/{self.name}/utility"
         utilities = [row[key] for row in self.progress.history if key in row and row["step"] >= self.settles_from]
         return has_converged(utilities, self.bench.training)
 
     @property
     def settles_from(self) -> float:
-        """The step from which on validations tell whether it has converged: here all do."""
+        """The first step whose validation counts for convergence; here all count."""
         return 0
 
     def advance(self, metrics: Metrics) -> None:
-        """A step is done."""
+        """Count a step, and record its metrics."""
         self.progress.step += 1
-        self._log({f"train/{self.name}/{k}": v for k, v in metrics.items()} | self._weights() | self._axes())
+        row = {f"train/{self.name}/{k}": float(v) for k, v in metrics.items()} | self._weights() | self._axes()
+        self.progress.trained.append(row)
+        self.log(row)
 
     @property
     def graded(self) -> Mapping[str, Sampler]:
-        """What is validated, by name: here the policies themselves."""
+        """The samplers that are validated, by name; here the policies themselves."""
         return self.policies
 
     def worth(self, name: str, scores_K: Tensor) -> float:
-        """What the mean scores of one of those that are graded are worth."""
+        """The utility of the mean scores (K,) of the sampler of this name."""
         return self.weighting.utility(scores_K)
 
     def judged(self, utilities: Mapping[str, float]) -> Mapping[str, float]:
-        """What each policy's best checkpoint is chosen by, from what those that are graded are worth."""
+        """By policy the number that its best checkpoint is chosen by, made of the utilities of the samplers."""
         return utilities
 
-    def observe(self, scores: Mapping[str, Tensor]) -> None:
-        """Mean validation scores (K,) of each that is graded: keep every policy's best adapter.
+    def central(self, scores: Mapping[str, Tensor]) -> Tensor:
+        """(K,) what stands for the whole run, of the mean scores of those that are graded: here their mean."""
+        return mean_scores(torch.stack(list(scores.values())))
 
-        Where no objective that the reward asks for applied to a select prompt, the utility is NaN: it is left out of
-        the record and of the convergence rule, and the adapter is kept only until there is another validation.
+    def observe(self, scores: Mapping[str, Tensor]) -> None:
+        """Note the mean validation scores (K,) of each sampler: keep every policy's best adapter.
+
+        The utility is NaN where no objective that the reward asks for applied to any select prompt. Then it is left out
+        of the record and of the rule of convergence, and the adapter is kept only until there is another validation.
         """
         row: dict[str, float] = {}
         utilities: dict[str, float] = {}
@@ -178,22 +188,25 @@ class TrainingRun:
             if utility > best or best == -math.inf:
                 self.progress.best[name] = (utility, self.step)
                 self.checkpoint.best[name] = self.policies[name].adapter()
+        own_K = self.central(scores)
+        row |= {f"eval/{self.name}/{o}": s for o, s in zip(self.bench.objectives, own_K.tolist(), strict=True)}
+        row[f"eval/{self.name}/mean_reward"] = mean_scores(own_K).item()
         every_W = torch.tensor(list(utilities.values()), dtype=torch.float64)
         row[f"eval/{self.name}/utility"] = mean_scores(every_W).item()
         row |= {f"eval/{self.name}/{key}": value for key, value in self._weights().items()}
         self.progress.history.append(stated(row) | self._axes())
         if self.progress.converged_at is None and self.converged:
             self.progress.converged_at = self.bench.ledger.converged_at[self.name] = self.cost.prompts
-        self._log(self.progress.history[-1])
+        self.log(self.progress.history[-1])
 
     def _weights(self) -> dict[str, float]:
         return stated(self.weighting.metrics())
 
     def _replay(self, row: Mapping[str, float]) -> None:
-        """Bring weights that move to where they were after a recorded validation.
+        """Bring weights that change to where they were after a recorded validation.
 
         Raises:
-            UserError: they come out otherwise than recorded, so the run cannot go on as it began.
+            UserError: they differ from the recorded ones, so that the run cannot go on as it began.
         """
         for name in self.policies:
             scores = [row.get(f"eval/{name}/{objective}", math.nan) for objective in self.bench.objectives]
@@ -207,13 +220,17 @@ class TrainingRun:
                 )
 
     def save(self) -> None:
+        """Write a checkpoint, with the cost so far."""
         self.bench.ledger.settle()
         phases = self.bench.ledger.as_dict()
         self.progress.cost = {p: phases[p] for p in (self.phase, f"validate/{self.name}") if p in phases}
         self.checkpoint.save(self.progress)
 
     def finish(self) -> None:
-        """Every policy ends at its best validation, or where none was paid for as it is, written in PEFT's form."""
+        """Set every policy to its best validation, and write it in PEFT's format.
+
+        Where no validation was paid for, a policy stays as it is.
+        """
         for name, policy in self.policies.items():
             self.progress.best.setdefault(name, (-math.inf, self.step))
             self.checkpoint.best.setdefault(name, policy.adapter())
@@ -228,18 +245,43 @@ class TrainingRun:
             policy.load_adapter(self.checkpoint.best[name])
 
     def _axes(self) -> dict[str, float]:
-        return {"step": self.step, "data_points": self.cost.prompts, "tokens": self.cost.generated_tokens}
+        """The step; what training alone has spent; and what this learner has spent, its validations included."""
+        self.bench.ledger.settle()
+        phases = (self.cost, self.bench.ledger.phases.get(f"validate/{self.name}", Cost()))
+        return {
+            "step": self.step,
+            "data_points": self.cost.prompts,
+            "tokens": self.cost.generated_tokens,
+            f"spent/{self.name}/data_points": sum(cost.prompts for cost in phases),
+            f"spent/{self.name}/tokens": sum(cost.generated_tokens for cost in phases),
+            f"spent/{self.name}/seconds": sum(cost.wall_seconds for cost in phases),
+        }
 
-    def _log(self, row: Mapping[str, float]) -> None:
-        metrics = {k: v for k, v in row.items() if k != "step"}
-        self.bench.tracker.log(metrics, step=int(row["step"]))
+    def log(self, row: Mapping[str, float]) -> None:
+        """Log a row, unless it is of a rung that the whole budget does not go through.
+
+        A rung below the whole budget (`runner.ladder`) is a part of the run's curve only where the training of the
+        whole budget begins with it. Its own last validation is none of the whole training's.
+        """
+        step, validates = int(row["step"]), any(key.startswith("eval/") for key in row)
+        extra = validates and step % self.bench.training.validate_every != 0
+        if self.bench.runtime.lower and (extra or not self.prefix):
+            return
+        self.bench.tracker.log({k: v for k, v in row.items() if k != "step"}, step=step)
 
 
 def refuse_too_little(bench: Bench, name: str, budget: Budget, step: int, validation: int) -> None:
-    """Refuse a learner whose prompts do not pay for a step and the validations before and after it.
+    """Refuse a learner whose prompts do not pay for a step and for the validations before and after it.
+
+    Args:
+        bench: the bench that the learner is trained on.
+        name: the name of the learner.
+        budget: what the learner may spend.
+        step: prompts of a step.
+        validation: prompts of a validation.
 
     Raises:
-        UserError: unless this is a rung of a ladder below the whole budget, which may be too small for any training.
+        UserError: always, unless this is less than the whole budget (`Runtime.lower`), which may be too small to train.
     """
     if bench.runtime.lower:
         return
@@ -247,3 +289,14 @@ def refuse_too_little(bench: Bench, name: str, budget: Budget, step: int, valida
         f"budget.prompts: '{name}' may spend {budget.prompts} of them, but one step and two validations take "
         f"{step} + 2 x {validation}; raise budget.prompts or lower budget.select_prompts"
     )
+
+
+def describe(bench: Bench, rollout: Rollout, scores_BK: Tensor, rewards_B: Tensor) -> dict[str, float]:
+    """What a training step has seen: mean score by objective, mean reward, mean response length in tokens.
+
+    The responses that an objective does not apply to are counted. A mean over no response is left out.
+    """
+    means = dict(zip(bench.objectives, mean_scores(scores_BK).tolist(), strict=True))
+    skipped = {f"not_applicable/{k}": float(n) for k, n in not_applicable(scores_BK, bench.objectives).items()}
+    seen = stated(means | {"reward": mean_scores(rewards_B).item()})
+    return seen | skipped | {"length": rollout.tokens / len(rollout.examples)}

@@ -1,8 +1,8 @@
 """k-self-critical REINFORCE: the mean of a prompt's samples is the baseline (Rennie 1612.00563; EMORL 2505.02579).
 
-Against the released code: the sampled ids themselves are trained on and the end token's log-probability counts, unless
-settings say otherwise; dropout is off while sampling, and the KL term, where asked for, has a gradient: it is part of
-the reward.
+Against the released code: the sampled ids themselves are trained on, and the end token's log-probability counts, unless
+settings say otherwise. Dropout is off while sampling. The KL term, where asked for, is part of the reward, so that it
+has a gradient.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from emorl_bench.rl.update import Batch
 
 
 def scst_loss(logprobs_BT: Tensor, advantages_B: Tensor) -> Tensor:
-    """``-sum_i A_i sum_t log pi(y_t)``; masked tokens must carry 0. Divide by the batch size for the mean."""
+    """``-sum_i A_i sum_t log pi(y_t)``; masked tokens must have 0. Divide by the batch size for the mean."""
     return -(advantages_B * logprobs_BT.sum(1)).sum()
 
 
 @dataclass(frozen=True)
 class Scst(AdapterRule):
-    """Settings of the rule. ``kl_coefficient`` subtracts that much reward per nat of ``log pi - log pi_ref``.
+    """Settings. ``kl_coefficient`` is subtracted from the reward for each nat of ``log pi - log pi_ref``.
 
-    At 0 the base model makes no pass during training: KL is then known from the report alone.
-    ``train_on`` and ``end_token`` bring back what the release does (`rl.trained_on`); KL is of what was sampled.
+    At 0 the base model makes no pass during training; then only the report shows the KL. ``train_on`` and ``end_token``
+    can restore what the release does (`rl.trained_on`). The KL is always that of the sampled tokens.
     """
 
     kl_coefficient: float = 0.02
@@ -42,23 +42,26 @@ class Scst(AdapterRule):
     end_token: bool = True
 
     def learner(self, policy: Policy, ledger: Ledger, objectives: Sequence[str] = ()) -> Learner:
+        """See `core.protocols.UpdateRule.learner`."""
         return _ScstLearner(self, policy, ledger, objectives)
 
     def advantages(self, rewards_B: Tensor, group_size: int) -> Tensor:
+        """(B,) rewards minus the mean of the prompt's samples."""
         return group_advantages(rewards_B, group_size)
 
 
 @dataclass(frozen=True)
 class Weighted(Batch):
-    """``shares_B``: what each row's log-probability is worth in the loss, advantages by the number of rows."""
+    """``shares_B``: the factor of each row's log-probability in the loss: its advantage over the number of rows."""
 
     shares_B: Tensor
 
 
 class ReinforceLearner(AdapterLearner[Rule, Weighted]):
-    """A learner whose loss is `scst_loss` of whatever shares its rule works out; one step on all rows."""
+    """A learner whose loss is `scst_loss` of the shares that its rule computes. It makes one step, on all rows."""
 
     def loss(self, hidden_BTH: Tensor, part: Weighted, minibatch: Weighted) -> tuple[Tensor, Metrics]:
+        """See `AdapterLearner.loss`."""
         loss = scst_loss(token_logprobs(self.policy.logits(hidden_BTH), part.rollout), part.shares_B)
         return loss, {"loss": loss.item()}
 

@@ -1,9 +1,7 @@
-"""Passes through the model: the rows of one learner, or of several as one stack (docs/decisions/stacked_updates.md).
+"""Passes through the model: of one learner, or of several in one stack (docs/decisions/stacked_updates.md).
 
-Learners that are updated together share no trained parameter, so the gradients of the sum of their losses are those of
-separate training. A loss is taken back only to the hidden states, learner by learner, so that the logits of one learner
-at a time are in memory; then one backward pass goes through the stacked model. Passes change nothing: where memory does
-not suffice, they are repeated one learner after the other. Ranks of one run meet in one order, so they agree on that.
+A pass changes no state. So where memory does not suffice, passes are repeated, one learner after the other. The ranks
+of a run must make the same passes in the same order; the driver makes them agree on whether they stack.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ Gradients = list[tuple[torch.nn.Parameter, Tensor]]
 class Pass:
     """A micro-batch, some rows of a minibatch, on its way through one learner's model.
 
-    ``last``: it completes the minibatch, and the optimiser steps.
+    ``last``: it completes the minibatch, so that the optimiser steps after it.
     """
 
     learner: AdapterLearner[Any, Any]
@@ -43,6 +41,7 @@ class Pass:
 
     @cached_property
     def part(self) -> Batch:
+        """The rows of the micro-batch."""
         return self.minibatch.rows(self.rows)
 
 
@@ -53,7 +52,7 @@ class Stacking:
     joint: bool = True
 
     def each(self, passes: Sequence[Pass], work: Callable[[Sequence[Pass]], list[T]]) -> list[T]:
-        """What ``work`` makes of each pass, in order; it is given those at once that are stacked."""
+        """The result of ``work`` for each pass, in order; ``work`` is given all passes of one stack at once."""
         groups: dict[object, list[int]] = {}
         for i, one in enumerate(passes):
             rows = len(one.rows)
@@ -70,7 +69,7 @@ class Stacking:
         except torch.OutOfMemoryError:
             if len(passes) == 1 or passes[0].learner.policy.ranks.in_step:
                 raise
-        # Out of the handler, whose traceback would keep the failed pass in memory.
+        # Outside the handler, because its traceback keeps the failed pass in memory.
         self.joint = False
         said = f"{len(passes)} learners together exceed the memory: on, one after the other"
         print(said, file=sys.stderr, flush=True)
@@ -78,12 +77,12 @@ class Stacking:
 
 
 def gradients(passes: Sequence[Pass]) -> list[tuple[Metrics, Gradients]]:
-    """Forward, loss and backward: of each pass the metrics of its loss, and the gradients of what it trains.
+    """Forward, loss and backward: for each pass the metrics of its loss, and the gradients of what it trains.
 
-    The chain rule is applied in two parts. Each learner's loss is taken back only to its own slice of the hidden
-    states, so that the logits of one learner at a time are in memory. These slopes are then the starting gradient of
-    one backward pass through the stacked model. It is exact: that pass computes the gradient of the sum of all losses,
-    and no adapter has a part in another learner's hidden states, so each adapter gets the gradient of its own loss.
+    The chain rule is applied in two parts. First, each loss is differentiated by its own slice of the hidden states
+    only, so that the logits of one learner at a time are in memory. Second, one backward pass through the stacked model
+    starts from these gradients. This is exact: the backward pass computes the gradient of the sum of all losses, and no
+    adapter affects the hidden states of another learner, so each adapter gets the gradient of its own loss.
     """
     policies = [one.learner.policy for one in passes]
     hidden_MBTH = hidden_together(policies, [one.part.rollout for one in passes])
@@ -91,7 +90,7 @@ def gradients(passes: Sequence[Pass]) -> list[tuple[Metrics, Gradients]]:
     found: list[tuple[Metrics, Gradients]] = []
     for m, one in enumerate(passes):
         leaf_BTH = hidden_MBTH[m, :, : one.part.rollout.response_ids_BT.shape[1]].detach().requires_grad_()
-        # A view, because the FLOP counter's hooks do not bear leaves.
+        # A view, because the hooks of the FLOP counter fail on leaf tensors.
         loss, metrics = one.learner.loss(leaf_BTH.view_as(leaf_BTH), one.part, one.minibatch)
         beside = one.learner.beside_adapter
         slope_BTH, *own = torch.autograd.grad(loss, [leaf_BTH, *beside])
@@ -107,7 +106,7 @@ def gradients(passes: Sequence[Pass]) -> list[tuple[Metrics, Gradients]]:
 
 @torch.no_grad()
 def reference_logprobs(passes: Sequence[Pass]) -> list[Tensor]:
-    """(B, T) log-probabilities under the base model; equal prompts are read once for all."""
+    """(B, T) log-probabilities under the base model, for each pass; a prompt that passes share is read once."""
     parts = [one.part.rollout for one in passes]
     hidden_RTH = passes[0].learner.policy.reference().hidden(concatenated(parts))
     found = []

@@ -1,8 +1,8 @@
-"""What of a rollout is trained on: the sampled ids, end token included; or, to compare, what EMORL's release takes.
+"""What of a rollout is trained on: the sampled ids with the end token; or, to compare, what EMORL's release takes.
 
-The release decodes the answers, tokenises the text again and leaves out the end token's log-probability (2505.02579,
-released code). Spelling may differ from what was sampled, so the gradient is that of other sequences, and nothing
-teaches an answer where to end.
+The release decodes the answers, tokenizes the text again and leaves out the end token's log-probability (2505.02579,
+released code). The ids of the text may differ from the sampled ones, so the gradient is that of other sequences. And no
+token teaches an answer where to end.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from emorl_bench.core.types import Rollout
 
 
 def retokenized(policy: Policy, rollout: Rollout) -> Rollout:
-    """The same answers as the tokenizer spells their text, with an end token where one was sampled.
+    """The same answers with the ids that the tokenizer gives their text, and an end token where one was sampled.
 
-    Their log-probabilities were never computed: NaN. A row that was masked throughout stays so.
+    Their log-probabilities were never computed, so they are NaN. A row that was masked everywhere stays so.
     """
     ended_B = (policy.is_eos(rollout.response_ids_BT) & rollout.response_mask_BT).any(1)
     ids_BT, mask_BT = policy.tokenize_responses(rollout.responses)
@@ -29,6 +29,6 @@ def retokenized(policy: Policy, rollout: Rollout) -> Rollout:
 
 
 def without_end(policy: Policy, rollout: Rollout) -> Rollout:
-    """The same rollout, its end tokens masked."""
+    """The same rollout, with its end tokens masked."""
     mask_BT = rollout.response_mask_BT & ~policy.is_eos(rollout.response_ids_BT)
     return replace(rollout, response_mask_BT=mask_BT, logprobs_BT=rollout.logprobs_BT.masked_fill(~mask_BT, 0.0))

@@ -1,9 +1,9 @@
-"""The driver of every update: from rollouts to optimiser steps. What a rule has to say of it is in `rl.learner`.
+"""The driver of every update: from rollouts to optimiser steps. What an update rule defines is in `rl.learner`.
 
-    rows without a reward are masked; the reference is read; `AdapterLearner.prepare` freezes the rest
+    mask rows without a reward; read the reference; `AdapterLearner.prepare` computes what is frozen
     for every minibatch (`AdapterLearner.minibatches`):
         for every micro-batch of it:
-            hidden states -> `AdapterLearner.loss` -> gradients, which add up (`rl.stacking`)
+            hidden states -> `AdapterLearner.loss` -> gradients, which are added up (`rl.stacking`)
         clip them and step the optimiser (`AdapterLearner.descend`)
 
 Learners that are updated together take these steps at the same time. A rule knows nothing of it.
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """What stands still while an update moves the policy: a rollout, and whatever else a rule needs of its rows.
+    """What is frozen during an update: a rollout, and whatever else a rule needs of its rows.
 
     A rule adds fields of its own: tensors with one entry for each row, or for each token where the name ends in
-    ``_BT``. ``metrics``: what is worth recording of the update as a whole.
+    ``_BT``. ``metrics`` are those of the whole update.
     """
 
     rollout: Rollout
@@ -51,21 +51,21 @@ class Batch:
 
 @dataclass
 class _Turn:
-    """One learner's update, and how far it has come. ``index``: its place among the open costs of the ledger."""
+    """One learner's update, and its progress. ``index``: its place among the open costs of the ledger."""
 
     index: int
     learner: AdapterLearner[Any, Any]
     rollout: Rollout
-    rewards: Tensor  # (B,), or whatever the learner asks for
+    rewards: Tensor  # (B,), or (B, K) for a rule that keeps objectives separate
     rng: torch.Generator
     reference_BT: Tensor | None = None
     batch: Batch | None = None
     totals: dict[str, float] = field(default_factory=dict)  # of the minibatch so far
-    steps: list[Metrics] = field(default_factory=list)  # what each optimiser step has said
+    steps: list[Metrics] = field(default_factory=list)  # of each optimiser step
     metrics: Metrics = field(default_factory=dict)  # of the whole update
 
     def begin(self) -> bool:
-        """Mask the rows that have no reward; says whether there are others."""
+        """Mask the rows that have no reward; says whether any row has one."""
         rollout, rewards = self.learner.beside_older(self.rollout, self.rewards, self.rng)
         self.rewards = rewards.to(rollout.logprobs_BT.device)
         self.has_reward_B = ~self.rewards.isnan().view(len(rewards), -1).all(1)
@@ -73,7 +73,7 @@ class _Turn:
         return bool(self.has_reward_B.any())
 
     def passes(self, minibatches: Sequence[Batch]) -> list[Pass]:
-        """One for each micro-batch, in order."""
+        """One pass for each micro-batch, in order."""
         size, ranks = self.learner.rule.micro_batch, self.learner.policy.ranks
         cut = [(minibatch, micro_batches(minibatch.rollout, size, ranks=ranks)) for minibatch in minibatches]
         return [Pass(self.learner, whole, rows, last=rows is parts[-1]) for whole, parts in cut for rows in parts]
@@ -89,9 +89,10 @@ class _Turn:
 
 
 class Updater:
-    """Updates one learner, or several: ``joint`` says whether these may go through the model together."""
+    """Updates one learner, or several at the same time."""
 
     def __init__(self, ledger: Ledger, joint: bool = True) -> None:
+        """``joint``: whether several learners may share passes through the model (`Stacking.joint`)."""
         self.ledger, self.stacking = ledger, Stacking(joint)
 
     def update(
@@ -101,10 +102,10 @@ class Updater:
         rewards: Sequence[Tensor],
         rngs: Sequence[torch.Generator],
     ) -> list[Metrics]:
-        """One update of each learner on its own rollout; counts go to the i-th of the open costs.
+        """One update of each learner on its own rollout; costs are charged to the i-th of the open costs.
 
-        ``rewards`` are what the learners' `rewards` gave. Rows of NaN teach nothing; where no row of a learner teaches,
-        it stays as it is and has no metrics.
+        ``rewards`` are what the learners' `rewards` have returned. A row of NaN teaches nothing. A learner for which no
+        row teaches stays as it is, and has no metrics.
         """
         turns = [_Turn(i, *given) for i, given in enumerate(zip(learners, rollouts, rewards, rngs, strict=True))]
         self.stacking.joint = not learners[0].policy.ranks.most(not self.stacking.joint)
@@ -133,7 +134,7 @@ class Updater:
                 turn.metrics = turn.learner.finish(turn.batch, means(turn.steps))
 
     def _read_reference(self, turns: Sequence[_Turn]) -> None:
-        """Log-probabilities of each rollout under the base model, 0 where masked."""
+        """Read the log-probabilities of each rollout under the base model, 0 where masked."""
         found = {turn.index: torch.zeros_like(turn.rollout.logprobs_BT) for turn in turns}
         for going, passes in in_step(turns, [turn.passes([Batch(turn.rollout)]) for turn in turns]):
             read = self.stacking.each(passes, reference_logprobs)
@@ -141,24 +142,24 @@ class Updater:
                 found[turn.index][one.rows, : logprobs_RT.shape[1]] = logprobs_RT.to(found[turn.index])
         for turn in turns:
             turn.reference_BT = found[turn.index]
-            turn.learner.policy.ranks.sum_([turn.reference_BT])  # every row is one rank's
+            turn.learner.policy.ranks.sum_([turn.reference_BT])  # one rank has read each row, the others have 0
 
 
 def in_step(turns: Sequence[_Turn], planned: Sequence[Sequence[Pass]]) -> Iterator[tuple[list[_Turn], list[Pass]]]:
-    """The first pass of each learner, then the second, and so on: whoever still has one, and these."""
+    """The first passes of all learners, then the second ones, and so on: who still has one, and these passes."""
     for n in range(max(map(len, planned), default=0)):
         going = [(turn, passes[n]) for turn, passes in zip(turns, planned, strict=True) if n < len(passes)]
         yield [turn for turn, _ in going], [one for _, one in going]
 
 
 def micro_batches(rollout: Rollout, size: int | None, *, ranks: Ranks = ALONE) -> list[list[int]]:
-    """This rank's part of the rows, by response length, cut into parts of ``size`` (``None``: one).
+    """The rows of this rank, longest response first, divided into micro-batches of ``size`` rows (``None``: one).
 
-    A loss that is summed over rows or tokens and divided by a count of the whole has a gradient that does not depend on
-    the cut. The longest come first: where memory does not suffice, that shows at once.
+    The gradient does not depend on this division if a loss is a sum over rows or tokens, divided by a count of the
+    whole. The longest rows come first, so that a lack of memory shows at once.
 
     Raises:
-        UserError: the rows are fewer than the ranks, or uneven where ranks go in step.
+        UserError: there are fewer rows than ranks, or ranks in step would have unequal numbers of rows.
     """
     lengths = rollout.response_mask_BT.sum(1).tolist()
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
@@ -174,7 +175,7 @@ def micro_batches(rollout: Rollout, size: int | None, *, ranks: Ranks = ALONE) -
 
 
 def means(steps: Sequence[Metrics]) -> dict[str, float]:
-    """Each metric's mean over optimiser steps."""
+    """The mean of each metric over optimiser steps."""
     totals: dict[str, float] = {}
     for metrics in steps:
         totals = {key: totals.get(key, 0.0) + value for key, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""Validation: every run's policies answer the select split greedily, side by side where that saves time."""
+"""Validation: the policies of every run answer the select split greedily, at the same time where that saves time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emorl_bench.rl.run import TrainingRun
 
 
 def validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
-    """Grade greedily on the select split whatever each run wants graded: its policies."""
+    """Grade what each run wants to be graded, on greedy answers to the select split: by default its policies."""
     graded = [(run, name, asked) for run in runs for name, asked in run.graded.items()]
     if not graded:
         return
@@ -36,7 +36,7 @@ def validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
 def _answers(
     bench: Bench, graded: Sequence[Sampler], sampling: Sampling, rngs: Sequence[torch.Generator]
 ) -> list[Rollout]:
-    """Adapters of one base answer together; whoever puts prompts in a way of its own answers alone."""
+    """Adapters of one base answer together. A sampler that changes the prompts answers alone."""
     policies = [asked for asked in graded if isinstance(asked, AdapterPolicy)]
     if len(policies) == len(graded):
         return generate_together(policies, bench.select, sampling, rngs)

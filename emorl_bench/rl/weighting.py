@@ -18,40 +18,44 @@ LOG_FLOOR = 1e-4  # EMORL's release clips scores to [1e-4, 1 - 1e-4] before the 
 
 @dataclass(frozen=True)
 class FixedWeights(Weighting):
-    """``R = sum_k w_k f(s_k)`` with f the identity or EMORL's clipped logarithm; ``weights`` sum to 1.
+    """``R = sum_k w_k f(s_k)``, where f is the identity or EMORL's clipped logarithm; ``weights`` sum to 1.
 
-    The sum is over the objectives that apply, their weights scaled to sum to 1; NaN where none does.
+    The sum is over the objectives that apply, with their weights scaled to sum to 1; it is NaN where none applies.
     """
 
     weights: tuple[float, ...]
     shape: str = "linear"
 
     def shaped(self, scores_BK: Tensor) -> Tensor:
+        """(B, K): f of each score."""
         return scores_BK.clamp(LOG_FLOOR, 1 - LOG_FLOOR).log() if self.shape == "log" else scores_BK
 
     def weighted(self, shaped_BK: Tensor) -> Tensor:
+        """(B,): the weighted sum of shaped scores (B, K)."""
         return weighted_mean(shaped_BK, torch.tensor(self.weights, dtype=shaped_BK.dtype))
 
     def utility(self, scores_K: Tensor) -> float:
-        """The weighted mean score: what checkpoints are chosen by and convergence is judged on."""
+        """The weighted mean score, by which checkpoints are chosen and convergence is judged."""
         return float(weighted_mean(scores_K.double(), torch.tensor(self.weights, dtype=torch.float64)))
 
 
 class WeightingRule(Protocol):
-    """Settings of a weighting that moves, from config; each run starts one of its own."""
+    """The settings of a weighting whose weights change, from the configuration."""
 
-    def start(self, bench: Bench, preference: FixedWeights) -> Weighting: ...
+    def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        """A new weighting, for one run. ``preference``: the weights of the objectives that it serves."""
 
 
 def one_hot(k: int, of: int, shape: str) -> FixedWeights:
+    """All weight on objective ``k`` of ``of`` objectives."""
     return FixedWeights(tuple(float(i == k) for i in range(of)), shape)
 
 
 def fixed_weights(weights: Sequence[float] | None, objectives: Sequence[str], shape: str) -> FixedWeights:
-    """Weights given by a user, or uniform.
+    """The weights that a user has given, or uniform weights.
 
     Raises:
-        UserError: not one weight for each objective, a negative one, or a sum other than 1.
+        UserError: there is not one weight for each objective, one is negative, or their sum is not 1.
     """
     if weights is None:
         return FixedWeights((1 / len(objectives),) * len(objectives), shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from emorl_bench.config.schema import Config
 from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Bench, Method, Priced, Runtime, Scorer, Task, Tracker, UpdateRule
+from emorl_bench.core.protocols import Bench, Method, Runtime, Scorer, Task, Tracker, UpdateRule
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.solutions import Choosing
+from emorl_bench.core.totals import learner_phases
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.decoding.decode import Decoder
 from emorl_bench.ensemble.evaluations import FILE as SEARCH_FILE
@@ -151,7 +152,7 @@ def _panels(
     )
     ranks.once(lambda: _prepare([scorer for scorers in sets for scorer in scorers]))
     for scorer in sets[0]:
-        for form, cost in scorer.costs().items() if isinstance(scorer, Priced) else ():
+        for form, cost in scorer.costs().items():
             ledger.charge(f"scorer/{scorer.name}/{form}", cost)
     fast = hardware["scorer_dtype"] == "bfloat16"
     own, held_out = (ScorerPanel(scorers, ledger, ranks, bfloat16=fast) for scorers in sets[:2])
@@ -171,6 +172,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     """
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
+    directory.share = partial(_share, ledger, config["budget"]["prompts"])
     line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
     log.info(line, workbench.prompts)
     note_model(config, directory, workbench.truncated)
@@ -181,6 +183,8 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     directory.note(phase="evaluate")
     with ledger.phase("evaluate"):
         grades = grader.grade(solution, ledger)
+    kl = next(iter(grades.summary["decoding"].values()))["uniform"]["kl"]
+    tracker.log({"train/kl": kl, **spent_by(ledger)}, step=int(ledger.totals()["optimiser_steps"]))
     directory.note(phase="record")
     tracker.table("scores", grades.score_rows)
     tracker.table("samples", grades.sample_rows)
@@ -191,9 +195,6 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     totals = ledger.totals()
     rungs.append(row_of(1.0, bench.budget, totals, grades.summary["decoding"]))
     paid, one_policy = paid_by_preference(bench.dir / SEARCH_FILE), grades.summary["single_point"]
-    steps = {"data_points": totals["data_points_sum"], "tokens": totals["generated_tokens"]}
-    costs = {f"cost/{phase}/{name}": n for phase, cost in ledger.as_dict().items() for name, n in cost.items()}
-    tracker.log(grades.metrics | costs | steps, step=int(totals["optimiser_steps"]))
     return {
         "fingerprint": comparison_fingerprint(config),
         "settings": method_settings_hash(config),
@@ -201,7 +202,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
         "names": {k: config["names"][k] for k in ("task", "model", "method")},
         "seed": config["seed"],
         "objectives": list(workbench.bench.objectives),
-        "chooses_with_scorers": isinstance(solution, Choosing) and solution.chooses_with_scorers,
+        "chooses_with_scorers": solution.chooses_with_scorers,
         **grades.summary,
         "prompts": workbench.prompts,
         "truncated_prompts": workbench.truncated,
@@ -211,6 +212,24 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
         "converged_at": dict(ledger.converged_at),
         "ladder": rungs,
     }
+
+
+def spent_by(ledger: Ledger) -> dict[str, float]:
+    """The last row of a run: what each learner and the search have spent in all, and how many blends were asked for."""
+    phases = {**learner_phases(ledger.phases), "search": ("search",)}
+    costs = {name: [ledger.phases[p] for p in own if p in ledger.phases] for name, own in phases.items()}
+    counters = {"data_points": "prompts", "tokens": "generated_tokens", "seconds": "wall_seconds"}
+    spent = {
+        f"spent/{name}/{axis}": float(sum(getattr(cost, counter) for cost in own))
+        for name, own in costs.items()
+        for axis, counter in counters.items()
+    }
+    return {"search/evaluations": ledger.totals()["search_evaluations"], **spent}
+
+
+def _share(ledger: Ledger, prompts: int | None) -> float | None:
+    """The share of a budget that is spent; on a rung of the ladder it is the share of the whole budget as well."""
+    return None if prompts is None else ledger.spent / prompts
 
 
 def _limited(splits: Splits, budget: Mapping[str, Any]) -> Splits:

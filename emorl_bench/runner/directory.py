@@ -8,35 +8,25 @@ one that was killed. Of several ranks only the first locks and writes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from emorl_bench.config.schema import what_decides
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
+from emorl_bench.progress import Report
+from emorl_bench.runner.identity import identity, place, read_json, summary_if_done
 from emorl_bench.runner.provenance import code_diff, provenance
 from emorl_bench.tracking.atomic import write_json, write_text
 
 BEAT_EVERY = 5.0  # seconds
-NAMED = ("task", "model", "method")  # the groups that name a run's place
-
-
-def identity(config: Mapping[str, Any], fingerprint: str) -> str:
-    """64 hex digits, which are equal where two runs would give the same numbers."""
-    names = [config["names"][name] for name in NAMED]
-    text = json.dumps([what_decides(config), names, fingerprint], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class RunDirectory:
@@ -58,9 +48,10 @@ class RunDirectory:
         """
         self.config, self.overrides, self.ranks = config, list(overrides), ranks
         self.hash = identity(config, fingerprint)[:8]
-        place = Path(config["runs_dir"]).expanduser().resolve().joinpath(*(config["names"][name] for name in NAMED))
-        self.path = place / f"s{config['seed']}-{self.hash}"
+        self.path = place(config, fingerprint)
         self.done = self.resumed = False
+        self.share: Callable[[], float | None] = lambda: None
+        """How much of its budget the run has spent; None: unknown, or no limit."""
         self._status: dict[str, Any] = {}
         self._beaten = 0.0
 
@@ -104,7 +95,7 @@ class RunDirectory:
         before = self.read_json("status.json") or {}
         if self.config["force"]:
             self._wipe()
-        elif before.get("state") == "done" and self.read_json("summary.json") is not None:
+        elif summary_if_done(self.path) is not None:
             self.done = True
             return
         else:
@@ -123,13 +114,22 @@ class RunDirectory:
         if not self.ranks.first:
             return
         self._beaten = time.monotonic()
-        self._status |= {**changes, "heartbeat": time.time()}
+        if "phase" in changes:
+            changes = {"doing": None, "tokens_per_second": None} | changes
+        self._status |= {**changes, "share": self.share(), "heartbeat": time.time()}
         write_json(self.path / "status.json", self._status)
 
     def beat(self) -> None:
         """Record that the run is alive. Cheap enough to call at every step."""
         if time.monotonic() - self._beaten > BEAT_EVERY:
             self.note()
+
+    def report(self, report: Report) -> None:
+        """Note how far the current work has come. It is written with the next heartbeat."""
+        self._status |= {"doing": report.label, "tokens_per_second": report.tokens_per_second}
+        if report.reward is not None:
+            self._status["reward"] = report.reward
+        self.beat()
 
     def finish(self) -> None:
         """Record that the run is done."""
@@ -147,11 +147,7 @@ class RunDirectory:
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """The JSON object in a file, or None where there is no complete one."""
-        try:
-            value = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        return value if isinstance(value, dict) else None
+        return read_json(self.path / name)
 
     def _busy(self) -> str:
         status = self.read_json("status.json") or {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +22,13 @@ from emorl_bench.config.checks import check
 from emorl_bench.config.compose import Composed, conf_dir, every_job
 from emorl_bench.config.schema import Config, what_decides
 from emorl_bench.core.errors import UserError
+from emorl_bench.progress import duration
 from emorl_bench.runner.forecast import Estimate, Names, Schedule, Timings, read_json
 from emorl_bench.runner.provenance import assets_hash
+from emorl_bench.runner.status import stand_of
 
 NAMED = ("task", "model", "method")  # the groups that name a run's place
 TABLE = Path("results", "main_table", "table.csv")  # the main table of a checkout
-SILENT = 60.0  # seconds without a heartbeat, after which a run counts as ended
 STATES = ("done", "unfinished", "running", "absent")
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML has it: ten times as fast
 
@@ -99,18 +99,8 @@ def _recorded(job: Composed, parent: Path) -> tuple[str, str, str]:
         return f"{parent}/s{job.settings['seed']}-????????", "absent", ""
     path, status = max(found, key=lambda entry: entry[1].get("heartbeat", 0.0))
     several = f"; {len(found)} directories have this configuration, their data or weights differ"
-    state, remark = _state(path, status)
+    state, remark = stand_of(path, status)
     return str(path), state, remark + (several if len(found) > 1 else "")
-
-
-def _state(path: Path, status: Config) -> tuple[str, str]:
-    if status.get("state") == "done" and read_json(path / "summary.json") is not None:
-        return "done", ""
-    ago = time.time() - float(status.get("heartbeat", 0.0))
-    if status.get("state") == "running" and ago < SILENT:
-        return "running", f"process {status.get('pid')} on {status.get('host')}, last heard of {ago:.0f} s ago"
-    ended = status.get("error") or "stopped"
-    return "unfinished", f"{ended} in phase '{status.get('phase', 'start')}'; the run goes on from its last checkpoint"
 
 
 def _decides(settings: Config, names: Mapping[str, str]) -> dict[str, Any]:
@@ -157,7 +147,7 @@ def _text(planned: Sequence[Planned]) -> Iterator[str]:
     for plan in planned:
         force = ", begins afresh (force=true)" if plan.job.settings["force"] and plan.state != "absent" else ""
         remark = f" ({plan.remark})" if plan.remark else ""
-        about = f", about {_duration(plan.estimate.seconds)}" if plan.runs and plan.estimate else ""
+        about = f", about {duration(plan.estimate.seconds)}" if plan.runs and plan.estimate else ""
         yield f"{plan.state:<10} {plan.place}{remark}{force}{about}"
     yield from _budgets(planned)
     yield from _time(planned)
@@ -230,7 +220,7 @@ def _time(planned: Sequence[Planned]) -> Iterator[str]:
         side = f", {workers} jobs at a time" if workers > 1 else ""
         unknown = len(waiting) - len(known)
         rest = f"; {unknown} of {len(waiting)} jobs have no estimate" if unknown else ""
-        yield f"Time: about {_duration(sum(e.seconds for e in known) / workers)}{side}{rest}"
+        yield f"Time: about {duration(sum(e.seconds for e in known) / workers)}{side}{rest}"
         yield from (f"  from {source}" for source in dict.fromkeys(estimate.source for estimate in known))
     for names in dict.fromkeys(plan.names for plan in waiting if not plan.estimate):
         yield f"No estimate for method={names[2]} task={names[0]} model={names[1]}: no run of these is recorded"
@@ -240,9 +230,3 @@ def _workers(job: Composed) -> int:
     """Number of jobs that a sweep runs at a time; 1 where the launcher does not say, or where there is no sweep."""
     workers = job.hydra.launcher.get("workers") if job.hydra.mode != RunMode.RUN else 1
     return max(1, min(int(workers or 1), os.cpu_count() or 1))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

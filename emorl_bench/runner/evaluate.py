@@ -15,12 +15,12 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
-from emorl_bench.core.protocols import Policy, Sampler, Solution
+from emorl_bench.core.protocols import Candidate, Policy, Sampler, Solution
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.solutions import HasCandidates
 from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.progress import ProgressBar
 from emorl_bench.rl.kl import kl_to_reference
-from emorl_bench.runner.points import Row, Scored, at, ceiling, front, metrics, point, rows
+from emorl_bench.runner.points import Row, Scored, at, ceiling, front, point, rows
 from emorl_bench.scorers.panel import ScorerPanel
 
 INFERENCE = {  # the cost of one answer -> the ledger's counter
@@ -32,14 +32,13 @@ INFERENCE = {  # the cost of one answer -> the ledger's counter
 
 @dataclass
 class Grades:
-    """The results of one evaluation: part of the summary, rows of the tables, and flat metrics for trackers."""
+    """The results of one evaluation: part of the summary, and rows of the tables."""
 
     summary: dict[str, Any] = field(default_factory=dict)
     score_rows: list[Row] = field(default_factory=list)
     sample_rows: list[Row] = field(default_factory=list)
     member_rows: list[Row] = field(default_factory=list)
     """Answers of the policies of a method that are not deployed."""
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,14 @@ class Grader:
         policies = [solution.policy_for(preference_K) for preference_K in self.preferences_WK]
         deployed, grades = policies[self.uniform], Grades()
         first = {id(policy): index for index, policy in reversed(list(enumerate(policies)))}
-        seen = {id(deployed): self._grade_policy(deployed, first[id(deployed)], grades, ledger)}
-        for policy in policies:
-            if id(policy) not in seen:
-                seen[id(policy)] = self._grade_policy(policy, first[id(policy)], grades)
+        count, quiet = len(first), not self.reference.ranks.first
+        with ProgressBar("grade", count, "policies", quiet=quiet, tokens=lambda: ledger.generated_tokens) as shown:
+            seen = {id(deployed): self._grade_policy(deployed, first[id(deployed)], grades, ledger)}
+            for policy in policies:
+                if id(policy) not in seen:
+                    shown.to(len(seen), _reward(seen[id(deployed)]))
+                    seen[id(policy)] = self._grade_policy(policy, first[id(policy)], grades)
+            shown.to(count, _reward(seen[id(deployed)]))
         for table in (grades.score_rows, grades.sample_rows):
             table.sort(key=lambda row: row["preference"])
         graded = {
@@ -113,16 +116,14 @@ class Grader:
                 for name, points in graded.items()
             },
         }
-        for name, found in grades.summary["decoding"].items():
-            grades.metrics |= metrics(name, found)
-        if isinstance(solution, HasCandidates):
-            grades.summary["members"] = self._members(solution, deployed, seen, grades, ledger)
+        if candidates := solution.graded_alone():
+            grades.summary["members"] = self._members(candidates, deployed, seen, grades, ledger)
         grades.summary["mean_reward"] = grades.summary["decoding"][self.decoding[0]]["uniform"]["mean_reward"]
         return grades
 
     def _members(
         self,
-        solution: HasCandidates,
+        candidates: Mapping[str, Candidate],
         deployed: Sampler,
         seen: Mapping[int, dict[str, Row]],
         grades: Grades,
@@ -133,7 +134,7 @@ class Grader:
         The answers of the other members have a table of their own.
         """
         found = {}
-        for name, member in solution.members.items():
+        for name, member in candidates.items():
             if (points := seen.get(id(member.policy))) is None:
                 alone = Grades()
                 points = self._grade_policy(member.policy, self.uniform, alone, ledger)
@@ -177,6 +178,12 @@ class Grader:
     def _decode(self, policy: Sampler, decoding: str) -> Rollout:
         sampling = self.sampling if decoding == "sampled" else replace(self.sampling, temperature=0.0)
         return policy.generate(self.report, sampling, stream(self.seed, "report", decoding))
+
+
+def _reward(points: Mapping[str, Row]) -> str:
+    """The mean reward of a graded policy, for the progress."""
+    means = [point["mean_reward"] for point in points.values()]
+    return "" if None in means else f"reward {', '.join(f'{mean:.3f}' for mean in means)}"
 
 
 def _spent(ledger: Ledger | None) -> Row:

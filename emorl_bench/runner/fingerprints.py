@@ -57,18 +57,18 @@ def _settings(scorer: Scorer) -> dict[str, Any]:
     return {name: v for name in names if isinstance(v := getattr(scorer, name), str | int | float | tuple)}
 
 
-def comparison_fingerprint(config: Config) -> str:
+def comparison_fingerprint(config: Config, known: str | None = None) -> str:
     """Hash of what must be equal for two runs to share a table: all but the method, its update rule and the seed.
 
     The ladder is left out, because it changes no number of a whole run. ``expert_prompts`` is left out, because it is
-    part of a method.
+    part of a method. ``known``: the `fingerprint` of the configuration, where it is known already.
     """
     shared = ("sampling", "reward", "preferences", "decoding")
     budget = {k: v for k, v in config["budget"].items() if k not in ("ladder", "expert_prompts")}
     precision = [dtype_name(config), config["hardware"]["scorer_dtype"]]
     model = [config["model"][k] for k in ("adapter", "max_prompt_tokens")]
     apart = [model, precision, what_decides(config)["task"]["scorers"], budget]
-    return _hash(fingerprint(config), *apart, *map(config.get, shared))
+    return _hash(known or fingerprint(config), *apart, *map(config.get, shared))
 
 
 def method_settings_hash(config: Config) -> str:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 
 from emorl_bench.config.checks import check, check_writable
-from emorl_bench.config.compose import plain
+from emorl_bench.config.compose import chosen, plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.ranks import Ranks
-from emorl_bench.runner import bench, fingerprints
+from emorl_bench.core.signals import sigterm_interrupts
+from emorl_bench.launch.run_value import RunValue
+from emorl_bench.progress import reported_to
+from emorl_bench.runner import bench, fingerprints, finished
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.process_group import chosen_device, process_group
 from emorl_bench.runner.provenance import SUMMARY_VERSION
-from emorl_bench.tracking.fanout import Fanout, View
-from emorl_bench.tracking.jsonl import Jsonl
+from emorl_bench.runner.shown import open_tracker
 from emorl_bench.tracking.silent import Silent
 
 log = logging.getLogger(__name__)
 
-OBJECTIVE = "mean_reward"  # the value of a finished run that a sweeper gets
+CODE = finished.code()  # of the files that are imported, from before any of them can change
 
 
 def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) -> float | None:
@@ -38,7 +40,7 @@ def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) 
     """
     settings = resolve(config, names)
     hardware = settings["hardware"]
-    with process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks:
+    with sigterm_interrupts(), process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks:
         return _run(settings, overrides, ranks)
 
 
@@ -49,20 +51,23 @@ def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) ->
     with RunDirectory(settings, fingerprint, overrides, ranks) as directory:
         if directory.done:
             log.info("done before: %s (force=true runs it again)", directory.path)
-            return _objective(directory.read_json("summary.json") or {})
+            _remember(settings, fingerprint, ranks)
+            return _value(directory.read_json("summary.json") or {}, directory, skipped=True)
         log.info("%s: %s", "goes on" if directory.resumed else "starts", directory.path)
-        tracker = _tracker(settings, directory) if ranks.first else Silent()
+        tracker = open_tracker(settings, directory, fingerprint) if ranks.first else Silent()
         status = "failed"
         try:
-            summary = {"schema_version": SUMMARY_VERSION, **bench.execute(settings, directory, tracker)}
+            with reported_to(directory.report):
+                summary = {"schema_version": SUMMARY_VERSION, **bench.execute(settings, directory, tracker)}
             directory.write_json("summary.json", summary)
-            tracker.summarise(flat(summary))
+            tracker.summarise(summary, directory.read_json("cost.json") or {})
             status = "done"
         finally:
             tracker.close(status)
         directory.finish()
+        _remember(settings, fingerprint, ranks)
         log.info("done: %s", directory.path)
-        return _objective(summary)
+        return _value(summary, directory)
 
 
 def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,8 +75,7 @@ def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
 
     The thread limit is set.
     """
-    settings = plain(config)
-    settings["names"] = {str(k): v for k, v in names.items() if v is not None and not str(k).startswith("hydra")}
+    settings = {**plain(config), "names": chosen(names)}
     check(settings)
     check_writable(settings["runs_dir"])
     check_targets(settings)
@@ -79,38 +83,11 @@ def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def flat(summary: Mapping[str, Any], prefix: str = "final") -> dict[str, float]:
-    """The numbers of a summary, under names with slashes."""
-    numbers: dict[str, float] = {}
-    for key, value in summary.items():
-        if isinstance(value, Mapping):
-            numbers |= flat(value, f"{prefix}/{key}")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            numbers[f"{prefix}/{key}"] = float(value)
-    return numbers
+def _remember(settings: Mapping[str, Any], fingerprint: str, ranks: Ranks) -> None:
+    if ranks.first:
+        finished.remember(settings, fingerprint, CODE)
 
 
-def _tracker(settings: Mapping[str, Any], directory: RunDirectory) -> Fanout:
-    record = Jsonl(directory.path, on_log=directory.beat)
-    return Fanout(record, _view(settings, directory), lambda state: directory.note(tracker=state))
-
-
-def _view(settings: Mapping[str, Any], directory: RunDirectory) -> Callable[[], View] | None:
-    tracker, names = settings["tracker"], settings["names"]
-    if tracker["name"] == "local":
-        return None
-
-    def open_view() -> View:
-        from emorl_bench.tracking.wandb import Identity, Wandb
-
-        group = "/".join(names[part] for part in ("method", "task", "model"))
-        identity = Identity(directory.hash, group, names["method"], f"s{settings['seed']}")
-        project, entity, mode = tracker["project"], tracker["entity"], tracker["mode"]
-        return Wandb(directory.path, settings, identity, project=project, entity=entity, mode=mode or "auto")
-
-    return open_view
-
-
-def _objective(summary: Mapping[str, Any]) -> float | None:
-    value = summary.get(OBJECTIVE)
-    return float(value) if isinstance(value, int | float) else None
+def _value(summary: Mapping[str, Any], directory: RunDirectory, *, skipped: bool = False) -> RunValue | None:
+    value = summary.get(finished.OBJECTIVE)
+    return RunValue.of(value, str(directory.path), skipped=skipped) if isinstance(value, int | float) else None

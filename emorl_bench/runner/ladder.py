@@ -28,7 +28,7 @@ class Repeating(Tracker, Protocol):
     """A tracker that is told when learners are about to repeat rows that they have logged before."""
 
     def again(self) -> None:
-        """Learners log again from here on: new rows replace the old ones."""
+        """Learners log again from here on: what is recorded already is not recorded again."""
 
 
 @dataclass(frozen=True)

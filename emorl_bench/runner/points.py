@@ -129,17 +129,6 @@ def rows(rollout: Rollout, scored: Mapping[str, Scored]) -> Iterator[Row]:
         yield row
 
 
-def metrics(decoding: str, found: Row) -> dict[str, float]:
-    """``eval/<preference>/<objective>`` for every preference and ``final/<indicator>``, flat."""
-    flat = {f"final/{decoding}/{k}": v for k, v in found.items() if isinstance(v, float)}
-    flat |= {f"final/{decoding}/{k}": v for k, v in found["uniform"].items() if isinstance(v, float)}
-    for one in found["points"]:
-        preference = "-".join(f"{w:.2f}" for w in one["preference"])
-        scores = {name: score for name, score in one["objectives"].items() if score is not None}
-        flat |= {f"eval/{decoding}/{preference}/{name}": score for name, score in scores.items()}
-    return flat
-
-
 def _mean(scores: Any) -> float | None:
     return _number(mean_scores(torch.tensor([math.nan if s is None else s for s in scores], dtype=torch.float64)))
 

@@ -24,7 +24,7 @@ def provenance(threads: int, device: str, ranks: int = 1) -> dict[str, Any]:
         "command": sys.argv,
         "commit": _git("rev-parse", "HEAD"),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "versions": {name: version for name in PACKAGES if (version := installed_version(name))},
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -73,7 +73,8 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of an installed package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
+
+from emorl_bench.core.ledger import Cost
 
 
 class Rule:
@@ -34,6 +37,10 @@ class Rule:
         """The name of the class. Its settings are in the configuration, which is hashed as well."""
         return type(self).__qualname__
 
+    def costs(self) -> Mapping[str, Cost]:
+        """None: there are no forms to compare."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceScorer:
@@ -49,3 +56,7 @@ class DeviceScorer:
     def on(self, device: torch.device) -> Self:
         """The same scorer on a device."""
         return replace(self, device=str(device))
+
+    def costs(self) -> Mapping[str, Cost]:
+        """None: there are no forms to compare."""
+        return {}

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.masked import weighted_mean
+from emorl_bench.core.protocols import FrontStrategy
 from emorl_bench.search.gaussian_process import GaussianProcess, Spectrum, spectra_of
 from emorl_bench.search.history import check_positive, nothing, within_budget
 from emorl_bench.search.hypervolume import best_addition
@@ -40,7 +41,7 @@ POLISH = (0.3, 0.1, 0.03)  # steps
 
 
 @dataclass(frozen=True)
-class UcbFront(SuccessiveHalving):
+class UcbFront(SuccessiveHalving, FrontStrategy):
     """Settings.
 
     ``startup``: Sobol points after the corners and before the first prediction. ``pool``: candidates that each choice

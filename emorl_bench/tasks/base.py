@@ -1,13 +1,14 @@
-"""Defaults of a task: no gold scorers, no known best answers, and no known length of them."""
+"""What tasks have in common: defaults, and the splits of prompts that a task draws itself."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from emorl_bench.core.protocols import Scorer
-from emorl_bench.core.types import Example
+from emorl_bench.core.types import Example, Splits
 
 
 class TaskDefaults:
@@ -33,3 +34,15 @@ class TaskDefaults:
         None where there is no such answer.
         """
         return None
+
+
+def hashed_splits(rows: Mapping[str, Sequence[Example]]) -> Splits:
+    """The splits of a task, with a hash of all prompts in order.
+
+    Args:
+        rows: the prompts of "train", "select" and "report".
+    """
+    digest = hashlib.sha256()
+    for split, examples in rows.items():
+        digest.update("\0".join([split, *(e.prompt for e in examples)]).encode())
+    return Splits(rows["train"], rows["select"], rows["report"], fingerprint=digest.hexdigest()[:16])

@@ -8,7 +8,6 @@ known, and so are the best answers (docs/arena.md).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Scorer
 from emorl_bench.core.types import Example, Splits
 from emorl_bench.scorers.gold import gold_scorers
-from emorl_bench.tasks.base import TaskDefaults
+from emorl_bench.tasks.base import TaskDefaults, hashed_splits
 
 MOST_WORDS = (
     23  # of a legal answer: one less than the 24 tokens of a policy's answer, of which the last is the end token
@@ -56,10 +55,7 @@ class Reflections(TaskDefaults):
             UserError: a setting is out of range.
         """
         rows = {split: self._examples(split) for split in SPLITS}
-        digest = hashlib.sha256()
-        for split, examples in rows.items():
-            digest.update("\0".join([split, *(e.prompt for e in examples)]).encode())
-        return Splits(rows["train"], rows["select"], rows["report"], fingerprint=digest.hexdigest()[:16])
+        return hashed_splits(rows)
 
     def gold_scorers(self) -> Mapping[str, Scorer]:
         """The truth for the objectives that the world defines. Other scorers of the task have no gold."""

@@ -6,7 +6,6 @@ answer for each preference is known.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Scorer
 from emorl_bench.core.types import Example, Splits
 from emorl_bench.scorers.sums import SumScorer
-from emorl_bench.tasks.base import TaskDefaults
+from emorl_bench.tasks.base import TaskDefaults, hashed_splits
 
 FEWEST_TERMS, MOST_TERMS = 2, 30
 
@@ -54,10 +53,7 @@ class Sums(TaskDefaults):
         """
         self._check()
         rows = {split: self._examples(split, getattr(self, split)) for split in SPLITS}
-        digest = hashlib.sha256()
-        for split, examples in rows.items():
-            digest.update("\0".join([split, *(e.prompt for e in examples)]).encode())
-        return Splits(rows["train"], rows["select"], rows["report"], fingerprint=digest.hexdigest()[:16])
+        return hashed_splits(rows)
 
     def gold_scorers(self) -> Mapping[str, Scorer]:
         """Those of its scorers that are rules of this world: they are the truth."""

@@ -8,35 +8,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from emorl_bench.core.types import Metrics
+from emorl_bench.tracking.closing import show_end
 from emorl_bench.tracking.jsonl import Jsonl
+from emorl_bench.tracking.method_rows import MethodRows
+from emorl_bench.tracking.view import Row, View
 
 log = logging.getLogger(__name__)
 
-
-class View(Protocol):
-    """Shows a record elsewhere. ``row`` is the number of the row in the record; it never decreases."""
-
-    def log(self, metrics: Metrics, *, step: int, row: int) -> None:
-        """Show metrics of one step."""
-
-    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Show a table."""
-
-    def summarise(self, summary: Mapping[str, float]) -> None:
-        """Show the numbers of the summary."""
-
-    def close(self, status: str) -> None:
-        """End the view with ``done`` or ``failed``."""
+Open = Callable[[Sequence[Row]], View | None]
+"""Opens a view, given the rows that are recorded already."""
 
 
 class Fanout:
     """A `Tracker` with a record and at most one view."""
 
     def __init__(
-        self, record: Jsonl, open_view: Callable[[], View] | None = None, report: Callable[[str], None] = lambda _: None
+        self, record: Jsonl, open_view: Open | None = None, report: Callable[[str], None] = lambda _: None
     ) -> None:
         """Open the view, which may fail.
 
@@ -46,39 +36,49 @@ class Fanout:
             report: called with the view's state: ``ok`` or its error.
         """
         self.record = record
+        self._rows = MethodRows.after(record.rows)
         self._report = report
         self._view: View | None = None
-        self._shown = 0
         if open_view is not None:
             self._guard(lambda: self._open(open_view))
 
     def log(self, metrics: Metrics, *, step: int) -> None:
-        """Record metrics of one step, then show them."""
-        self.record.log(metrics, step=step)
-        row = self._shown = max(self._shown + 1, self.record.rows)
-        self._guard(lambda: self._view.log(metrics, step=step, row=row) if self._view else None)
+        """Record metrics of one step, then show them. What is recorded already is not recorded again."""
+        row = self._rows.row(metrics, step)
+        if row is None:
+            return
+        self.record.append(row)
+        self._show(lambda view: view.log(row, row=len(self.record.rows)))
 
     def again(self) -> None:
         """See `runner.ladder.Repeating`."""
-        self.record.again()
+        self._rows.again()
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Record a table, then show it."""
+        """Record a table."""
         self.record.table(name, rows)
-        self._guard(lambda: self._view.table(name, rows) if self._view else None)
 
-    def summarise(self, summary: Mapping[str, float]) -> None:
-        """Show the numbers of the summary; the run directory has them already."""
-        self._guard(lambda: self._view.summarise(summary) if self._view else None)
+    def summarise(self, summary: Mapping[str, Any], phases: Mapping[str, Mapping[str, float]]) -> None:
+        """Show what the run has ended with; the run directory has it already.
+
+        Args:
+            summary: the content of ``summary.json``.
+            phases: the content of ``cost.json``.
+        """
+        self._show(lambda view: show_end(view, summary, phases, self.record.directory))
 
     def close(self, status: str) -> None:
-        """Close record and view."""
-        self.record.close(status)
-        self._guard(lambda: self._view.close(status) if self._view else None)
+        """Close the view. Every row of the record was flushed when it was logged."""
+        self._show(lambda view: view.close(status))
 
-    def _open(self, open_view: Callable[[], View]) -> None:
-        self._view = open_view()
+    def _open(self, open_view: Open) -> None:
+        self._view = open_view(self.record.rows)
         self._report("ok")
+
+    def _show(self, act: Callable[[View], None]) -> None:
+        view = self._view
+        if view is not None:
+            self._guard(lambda: act(view))
 
     def _guard(self, act: Callable[[], None]) -> None:
         try:

@@ -15,12 +15,12 @@ class Silent:
         """Record nothing."""
 
     def again(self) -> None:
-        """Nothing to replace."""
+        """Nothing was recorded."""
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Record nothing."""
 
-    def summarise(self, summary: Mapping[str, float]) -> None:
+    def summarise(self, summary: Mapping[str, Any], phases: Mapping[str, Mapping[str, float]]) -> None:
         """Show nothing."""
 
     def close(self, status: str) -> None:

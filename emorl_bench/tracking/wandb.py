@@ -1,83 +1,62 @@
-"""Weights & Biases as a view of the run directory: the same numbers, from the same calls.
+"""Weights & Biases as a view of the run directory: the same rows, from the same calls.
 
-It is offline unless the user is logged in; ``wandb sync`` sends an offline run later. The run's id is the hash of the
-run directory, so a resumed run continues where it was. Only this file imports wandb, and only when it is used.
+It is offline unless the user is logged in; ``wandb sync`` sends offline runs later. All runs of a ``runs_dir`` lie in
+``runs_dir/wandb``. The run's id is the hash of the run directory, and the step of a row is its number in the record.
+
+A session that is killed may lose what W&B has not written or sent yet. So the next session first asks what W&B has. The
+server tells how many rows it has, and is sent the others. What an earlier session has recorded offline is replaced by
+one record that begins with the first row. Only this file imports wandb, and only when it is used.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from emorl_bench.core.types import Metrics
+from emorl_bench.tracking.charts import Charts
+from emorl_bench.tracking.method_rows import AXES
+from emorl_bench.tracking.view import Row, RunIdentity, View
 
 log = logging.getLogger(__name__)
 
 INIT_SECONDS = 15.0
 FINISH_SECONDS = 120.0  # a lost connection must not delay a sweep; what was not sent stays on disk
-SHOWN = ("samples",)  # tables for reading; per-row scores stay in the run directory, their means are logged
-TABLE_ROWS = 100
-AGAINST_DATA_POINTS = ("tokens", "train/*", "eval/*", "weights/*", "weighting/*", "search/*")  # tokens: the other axis
+FLUSH_SECONDS = 0.5  # between writes of an offline record: what a killed run may lose until it is resumed
+DRAWN = ("train/*", "eval/*", "search/*", "learner/*", "weights/*", "weighting/*")
 
 
 @dataclass(frozen=True)
-class Identity:
-    """The place of a run among others."""
-
-    id: str
-    group: str
-    """method/task/model"""
-    job_type: str
-    """The method."""
-    name: str
-    """The seed."""
-
-
 class Wandb:
-    """One run. Steps are row numbers of the record, which never decrease. Curves are drawn over data points."""
+    """Settings of W&B: project, user or team, and ``auto``, ``online`` or ``offline``.
 
-    def __init__(
-        self,
-        directory: Path,
-        config: Mapping[str, Any],
-        identity: Identity,
-        *,
-        project: str,
-        entity: str | None = None,
-        mode: str = "auto",
-    ) -> None:
-        """Start or resume the run; offline where W&B cannot be reached and ``mode`` is ``auto``.
+    ``auto`` is online where the user is logged in, and offline where W&B cannot be reached.
+    """
 
-        Args:
-            directory: the run directory, which holds W&B's files as well.
-            config: the run's configuration.
-            identity: where the run stands among others.
-            project: W&B's project.
-            entity: W&B's user or team.
-            mode: ``auto``, ``online`` or ``offline``.
+    packages: ClassVar[Mapping[str, str]] = {}
+
+    project: str
+    entity: str | None
+    mode: Literal["auto", "online", "offline"] | None
+
+    def open(self, run: RunIdentity, rows: Sequence[Row]) -> View:
+        """Start or resume the run.
+
+        Raises:
+            wandb.errors.CommError: ``online`` was asked for, and W&B cannot be reached.
         """
         import wandb
 
-        self._wandb = wandb
-        options: dict[str, Any] = {
-            "project": project,
-            "entity": entity,
-            "dir": str(directory),
-            "id": identity.id,
-            "group": identity.group,
-            "job_type": identity.job_type,
-            "name": identity.name,
-            "config": dict(config),
-            "resume": "allow",
-            "reinit": "create_new",  # several jobs of one process stay several runs
-        }
+        mode = self.mode or "auto"
+        options = self._options(run, resumed=bool(rows))
         chosen = _resolve(mode)
         try:
-            self._run = wandb.init(mode=chosen, settings=_settings(), **options)
+            started = wandb.init(mode=chosen, settings=_settings(), **options)
         except wandb.errors.CommError as error:
             if mode != "auto":
                 raise
@@ -85,37 +64,92 @@ class Wandb:
                 "W&B cannot be reached (%s); recording offline, `wandb sync` sends it later", _first_line(error)
             )
             wandb.teardown()  # gives the id back
-            self._run = wandb.init(mode="offline", settings=_settings(), **options)
-        self._row = 0
-        self._run.define_metric("data_points", hidden=True)
-        for pattern in AGAINST_DATA_POINTS:
-            self._run.define_metric(pattern, step_metric="data_points")
+            started = wandb.init(mode="offline", settings=_settings(), **options)
+        _remove_earlier(run.runs_dir, run.id, Path(started.settings.sync_dir))
+        return WandbView(started, rows)
 
-    def log(self, metrics: Metrics, *, step: int, row: int) -> None:
-        """Log metrics of one step."""
-        self._row = row
-        self._run.log({"step": step, **{key: float(value) for key, value in metrics.items()}}, step=row)
+    def _options(self, run: RunIdentity, resumed: bool) -> dict[str, Any]:
+        return {
+            "project": self.project,
+            "entity": self.entity,
+            "dir": str(run.runs_dir),
+            "id": run.id,
+            "name": run.name,
+            "group": run.group,
+            "job_type": run.method,
+            "tags": list(run.tags),
+            "notes": run.notes,
+            "config": dict(run.config),
+            "resume": "allow" if resumed else None,  # a run that starts afresh replaces one of its id
+            "reinit": "create_new",  # several jobs of one process stay several runs
+        }
+
+
+class WandbView:
+    """One run. Steps are row numbers of the record, which never decrease. Curves are drawn over data points."""
+
+    def __init__(self, run: Any, rows: Sequence[Row]) -> None:
+        """Draw over data points, and show the rows that W&B has not got."""
+        self._run, self._charts, self._last = run, Charts(), 0
+        for axis in AXES:
+            self._run.define_metric(axis, hidden=True)
+        for pattern in DRAWN:
+            self._run.define_metric(pattern, step_metric=AXES[0])
+        known = self._run.starting_step - 1 if self._run.resumed else 0
+        for number, row in enumerate(rows, start=1):
+            if number > known:
+                self.log(row, row=number)
+            else:
+                self._charts.of(row)
+        self._last = max(known, len(rows))
+
+    def log(self, metrics: Row, *, row: int) -> None:
+        """Log a row."""
+        self._last = row
+        self._run.log(self._charts.of(metrics), step=row, commit=True)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Log the first rows of a table that is meant for readers."""
-        if rows and name in SHOWN:
-            columns = list(rows[0])
-            data = [[row.get(column) for column in columns] for row in rows[:TABLE_ROWS]]
-            self._run.log({f"tables/{name}": self._wandb.Table(columns=columns, data=data)}, step=self._row)
+        """Log a table, which is shown at the step after the last row."""
+        import wandb
 
-    def summarise(self, summary: Mapping[str, float]) -> None:
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        data = [[row.get(column) for column in columns] for row in rows]
+        if rows:
+            self._run.log({f"tables/{name}": wandb.Table(columns=columns, data=data)}, step=self._last + 1)
+
+    def image(self, name: str, png: bytes) -> None:
+        """Log a picture, which is shown at the step after the last row."""
+        import wandb
+        from PIL import Image
+
+        self._run.log({f"pictures/{name}": wandb.Image(Image.open(BytesIO(png)))}, step=self._last + 1)
+
+    def summarise(self, numbers: Mapping[str, float]) -> None:
         """Set the numbers of the run's summary."""
-        self._run.summary.update(dict(summary))
+        self._run.summary.update(dict(numbers))
 
     def close(self, status: str) -> None:
-        """Finish the run."""
+        """Finish the run, which writes or sends all that was logged."""
         self._run.finish(exit_code=0 if status == "done" else 1)
+
+
+def _remove_earlier(runs_dir: Path, id: str, now: Path) -> None:
+    """Remove what earlier sessions of this run have recorded offline: the one that goes on has all of it."""
+    for earlier in (runs_dir / "wandb").glob(f"offline-run-*-{id}"):
+        if earlier.resolve() != now.resolve():
+            shutil.rmtree(earlier)
 
 
 def _settings() -> Any:
     import wandb
 
-    return wandb.Settings(silent=True, console="off", init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS)
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        init_timeout=INIT_SECONDS,
+        finish_timeout=FINISH_SECONDS,
+        x_transaction_log_flush_interval=FLUSH_SECONDS,
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,9 +1,10 @@
-"""Reward over-optimisation: proxies of growing size, with wrong labels, against a gold scorer that trains nothing.
+"""Reward over-optimisation: proxies of growing size, with wrong labels, graded by a gold scorer that trains nothing.
 
-Best-of-n from the base model (the exact expectation over subsets of its samples) and training against the proxy
-(`experiment=overoptimisation`, run here unless it was run before) are graded by proxy and gold, against the KL to the
-base. Every seed has its own preference pairs, wrong labels, proxies, samples and policies; the report prompts are the
-same. What was found is in docs/overoptimisation.md.
+Two kinds of pressure are compared. Best-of-n chooses among samples of the base model (the exact expectation over
+subsets of the samples). Training learns against the proxy (`experiment=overoptimisation`, which is run here unless it
+was run before). Both are graded by proxy and gold, against the KL to the base. Every seed has its own preference pairs,
+wrong labels, proxies, samples and policies. The report prompts are the same. docs/overoptimisation.md says what was
+found.
 """
 
 from __future__ import annotations
@@ -38,7 +39,20 @@ QUICK = ("task.scorers.proxy.pairs=24", "task.scorers.proxy.epochs=1", "budget.p
 
 @dataclass(frozen=True)
 class Plan:
-    """What the command line asks for."""
+    """The command line.
+
+    Attributes:
+        seeds: seeds of best-of-n.
+        rl_seeds: seeds of training.
+        sizes: numbers of members of an ensemble.
+        statistics: how members' rewards become one reward.
+        noises: shares of wrong labels for best-of-n.
+        rl_noises: shares of wrong labels for training.
+        prompts: report prompts of best-of-n.
+        samples: samples of each prompt, and so the largest n.
+        out: where the results go.
+        changes: overrides of every training.
+    """
 
     seeds: int
     rl_seeds: int
@@ -49,7 +63,7 @@ class Plan:
     prompts: int
     samples: int
     out: Path
-    changes: tuple[str, ...]  # overrides of every training
+    changes: tuple[str, ...]
 
     @property
     def variants(self) -> list[Variant]:
@@ -60,12 +74,17 @@ class Plan:
 
     @property
     def pressures(self) -> list[int]:
-        """1, 2, 4 … up to all samples."""
+        """The values of n: 1, 2, 4 … up to all samples."""
         powers = [2**i for i in range(self.samples.bit_length()) if 2**i < self.samples]
         return [*powers, self.samples]
 
 
 def main(argv: Sequence[str] | None) -> None:
+    """Run the study; the results are written again after every seed.
+
+    Raises:
+        UserError: an option is wrong.
+    """
     plan, started, busy = planned(argv), time.monotonic(), time.process_time()
     here = provenance(torch.get_num_threads(), "cpu")
     curves: list[Curve] = []
@@ -87,11 +106,11 @@ def main(argv: Sequence[str] | None) -> None:
 
 
 def best_of_n(plan: Plan, seed: int, costs: list[dict[str, Any]]) -> list[Curve]:
-    """All curves of one seed; what the proxies cost goes to ``costs``."""
+    """All best-of-n curves of one seed. What the proxies cost is added to ``costs``."""
     candidates = Candidates.drawn(plan.prompts, plan.samples, seed)
     curves = []
     for noise in plan.noises:
-        read: dict[tuple[int, bool], Tensor] = {}  # a statistic costs nothing
+        read: dict[tuple[int, bool], Tensor] = {}  # rewards by form: all statistics of a form share them
         for variant in plan.variants:
             proxy, form = proxy_of(variant, noise, seed, plan.changes), (variant.members, variant.shared)
             if form not in read:
@@ -102,7 +121,10 @@ def best_of_n(plan: Plan, seed: int, costs: list[dict[str, Any]]) -> list[Curve]
 
 
 def cost(proxy: Proxy, variant: Variant, candidates: Candidates) -> dict[str, Any]:
-    """Size, training and scoring of one form; each figure is the sum over its encoders, agreement their mean."""
+    """Size, training and scoring of one form of a proxy.
+
+    Each figure is the sum over the form's encoders; the agreement with gold is their mean.
+    """
     cards = [card(unit) for unit in proxy.units]
     probe = candidates.rollout.rows(range(min(PROBE, len(candidates.rollout.examples))))
     seconds = scoring_seconds(proxy, probe.examples, probe.responses)
@@ -116,7 +138,7 @@ def cost(proxy: Proxy, variant: Variant, candidates: Candidates) -> dict[str, An
 
 
 def write(plan: Plan, curves: Sequence[Curve], costs: Sequence[dict[str, Any]], here: dict[str, Any]) -> None:
-    """The record, the picture and the page, of the seeds that are done."""
+    """Write the record, the picture and the page of the seeds that are done."""
     by_variant = grouped(curves)
     command = " ".join(["python -m studies.overoptimisation", *map(shlex.quote, sys.argv[1:])])
     record = here | {
@@ -143,6 +165,7 @@ def page(curves: Sequence[Curve], costs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def head(record: dict[str, Any]) -> list[str]:
+    """The beginning of the page: where the numbers come from and what they mean."""
     machine, versions = record["machine"], record["versions"]
     commit = f"`{(record['commit'] or 'unknown')[:7]}`"
     commit += ", with changes that were not committed" if record["uncommitted_changes"] else ""
@@ -165,7 +188,7 @@ def head(record: dict[str, Any]) -> list[str]:
 
 
 def cost_table(costs: Sequence[dict[str, Any]]) -> list[str]:
-    """Means over seeds and noises."""
+    """The table of costs in Markdown, means over seeds and noises."""
     lines = [
         "| form | members | parameters | bytes | training, CPU s | scoring 1,000 texts, CPU s | agrees with gold |",
         "|:--|--:|--:|--:|--:|--:|--:|",
@@ -182,6 +205,11 @@ def cost_table(costs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def planned(argv: Sequence[str] | None) -> Plan:
+    """Parse the command line.
+
+    Raises:
+        UserError: an option is wrong.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m studies.overoptimisation", description=(__doc__ or "").splitlines()[0]
     )

@@ -1,4 +1,4 @@
-"""Curves of gold and proxy against KL: best-of-n by order statistics, and the snapshots of trained policies."""
+"""Curves of gold and proxy against KL: best-of-n by order statistics, and snapshots of trained policies."""
 
 from __future__ import annotations
 
@@ -34,41 +34,61 @@ from studies.overoptimisation.snapshots import place
 Floats = NDArray[np.float64]
 NAMES = {"task": "proxy_reflections", "model": "tiny_t5", "method": "snapshots"}
 CONF = Path(__file__).with_name("conf")  # the experiment, and the method that only this study needs
-SAMPLES = 4  # of each report prompt, to grade a snapshot
+SAMPLES = 4  # samples of each report prompt, to grade a snapshot
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to make a reward of proxies; one member is the single proxy, whatever the form."""
+    """One way to make a reward of proxies. With one member it is the single proxy, whatever the form.
+
+    Attributes:
+        members: the number of proxies.
+        shared: whether the members share one encoder.
+        statistic: how the members' rewards become one reward.
+    """
 
     members: int
     shared: bool
     statistic: str
 
     def __str__(self) -> str:
+        """The name in tables."""
         if self.members == 1:
             return "single"
         return f"{self.statistic} of {self.members}, {'shared' if self.shared else 'full'}"
 
     def overrides(self, noise: float) -> list[str]:
+        """Hydra overrides that make this proxy with a share of wrong labels."""
         chosen = {"members": self.members, "shared": str(self.shared).lower(), "statistic": self.statistic}
         return [f"task.scorers.proxy.{k}={v}" for k, v in (chosen | {"label_noise": noise}).items()]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One variant under one seed: J points of growing pressure, gold by prompt."""
+    """One variant under one seed: J points of growing pressure, gold by prompt.
 
-    kind: str  # bon or rl
+    Attributes:
+        kind: "bon" is best-of-n, "rl" is training.
+        noise: the share of wrong labels.
+        variant: how the proxy is made.
+        seed: the seed of labels, proxies and policies.
+        pressure: n, or training steps, of each point.
+        kl_J: KL to the base in nats for a sequence.
+        proxy_J: the mean proxy score.
+        gold_PJ: the gold score of each prompt.
+    """
+
+    kind: str
     noise: float
     variant: Variant
     seed: int
-    pressure: Sequence[int]  # n, or steps
+    pressure: Sequence[int]
     kl_J: Floats
     proxy_J: Floats
     gold_PJ: Floats
 
     def as_dict(self) -> dict[str, Any]:
+        """The curve as it is recorded."""
         return {
             "kind": self.kind,
             "noise": self.noise,
@@ -83,7 +103,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Samples of the base model for one seed, N of each prompt, and what the gold says of them."""
+    """Samples of the base model for one seed, N of each prompt, and their gold scores."""
 
     rollout: Rollout
     gold_PN: Floats
@@ -91,6 +111,7 @@ class Candidates:
 
     @classmethod
     def drawn(cls, prompts: int, samples: int, seed: int) -> Candidates:
+        """Sample the candidates, and grade them by gold."""
         workbench = _workbench(settings(["task.scorers.proxy.members=1", f"budget.report_prompts={prompts}"], seed))
         grader = workbench.grader
         rollout = grader.reference.generate(
@@ -99,10 +120,19 @@ class Candidates:
         return cls(rollout, grader.held_out.score(rollout).view(-1, samples).double().numpy(), seed)
 
     def rewards(self, proxy: Proxy) -> Tensor:
-        """(B, members): the same for every statistic."""
+        """(B, members): the rewards of every member, which are the same for every statistic."""
         return proxy.rewards(self.rollout.examples, self.rollout.responses)
 
     def curve(self, proxy: Proxy, rewards_BM: Tensor, noise: float, variant: Variant, sizes: Sequence[int]) -> Curve:
+        """The expected gold and proxy of best-of-n, over all subsets of the candidates.
+
+        Args:
+            proxy: it merges its members' rewards.
+            rewards_BM: what `rewards` gave.
+            noise: the share of wrong labels.
+            variant: how the proxy is made.
+            sizes: the values of n.
+        """
         score_B = proxy.merged(rewards_BM, self.rollout.responses)
         score_PN = score_B.view(len(self.gold_PN), -1).double().numpy()
         gold_PJ = expected_best(score_PN, self.gold_PN, sizes)
@@ -117,6 +147,7 @@ def settings(overrides: Sequence[str], seed: int) -> dict[str, Any]:
 
 
 def proxy_of(variant: Variant, noise: float, seed: int, changes: Sequence[str]) -> Proxy:
+    """The proxy of a variant, trained unless it is in the cache."""
     task = fingerprints.build_task(settings([*variant.overrides(noise), *changes], seed))
     proxy = task.scorers["proxy"]
     assert isinstance(proxy, Proxy)
@@ -125,7 +156,10 @@ def proxy_of(variant: Variant, noise: float, seed: int, changes: Sequence[str]) 
 
 
 def trained(variant: Variant, noise: float, seed: int, changes: Sequence[str]) -> Curve:
-    """Run the experiment, or find that it was run, and grade its snapshots on the report prompts."""
+    """The curve of one training; its snapshots are graded on the report prompts.
+
+    The training is run unless it was run before.
+    """
     lines = [*variant.overrides(noise), *changes]
     composed = _composed(lines, seed)
     job.run(composed, lines, NAMES)
@@ -143,7 +177,11 @@ def trained(variant: Variant, noise: float, seed: int, changes: Sequence[str]) -
 
 
 def _graded(workbench: Workbench, policy: Sampler, seed: int) -> tuple[float, float, Floats]:
-    """KL in nats per sequence, mean proxy, gold by prompt: of sampled answers, the same random numbers each time."""
+    """The grades of one snapshot on sampled answers, with the same random numbers for all snapshots.
+
+    Returns:
+        KL in nats for a sequence, the mean proxy score, and gold (P,) by prompt.
+    """
     grader = workbench.grader
     sampling = Sampling(grader.sampling.max_new_tokens, grader.sampling.temperature, SAMPLES)
     rollout = policy.generate(grader.report, sampling, stream(seed, "snapshots"))
@@ -152,7 +190,7 @@ def _graded(workbench: Workbench, policy: Sampler, seed: int) -> tuple[float, fl
 
 
 def scoring_seconds(proxy: Proxy, examples: Sequence[Example], responses: Sequence[str], repeats: int = 2) -> float:
-    """CPU seconds for so many texts, the fastest of some rounds; tokenised before."""
+    """CPU seconds to score some tokenised texts, the fastest of ``repeats`` rounds."""
     proxy.rewards(examples, responses)
     rounds = []
     for _ in range(repeats):
@@ -173,7 +211,7 @@ def _composed(overrides: Sequence[str], seed: int) -> Any:
 
 
 def _workbench(config: Mapping[str, Any]) -> Workbench:
-    """To grade with: nobody asks what that costs, and counting operations would take as long as they do."""
+    """A workbench that only grades; it counts no operations, because counting takes as long as the operations."""
     workbench = Workbench.build(config, Path(config["runs_dir"]), Silent())
     workbench.bench.ledger.flops_every = 0
     return workbench

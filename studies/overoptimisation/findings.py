@@ -1,7 +1,6 @@
-"""From curves to what was found: how far gold ends up, how far it fell before, and how a variant compares with the
-single proxy.
+"""From curves to findings: gold at the end, how far it fell before, and the difference from the single proxy.
 
-Intervals are Student's over seeds, at 95 %; differences are paired by seed.
+Intervals are Student's over seeds, at 95 %. Differences are paired by seed.
 """
 
 from __future__ import annotations
@@ -26,8 +25,18 @@ Curves = Mapping[Key, Sequence[Curve]]
 class Finding:
     """One variant over the seeds.
 
-    ``end``: gold under the highest pressure. ``fall``: gold at its peak less gold at the end (`falls`); above 0 is
-    over-optimisation. ``over_single``: end less that of the single proxy. ``bend``: Gao's beta (`gao_form`).
+    Attributes:
+        kind: "bon" is best-of-n, "rl" is training.
+        noise: the share of wrong labels.
+        variant: how the proxy is made.
+        start: gold without pressure.
+        end: gold under the highest pressure.
+        fall: gold at its peak less gold at the end (`falls`); above 0 is over-optimisation.
+        over_single: ``end`` less that of the single proxy.
+        less_fall: the single proxy's fall less this one's.
+        bend: Gao's beta (`gao_form`).
+        proxy_end: the proxy score at the end.
+        kl_end: KL at the end, in nats for a sequence.
     """
 
     kind: str
@@ -37,16 +46,18 @@ class Finding:
     end: Interval
     fall: Interval
     over_single: Interval | None
-    less_fall: Interval | None  # the single proxy's fall less this one's
+    less_fall: Interval | None
     bend: Interval
     proxy_end: float
     kl_end: float
 
     def as_dict(self) -> dict[str, Any]:
+        """The finding as it is recorded."""
         return asdict(self) | {"variant": str(self.variant)}
 
 
 def grouped(curves: Sequence[Curve]) -> dict[Key, list[Curve]]:
+    """The curves of each kind, noise and variant, ordered by seed."""
     found: dict[Key, list[Curve]] = defaultdict(list)
     for curve in curves:
         found[curve.kind, curve.noise, curve.variant].append(curve)
@@ -54,6 +65,7 @@ def grouped(curves: Sequence[Curve]) -> dict[Key, list[Curve]]:
 
 
 def findings(curves: Curves) -> list[Finding]:
+    """One finding for each kind, noise and variant."""
     return [_finding(key, mine, curves.get((key[0], key[1], SINGLE), ())) for key, mine in curves.items()]
 
 
@@ -82,9 +94,9 @@ def _gold(curve: Curve, point: int) -> float:
 
 
 def falls(mine: Sequence[Curve]) -> dict[int, float]:
-    """By seed: gold at the peak of the other seeds' mean curve, less gold at the end; NaN where there is no other.
+    """The fall of each seed: gold at the peak of the other seeds' mean curve, less gold at the end.
 
-    A peak that is found where it is measured lies above the end by luck alone.
+    A peak that is found on the same seed lies above the end by luck alone. With one seed the fall is NaN.
     """
     gold_NJ = np.array([curve.gold_PJ.mean(0) for curve in mine])
     if len(mine) < 2:
@@ -94,10 +106,10 @@ def falls(mine: Sequence[Curve]) -> dict[int, float]:
 
 
 def gao_form(kl_J: Floats, gold_J: Floats, kind: str) -> tuple[float, float]:
-    """Alpha and beta of Gao et al., arXiv 2210.10760, by least squares on the gain of gold over the start.
+    """Alpha and beta of Gao et al. (2210.10760), by least squares on the gain of gold over the start.
 
-    With d = sqrt(KL): ``d (alpha - beta d)`` for best-of-n, ``d (alpha - beta ln d)`` for reinforcement learning.
-    Beta above 0 bends the curve down.
+    With ``d = sqrt(KL)`` the gain is ``d (alpha - beta d)`` for best-of-n and ``d (alpha - beta ln d)`` for
+    reinforcement learning. A beta above 0 bends the curve down.
     """
     d_J = np.sqrt(np.clip(kl_J, 0, None))
     d_I, gain_I = d_J[d_J > 0], (gold_J - gold_J[0])[d_J > 0]
@@ -108,7 +120,7 @@ def gao_form(kl_J: Floats, gold_J: Floats, kind: str) -> tuple[float, float]:
 
 
 def table(found: Sequence[Finding], kind: str, noise: float) -> list[str]:
-    """Markdown; the single proxy first."""
+    """The table of one kind and noise in Markdown, with the single proxy first."""
     rows = [f for f in found if (f.kind, f.noise) == (kind, noise)]
     lines = [
         "| reward | seeds | gold at the end | fall from the peak | beta | end over the single proxy | fall saved "
@@ -122,7 +134,7 @@ def table(found: Sequence[Finding], kind: str, noise: float) -> list[str]:
 
 
 def _shown(interval: Interval | None) -> str:
-    """Mean and half-width; one seed has none."""
+    """Mean and half-width; one seed has no half-width."""
     if interval is None or math.isnan(interval.mean):
         return "–"
     if interval.n < 2:

@@ -17,7 +17,7 @@ Panel = tuple[str, float, bool]  # kind, noise, shared
 
 
 def plot_curves(path: Path, curves: Curves) -> None:
-    """The largest ensembles and the single proxy; gold is solid, the proxy that was optimised dashed."""
+    """Draw the largest ensembles and the single proxy. Gold is solid; the proxy that was optimised is dashed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     largest = max(variant.members for _, _, variant in curves)
     wanted = {k: v for k, v in curves.items() if k[2].members in (1, largest)}

@@ -1,7 +1,7 @@
-"""One weighted policy, and the way it took: its adapter is kept at chosen steps, to be graded after the run.
+"""One weighted policy whose adapter is kept at chosen steps, to be graded after the run.
 
 The study grades the snapshots by scorers that the method does not know. The method trains as `weighted_policy` does, by
-the configured update rule. Snapshots are in PEFT's form; a run that is resumed writes the same.
+the configured update rule. Snapshots are in PEFT's format. A run that is resumed writes the same snapshots.
 """
 
 from __future__ import annotations
@@ -23,12 +23,22 @@ PLACE = "snapshots"
 
 @dataclass(frozen=True)
 class Snapshots:
-    """``keep``: after how many steps the policy is kept, where training goes so far; 0 is the untrained one."""
+    """A method that keeps its policy at some steps.
+
+    Attributes:
+        keep: the numbers of steps after which the policy is kept, as far as training goes; 0 is the untrained policy.
+        weights: one for each objective, summing to 1; None is uniform.
+    """
 
     keep: Sequence[int]
     weights: Sequence[float] | None = None
 
     def fit(self, bench: Bench) -> Solution:
+        """See `core.protocols.Method.fit`.
+
+        Raises:
+            UserError: ``keep`` is empty or has a negative number, or the weights do not fit the objectives.
+        """
         if not self.keep or min(self.keep) < 0:
             raise UserError(f"method.keep={list(self.keep)}: give the steps to keep, such as [0,8,16]")
         weighting = fixed_weights(self.weights, bench.objectives, bench.reward)
@@ -53,5 +63,5 @@ class Snapshots:
 
 
 def place(directory: Path, steps: int) -> Path:
-    """Where a run directory holds the policy after so many steps."""
+    """The directory of the policy after so many steps, within a run directory."""
     return directory / PLACE / f"step-{steps}"

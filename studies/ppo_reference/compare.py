@@ -22,6 +22,7 @@ SIDES = {"ours": "this suite", "theirs": "TRL"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Read both records, and write the picture and the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dir", type=Path, default=Path("results/ppo_reference"), help="where both halves meet")
     given = parser.parse_args(argv)
@@ -32,16 +33,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def stacked(record: Any, measure: str) -> Floats:
-    """(seeds, steps)."""
+    """(seeds, steps) of one measure."""
     return np.array([curve[measure] for curve in record["curves"].values()])
 
 
 def ends(curve_NS: Floats) -> Floats:
-    """(seeds,) the mean of each curve's last quarter."""
+    """(seeds,): the mean of each curve's last quarter."""
     return np.asarray(curve_NS[:, -max(1, curve_NS.shape[1] // 4) :].mean(1))
 
 
 def plot(path: Path, curves: dict[str, dict[str, Floats]]) -> None:
+    """Draw a panel for each measure, with a mean curve and its interval for each side."""
     look = looks(sorted(SIDES))
     with figure(path, width=8.8, height=3.4) as drawing:
         for axes, (measure, title) in zip(panels(drawing, 2, 2), MEASURES.items(), strict=True):
@@ -58,6 +60,7 @@ def plot(path: Path, curves: dict[str, dict[str, Floats]]) -> None:
 
 
 def text(setup: Any, theirs: Any, curves: dict[str, dict[str, Floats]]) -> str:
+    """The page in Markdown."""
     rows = []
     for measure, title in MEASURES.items():
         own, other = (ends(curves[side][measure]) for side in SIDES)

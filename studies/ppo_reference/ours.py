@@ -1,4 +1,7 @@
-"""Our half: writes what both start from (``exchange/``: set-up, one adapter a seed) and our curves (``ours.json``)."""
+"""Our half: it writes what both halves start from (``exchange/``) and our learning curves (``ours.json``).
+
+``exchange/`` has the set-up and one adapter for each seed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from benchmarks.timing import say
 from emorl_bench.config import schema
 from emorl_bench.config.compose import VERSION_BASE, conf_dir
 from emorl_bench.core.errors import UserError
-from emorl_bench.policies.adapter_policy import on_one_base
+from emorl_bench.policies.together import on_one_base
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.weighting import fixed_weights
 from emorl_bench.runner import job
@@ -27,8 +30,8 @@ from emorl_bench.runner.fingerprints import fingerprint
 from emorl_bench.runner.provenance import provenance
 from emorl_bench.tracking.atomic import write_json
 
-EXCHANGE = "exchange"  # below the results: what both halves start from, not kept
-SAME = [  # what TRL's trainer has no key for is off here
+EXCHANGE = "exchange"  # a directory within the results, for what both halves start from; it is not committed
+SAME = [  # settings that TRL's trainer does not have are off
     "method=weighted_ppo",
     "tracker=local",
     "hardware=cpu",
@@ -52,14 +55,22 @@ class Memory:
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def log(self, metrics: Any, *, step: int) -> None:
+        """See `core.protocols.Tracker.log`."""
         self.rows.append({"step": step, **metrics})
 
-    def table(self, name: str, rows: Any) -> None: ...
+    def table(self, name: str, rows: Any) -> None:
+        """See `core.protocols.Tracker.table`; nothing is kept."""
 
-    def close(self, status: str) -> None: ...
+    def close(self, status: str) -> None:
+        """See `core.protocols.Tracker.close`; there is nothing to close."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Train with every seed, and write the curves.
+
+    Raises:
+        UserError: the model is not decoder-only, or a setting is wrong.
+    """
     given = parser(__doc__).parse_args(argv)
     (given.dir / EXCHANGE).mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in given.seeds.split(",")]
@@ -74,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
+    """The options of this half."""
     made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     made.add_argument("--dir", type=Path, default=Path("results/ppo_reference"), help="where both halves meet")
     made.add_argument("--seeds", default="0,1,2,3,4", help="with commas")
@@ -86,6 +98,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def configured(given: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """The plain configuration of one seed."""
     schema.register()
     GlobalHydra.instance().clear()
     size = [f"budget.prompts={given.steps * given.prompts}", f"budget.training.batch_prompts={given.prompts}"]
@@ -96,7 +109,11 @@ def configured(given: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def curve(given: argparse.Namespace, seed: int, *, first: bool) -> dict[str, list[float]]:
-    """Train once; leave the adapter that training starts from, and with the first seed the set-up."""
+    """Train once, after the initial adapter has been saved; the first seed also saves the set-up.
+
+    Returns:
+        mean reward and KL of each step.
+    """
     config = configured(given, seed)
     with tempfile.TemporaryDirectory() as directory:
         tracker = Memory()
@@ -112,7 +129,11 @@ def curve(given: argparse.Namespace, seed: int, *, first: bool) -> dict[str, lis
 
 
 def setup(given: argparse.Namespace, config: dict[str, Any], workbench: Workbench) -> dict[str, Any]:
-    """All that TRL's half needs, and what makes the record one of these assets and this code."""
+    """What TRL's half needs, and which assets and code the record belongs to.
+
+    Raises:
+        UserError: the model is not decoder-only.
+    """
     bench = workbench.bench
     backbone = on_one_base([bench.new_policy("probe")])[0].backbone
     if backbone.family != "causal":

@@ -1,4 +1,4 @@
-"""TRL's half: `trl.experimental.ppo.PPOTrainer` (1.12) on what ``exchange/setup.json`` says; writes ``theirs.json``."""
+"""TRL's half: `trl.experimental.ppo.PPOTrainer` (1.12) on ``exchange/setup.json``; it writes ``theirs.json``."""
 
 from __future__ import annotations
 
@@ -26,17 +26,27 @@ Row = dict[str, Any]
 
 
 class Judge(nn.Module):
-    """The mean of the bench's scorers in the shape of a reward model: a backbone that passes ids on, and a head."""
+    """The mean of the bench's scorers in the form of a reward model of TRL.
+
+    TRL calls a backbone and then a head. The backbone passes ids on, and the head scores them.
+
+    Args:
+        setup: the contents of ``setup.json``.
+        tokenizer: it decodes answers.
+        width: the column in which answers begin.
+    """
 
     base_model_prefix = "backbone"
 
     def __init__(self, setup: Row, tokenizer: Any, width: int) -> None:
+        """Build the scorers of the task."""
         super().__init__()
         self.scorers = instantiate(setup["task"], _convert_="object").scorers.values()
         self.tokenizer, self.width, self.eos = tokenizer, width, setup["eos"]
         self.examples = {tuple(row["ids"]): Example(row["id"], row["prompt"]) for row in setup["train"]}
 
     def backbone(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> Any:
+        """Remember the ids; what is returned only has the right form."""
         self.seen = input_ids, attention_mask.bool()
         return SimpleNamespace(hidden_states=[input_ids[..., None].float()])
 
@@ -54,11 +64,17 @@ class Judge(nn.Module):
 
 
 class Value(nn.Module):
-    """A linear head on the policy's own hidden states, 0 at first: the value head of our PPO."""
+    """A linear head on the policy's own hidden states, 0 at first, like the value head of our PPO.
+
+    Args:
+        policy: the model with its adapter.
+        width: H, the width of its hidden states.
+    """
 
     base_model_prefix = "backbone"
 
     def __init__(self, policy: Any, width: int) -> None:
+        """Add a head of zeros."""
         super().__init__()
         self.backbone = policy
         self.score = nn.Linear(width, 1)
@@ -67,6 +83,7 @@ class Value(nn.Module):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Train with every seed, and write the curves."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dir", type=Path, default=Path("results/ppo_reference"), help="where both halves meet")
     parser.add_argument("--seeds", default="0,1,2,3,4", help="with commas")
@@ -82,7 +99,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def curve(setup: Row, directory: Path, seed: int) -> dict[str, list[float]]:
-    """One training; the rows that TRL logs are those of each step's fresh answers."""
+    """Train once. The rows that TRL logs are those of each step's fresh answers.
+
+    Returns:
+        mean reward and KL of each step.
+    """
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
     update, size = setup["update"], setup["prompts"]
@@ -144,7 +165,7 @@ def curve(setup: Row, directory: Path, seed: int) -> dict[str, list[float]]:
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, pad: int) -> Tensor:
-    """On the left, all to one width, so that answers begin at one column."""
+    """Ids (B, width), padded on the left, so that all answers begin in one column."""
     return torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
 
 

@@ -1,0 +1,1 @@
+"""Regret of weight searches: on surfaces in closed form (the program), and on the embedded task (`embedded`)."""

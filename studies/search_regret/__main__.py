@@ -1,15 +1,17 @@
 """Weight search without language models: regret against evaluations, on surfaces whose optimum is known.
 
-Every strategy meets the same surfaces, preferences and noise (`surfaces`, one draw for each seed) and may
-evaluate as many blends; regret is what the recommended blend's true utility lacks to the optimum. A figure is the
-median over the seeds. Columns: ``regret`` after all evaluations, for one preference; ``four``, the same evaluations for
-four preferences together: a search for one preference has a quarter of them each, one that answers all has all. Where
-there is noise each search is also run with its leaders graded again
-(`search.successive_halving`), at the same price.
+Every strategy has the same surfaces, preferences and noise (`surfaces`, one draw for each seed) and may evaluate the
+same number of blends. Regret is the optimum less the true utility of the recommended blend. A figure is the median over
+the seeds.
 
-Keys of the last line: a strategy's regret over the random search's, the geometric mean over surfaces, numbers of
-objectives and noise where it finished a round within the budget; less than 1 is better. A regret counts as 0.001 at
-least. ``_four`` compares the column ``four``; ``_confirm`` a strategy that confirms with itself without.
+Columns: ``regret`` is that after all evaluations, for one preference. ``four`` divides the same evaluations among four
+preferences: a search for one preference has a quarter of them each, and one that answers all preferences has all. Where
+there is noise, each search is also run with its leaders graded again (`search.successive_halving`), at the same price.
+
+Keys of the last line: a strategy's regret over the random search's. It is the geometric mean over surfaces, numbers of
+objectives and noise where the strategy finished a round within the budget; less than 1 is better. A regret counts as
+0.001 at least. ``_four`` compares the column ``four``. ``_confirm`` compares a strategy that confirms with itself
+without.
 """
 
 from __future__ import annotations
@@ -29,17 +31,22 @@ from studies.search_regret.trials import Trial, on_surface
 
 NOISES = (0.0, 0.05)
 SEEDS, OBJECTIVES = 20, "2,4,6"
-SLOW_ON = "concave-4"  # what optuna_gp is run on by default, with noise: it takes a second or more a search
+SLOW_ON = "concave-4"  # optuna_gp runs only here by default, with noise: a search takes a second or more
 
 
 def main(argv: Sequence[str] | None) -> None:
+    """Run the study.
+
+    Raises:
+        UserError: an option is wrong, or the file of ``--docs`` lacks the place of a table.
+    """
     extra = OPTION | {
         "objectives": (OBJECTIVES, "numbers of objectives"),
         "evaluations": (str(EVALUATIONS), "blends that a search may evaluate"),
         "gp": (SLOW_ON, "where optuna_gp is run, with noise: SURFACE-OBJECTIVES, all or none"),
     }
     given = options("search_regret", __doc__, argv, extra, repeats=SEEDS)
-    document(given)  # that it has a place for every table
+    document(given)  # raises if the file lacks the place of a table
     sizes = numbers(given, "objectives", 2)
     evaluations = numbers(given, "evaluations", LEADERS + 1)[0]
     places = ["all", "none", *(f"{surface}-{size}" for surface, size in itertools.product(SURFACES, sizes))]
@@ -55,6 +62,7 @@ def main(argv: Sequence[str] | None) -> None:
 
 
 def measured(record: Record, sizes: Sequence[int], evaluations: int) -> Results:
+    """Run every strategy on every surface, number of objectives and noise."""
     results: dict[Case, dict[str, Curves]] = {}
     cases = list(itertools.product(SURFACES, sizes, NOISES))
     for done, (surface, objectives, noise) in enumerate(cases, 1):

@@ -1,5 +1,6 @@
-"""Tables of a regret benchmark put where a Markdown file wants them: between ``<!-- NAME: TABLE -->`` and
-``<!-- end -->``. So docs/search.md is generated, not typed.
+"""The tables of a regret study, written into a Markdown file, so that docs/search.md is generated.
+
+A table has its place between ``<!-- NAME: TABLE -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ OPTION = {"docs": ("", "Markdown file whose tables of this benchmark are written
 
 
 def document(given: Options) -> Path | None:
-    """The file that ``--docs`` names.
+    """The file that ``--docs`` names; None without the option.
 
     Raises:
-        UserError: it is not there, or lacks the place of a table.
+        UserError: the file does not exist, or lacks the place of a table.
     """
     if not given.extra["docs"]:
         return None
@@ -32,6 +33,7 @@ def document(given: Options) -> Path | None:
 
 
 def write_tables(path: Path, name: str, tables: Mapping[str, Sequence[str]]) -> None:
+    """Replace the tables of one study in a file."""
     text = path.read_text()
     for table, lines in tables.items():
         written = "\n".join([f"<!-- {name}: {table} -->", "", *lines, "", "<!-- end -->"])

@@ -1,13 +1,13 @@
 """Weight search on the embedded task: regret against evaluations, for the trained experts of `benchmarks.embedded`.
 
 Ground truth is a lattice of blends on the simplex, all decoded greedily for many statements of the report split. A
-search is answered with the lattice blend nearest to the one it asks about, and is told its mean scores on a few select
-prompts: of other situations than those of the report, as in a run. Regret is what the truth of its answer lacks to
-the best of the lattice. The select prompts are drawn anew for every repeat, the same for all strategies. As everything
-is decoded once, before any search, searches cost next to nothing.
+search asks about a blend, and is told the mean scores of the nearest lattice blend on a few select prompts. These have
+other situations than the report prompts, as in a run. Regret is the best true utility of the lattice less that of the
+search's answer. The select prompts are drawn anew for every repeat, and are the same for all strategies. Everything is
+decoded once, before any search, so searches cost almost nothing.
 
 A figure is the mean over repeats and, in the picture, over preferences. Columns and keys are those of
-`studies.search_regret`; ``best_known`` of the notes is the regret of who knows all select prompts at hand.
+`studies.search_regret`. ``best_known`` of the notes is the regret of a search that knows all select prompts.
 """
 
 from __future__ import annotations
@@ -54,33 +54,47 @@ GP_ON = "even"  # optuna_gp takes a second or more a search
 
 @dataclass(frozen=True)
 class Lattice:
-    """Blends on the simplex, and what each scored on every prompt."""
+    """Blends on the simplex, and their scores.
+
+    Attributes:
+        weights_GM: the weight vectors of G blends.
+        select_GPK: their scores on each select prompt.
+        report_GK: their mean scores on the report prompts, the truth.
+    """
 
     weights_GM: Floats
     select_GPK: Floats
-    report_GK: Floats  # means: the truth
+    report_GK: Floats
 
     def nearest(self, weights_WM: Floats) -> NDArray[np.int64]:
+        """(W,): the index of the lattice blend that is nearest to each weight vector."""
         return np.asarray(((weights_WM[:, None] - self.weights_GM[None]) ** 2).sum(-1).argmin(1))
 
 
 @dataclass(frozen=True)
 class Prompted:
-    """A lattice seen on a few prompts, every second of them fresh; see `search_trials.Met`."""
+    """A lattice seen on a few prompts, every second of them fresh; see `trials.Met`."""
 
     lattice: Lattice
     prompts_P: NDArray[np.int64]
 
     def seen(self, weights_WM: Floats, part: Part) -> Floats:
+        """See `trials.Met.seen`."""
         chosen = {"all": self.prompts_P, "explored": self.prompts_P[1::2], "fresh": self.prompts_P[::2]}[part]
         scores_WPK = self.lattice.select_GPK[self.lattice.nearest(weights_WM)][:, chosen]
         return np.asarray(scores_WPK.mean(1))
 
     def true(self, weights_WM: Floats) -> Floats:
+        """See `trials.Met.true`."""
         return self.lattice.report_GK[self.lattice.nearest(weights_WM)]
 
 
 def main(argv: Sequence[str] | None) -> None:
+    """Run the study.
+
+    Raises:
+        UserError: an option is wrong, or the file of ``--docs`` lacks the place of a table.
+    """
     extra = OPTION | {
         "prompts": ("8,32", "select prompts that a search is told of"),
         "evaluations": (str(EVALUATIONS), "blends that a search may evaluate"),
@@ -89,7 +103,7 @@ def main(argv: Sequence[str] | None) -> None:
         "report": ("192", "report prompts that are the truth"),
     }
     given = options("search_regret_embedded", __doc__, argv, extra, repeats=REPEATS)
-    document(given)  # that it has a place for every table
+    document(given)  # raises if the file lacks the place of a table
     few = numbers(given, "prompts", 2)
     evaluations, steps, select, report = (
         numbers(given, key, least)[0]
@@ -106,7 +120,10 @@ def main(argv: Sequence[str] | None) -> None:
 
 
 def measured(steps: int, select: int, report: int, *, quick: bool) -> Lattice:
-    """The scores of all blends of the lattice; prompt by prompt they share what their outputs have in common."""
+    """The scores of all blends of a lattice with ``steps`` steps along an edge.
+
+    All blends of a few prompts are decoded together, so equal prefixes are decoded once.
+    """
     bench, experts, prompts = material(select + report, select, quick=quick)
     points = [p for p in itertools.product(range(steps + 1), repeat=len(experts)) if sum(p) == steps]
     weights_GM = torch.tensor(points, dtype=torch.float64) / steps
@@ -125,7 +142,13 @@ def measured(steps: int, select: int, report: int, *, quick: bool) -> Lattice:
 
 
 def material(count: int, select: int, *, quick: bool) -> tuple[Bench, Sequence[Policy], Sequence[Example]]:
-    """Experts, what scores them, and prompts: the first ``select`` of the select situations; ``quick``: random ones."""
+    """A bench, experts and prompts; the first ``select`` prompts have the situations of the select split.
+
+    Args:
+        count: the number of prompts.
+        select: how many of them are select prompts.
+        quick: take random experts and prompts.
+    """
     if quick:
         setting = random_setting(micro(SHAPES["tiny"]), dtype=torch.float32, device=torch.device("cpu"))
         return random_bench(setting, Path()), setting.experts, setting.prompts(count)[:count]
@@ -134,7 +157,7 @@ def material(count: int, select: int, *, quick: bool) -> tuple[Bench, Sequence[P
 
 
 def notes(lattice: Lattice, few: Sequence[int]) -> dict[str, object]:
-    """How hard it is: what there is to gain between blends, and how far differences between them are off."""
+    """How hard the search is: the utilities of the best and the worst blend, and the standard error of a difference."""
     found: dict[str, object] = {"blends": len(lattice.weights_GM)}
     for name, preference in PREFERENCES.items():
         true_G = lattice.report_GK @ preference
@@ -151,6 +174,7 @@ def notes(lattice: Lattice, few: Sequence[int]) -> dict[str, object]:
 
 
 def searched(record: Record, lattice: Lattice, few: Sequence[int], evaluations: int) -> Results:
+    """Run every strategy for every preference and number of prompts."""
     results: dict[Case, dict[str, Curves]] = {}
     for count, (name, preference) in itertools.product(few, PREFERENCES.items()):
         case = Case((("prompts", str(count)), ("preference", name)))
@@ -165,8 +189,10 @@ def searched(record: Record, lattice: Lattice, few: Sequence[int], evaluations: 
 
 
 def over_preferences(results: Results, few: Sequence[int]) -> Iterator[tuple[str, dict[str, Curves]]]:
-    """All trials of a strategy that has met every preference: a panel for each number of prompts, and one for the
-    searches that confirm.
+    """All trials of each strategy that has met every preference.
+
+    Yields:
+        for each number of prompts a panel of plain searches, and one of searches that confirm.
     """
     for count in few:
         cases = [found for case, found in results.items() if dict(case.cells)["prompts"] == str(count)]

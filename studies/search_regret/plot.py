@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from emorl_bench.report.palette import looks
 from emorl_bench.report.style import figure, panels
 
-FLOOR = 1e-4  # of a logarithmic axis
+FLOOR = 1e-4  # lower end of the logarithmic axis
 
 
 def plot_regret(path: Path, curves: Mapping[str, Mapping[str, NDArray[np.float64]]], average: str) -> None:
-    """``curves``: panel -> strategy -> average regret after n evaluations."""
+    """Draw the curves into a file.
+
+    Args:
+        path: the file.
+        curves: panel -> strategy -> average regret after n evaluations.
+        average: the name of the average.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(name for panel in curves.values() for name in panel))
     look = looks(names)

@@ -1,4 +1,4 @@
-"""The weight searches that the regret benchmarks compare, by name."""
+"""The weight searches that the regret studies compare, by name."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from emorl_bench.search.successive_halving import SuccessiveHalving
 from emorl_bench.search.ucb_front import UcbFront
 from studies.search_regret.trials import Judged, Strategy
 
-CONFIRM = "+confirm"  # what the names of searches end with whose leaders are graded again
-FRESH = "+confirm on fresh"  # ... and are told apart by the fresh half alone
+CONFIRM = "+confirm"  # suffix of the names of searches whose leaders are graded again
+FRESH = "+confirm on fresh"  # the same, where the fresh half alone decides between leaders
 LEADERS = 3
 EVALUATIONS = 32
-ANSWER_ALL = ("random", "sobol", "ucb_front")  # what they ask does not depend on the preference
+ANSWER_ALL = ("random", "sobol", "ucb_front")  # their questions do not depend on the preference
 LEFT_OUT = [] if find_spec("optuna") else [f"optuna_tpe and optuna_gp; to have them: {INSTALL}"]
 
 Make = Callable[[int, int, int | None], Strategy]  # evaluations, seed, leaders to confirm -> strategy
@@ -34,12 +34,18 @@ Make = Callable[[int, int, int | None], Strategy]  # evaluations, seed, leaders 
 
 @dataclass(frozen=True)
 class Random(SuccessiveHalving):
-    """Uniform weights, one after the other: what every search has to beat."""
+    """Uniform weights, one after the other: the search that every other must beat.
+
+    Attributes:
+        evaluations: the number of blends.
+        seed: the seed of the weights.
+    """
 
     evaluations: int
     seed: int = 0
 
     def start(self, experts: int) -> RandomSearch:
+        """See `core.protocols.SearchStrategy.start`."""
         count = self.candidates(self.evaluations)
         return RandomSearch(np.random.default_rng(self.seed).dirichlet(np.ones(experts), count))
 
@@ -48,19 +54,24 @@ class RandomSearch:
     """One search; see `core.protocols.WeightSearch`."""
 
     def __init__(self, points_WM: NDArray[np.float64]) -> None:
+        """Ask about ``points_WM``, in their order."""
         self.points_WM, self.history = torch.from_numpy(points_WM), History()
 
     def ask(self) -> Tensor:
+        """See `core.protocols.WeightSearch.ask`."""
         return self.points_WM[len(self.history) :][:1]
 
     def tell(self, weights_WM: Tensor, utility_W: Tensor) -> None:
+        """See `core.protocols.WeightSearch.tell`."""
         self.history.add(weights_WM, utility_W)
 
     def best(self) -> Tensor:
+        """See `core.protocols.WeightSearch.best`."""
         return self.history.best()
 
 
 def strategies() -> dict[str, Make]:
+    """How each strategy is made, by name; without Optuna its strategies are missing."""
     known: dict[str, Make] = {
         "random": lambda n, seed, c: Random(n, seed, confirm=c),
         "sobol": lambda n, seed, c: Sobol(n, batch=1, seed=seed, confirm=c),
@@ -76,17 +87,26 @@ def strategies() -> dict[str, Make]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A search as it is compared; ``confirm``: its leaders are graded again, and what then decides between them."""
+    """A search as it is compared.
+
+    Attributes:
+        make: makes the strategy.
+        confirm: which prompts decide between leaders that are graded again; None: leaders are not graded again.
+    """
 
     make: Make
     confirm: Judged | None = None
 
     def __call__(self, evaluations: int, seed: int) -> Strategy:
+        """The strategy for a number of evaluations and a seed."""
         return self.make(evaluations, seed, None if self.confirm is None else LEADERS)
 
 
 def variants(*, confirm: bool) -> Mapping[str, Variant]:
-    """By name; ``confirm`` adds those whose leaders are graded again, which make sense where there is noise."""
+    """The searches by name.
+
+    ``confirm`` adds those whose leaders are graded again, which make sense where there is noise.
+    """
     found = {name: Variant(make) for name, make in strategies().items()}
     if confirm:
         found |= {name + CONFIRM: Variant(make, "both") for name, make in strategies().items() if name != "optuna_gp"}
@@ -95,10 +115,10 @@ def variants(*, confirm: bool) -> Mapping[str, Variant]:
 
 
 def numbers(given: Options, key: str, least: int) -> list[int]:
-    """What an option of this name lists.
+    """The numbers that an option lists.
 
     Raises:
-        UserError: something else than whole numbers of ``least`` or more.
+        UserError: the option lists something else than whole numbers of ``least`` or more.
     """
     text = given.extra[key]
     parts = text.split(",")

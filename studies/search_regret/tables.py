@@ -1,4 +1,4 @@
-"""What the regret benchmarks say of their trials: averages, Markdown tables as they stand in docs/search.md, ratios."""
+"""The results of the regret studies: averages, Markdown tables as they stand in docs/search.md, and ratios."""
 
 from __future__ import annotations
 
@@ -18,24 +18,31 @@ from studies.search_regret.plot import plot_regret
 from studies.search_regret.strategies import ANSWER_ALL, CONFIRM, FRESH, LEFT_OUT
 from studies.search_regret.trials import Trial
 
-PREFERENCES = 4  # that share the evaluations in the column `four`
-LEAST = 1e-3  # regret below which nobody would care
+PREFERENCES = 4  # preferences that share the evaluations in the column `four`
+LEAST = 1e-3  # a smaller regret does not matter
 Average = Literal["median", "mean"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """What the searches met: column -> cell of a table, in order."""
+    """The conditions of a search: column -> cell of a table, in order."""
 
     cells: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
+        """The conditions in words."""
         return ", ".join(f"{column} {cell}" for column, cell in self.cells)
 
 
 @dataclass(frozen=True)
 class Curves:
-    """All trials of one strategy on one case."""
+    """All trials of one strategy on one case.
+
+    Attributes:
+        strategy: its name.
+        trials: one for each seed.
+        average: the median or the mean over them.
+    """
 
     strategy: str
     trials: Sequence[Trial]
@@ -43,17 +50,21 @@ class Curves:
 
     @property
     def average_N(self) -> NDArray[np.float64]:
-        """NaN where fewer than all trials had finished a round."""
+        """The average regret after n evaluations; NaN where not all trials had finished a round."""
         found_XN = np.stack([t.regret_N for t in self.trials])
         return np.asarray(np.median(found_XN, axis=0) if self.average == "median" else found_XN.mean(0))
 
     @property
     def end(self) -> float:
+        """The average regret after all evaluations."""
         return float(self.average_N[-1])
 
     @property
     def four(self) -> float:
-        """A search for one preference has had a quarter of the evaluations, one that answers all has had all."""
+        """The average regret if four preferences share the evaluations.
+
+        A search for one preference has had a quarter of them, one that answers all preferences has had all.
+        """
         count = len(self.average_N)
         return self.end if self.strategy in ANSWER_ALL else float(self.average_N[max(count // PREFERENCES, 1) - 1])
 
@@ -62,20 +73,27 @@ Results = Mapping[Case, Mapping[str, Curves]]
 
 
 def table(results: Results) -> list[str]:
-    """Averages after all evaluations, and in brackets the column `four`; searches that confirm are left out."""
+    """The table of averages after all evaluations, with the column `four` in brackets.
+
+    Searches that confirm are left out.
+    """
     names = [name for name in _names(results) if not _variant(name)]
     return _markdown(results, names, lambda found, name: _cell(found[name]) if name in found else "–")
 
 
 def confirm_table(results: Results) -> list[str]:
-    """Averages after all evaluations: without, and with the leaders graded again."""
+    """The table of averages after all evaluations, without and with leaders that are graded again."""
     names = [name.removesuffix(CONFIRM) for name in _names(results) if name.endswith(CONFIRM)]
     compared = {case: found for case, found in results.items() if any(map(_variant, found))}
     return _markdown(compared, names, _both)
 
 
 def ratios(results: Results) -> Iterator[tuple[str, float]]:
-    """Geometric means over the cases: a strategy over the random search, ``+confirm`` over the strategy itself."""
+    """Geometric means of ratios over the cases.
+
+    Yields:
+        the key and the ratio: a strategy to the random search, ``+confirm`` to the strategy itself.
+    """
     for name in _names(results):
         base = name.removesuffix(FRESH).removesuffix(CONFIRM) if _variant(name) else "random"
         for column in ("end",) if _variant(name) else ("end", "four"):
@@ -88,7 +106,7 @@ def ratios(results: Results) -> Iterator[tuple[str, float]]:
 
 
 def ratio_table(found: Mapping[str, float]) -> list[str]:
-    """Ratios of the strategies to the random search, for one preference and for four."""
+    """The table of ratios of the strategies to the random search, for one preference and for four."""
     names = [name for name in found if "_confirm" not in name and not name.endswith("_four")]
     lines = [_line(["", *names]), "|---" * (1 + len(names)) + "|"]
     for title, suffix in (("one preference", ""), ("four preferences", "_four")):
@@ -98,7 +116,7 @@ def ratio_table(found: Mapping[str, float]) -> list[str]:
 
 
 def confirm_ratio_table(found: Mapping[str, float]) -> list[str]:
-    """Ratios of the searches whose leaders are graded again to those without."""
+    """The table of ratios of searches whose leaders are graded again to those without."""
     keys = {"both halves": "_confirm", "the fresh half": "_confirm_on_fresh"}
     names = [name.removesuffix("_confirm") for name in found if name.endswith("_confirm")]
     lines = [_line(["decided by", *names]), "|---" * (1 + len(names)) + "|"]
@@ -109,7 +127,7 @@ def confirm_ratio_table(found: Mapping[str, float]) -> list[str]:
 
 
 def keep(record: Record, found: dict[str, Curves], case: Case, curves: Curves) -> None:
-    """A row of the record, unless not one round was over within the budget."""
+    """Add a row to the record, unless no round ended within the budget."""
     if not math.isnan(curves.end):
         found[curves.strategy] = curves
         seconds, evaluations = Timing(tuple(t.seconds for t in curves.trials)), len(curves.average_N)
@@ -118,7 +136,7 @@ def keep(record: Record, found: dict[str, Curves], case: Case, curves: Curves) -
 
 
 def finish(record: Record, results: Results, panels: Mapping[str, Mapping[str, Curves]]) -> None:
-    """The tables, the picture and the record."""
+    """Write the tables, the picture and the record."""
     average = next(iter(next(iter(results.values())).values())).average
     record.notes["left_out"] = LEFT_OUT
     record.notes[f"{average}_regret_after_each_evaluation"] = {
@@ -141,12 +159,12 @@ def finish(record: Record, results: Results, panels: Mapping[str, Mapping[str, C
 
 
 def plain(found: Mapping[str, Curves]) -> dict[str, Curves]:
-    """Without the searches that confirm."""
+    """The curves of searches that do not confirm."""
     return {name: curves for name, curves in found.items() if not _variant(name)}
 
 
 def known(regret: float) -> float | None:
-    """``None`` before the first round is over."""
+    """The regret, or None before the first round has ended."""
     return None if math.isnan(regret) else regret
 
 

@@ -26,26 +26,38 @@ Judged = Literal["both", "fresh"]  # the halves that decide between leaders
 
 
 class Met(Protocol):
-    """What a search meets: what it is told on some of the prompts, and what its answer is worth. Both (W, K)."""
+    """What a search meets: the scores that it is told, and the true scores of its answer."""
 
-    def seen(self, weights_WM: Floats, part: Part) -> Floats: ...  # the same whenever it is asked
-    def true(self, weights_WM: Floats) -> Floats: ...
+    def seen(self, weights_WM: Floats, part: Part) -> Floats:
+        """(W, K) on a part of the prompts; the same question gets the same answer."""
+
+    def true(self, weights_WM: Floats) -> Floats:
+        """(W, K): the true scores."""
 
 
 @dataclass
 class Noisy:
-    """A surface with normal noise on every score; on half of the prompts its variance is twice that on all."""
+    """A surface with normal noise on every score. On half of the prompts the variance is twice that on all.
+
+    Attributes:
+        surface: the surface.
+        noise: the standard deviation on all prompts.
+        seed: the seed of the noise.
+        memory: the scores (K,) of what has been asked about, because the same question gets the same answer.
+    """
 
     surface: Surface
     noise: float
     seed: int
-    memory: dict[tuple[Part, tuple[float, ...]], Floats] = field(default_factory=dict)  # (K,)
+    memory: dict[tuple[Part, tuple[float, ...]], Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Give each part of the prompts its own random stream."""
         parts: tuple[Part, ...] = ("all", *HALVES)
         self.rngs = {part: np.random.default_rng([self.seed, 1 + i]) for i, part in enumerate(parts)}
 
     def seen(self, weights_WM: Floats, part: Part) -> Floats:
+        """See `Met.seen`."""
         return np.stack([self._remembered(weights_M, part) for weights_M in weights_WM])
 
     def _remembered(self, weights_M: Floats, part: Part) -> Floats:
@@ -57,12 +69,18 @@ class Noisy:
         return self.memory[key]
 
     def true(self, weights_WM: Floats) -> Floats:
+        """See `Met.true`."""
         return self.surface.scores(weights_WM)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """``regret_N``: after n evaluations; NaN where the first round was not over."""
+    """One search.
+
+    Attributes:
+        regret_N: the regret after n evaluations; NaN before the first round has ended.
+        seconds: the search's own time.
+    """
 
     regret_N: Floats
     seconds: float
@@ -70,7 +88,7 @@ class Trial:
 
 @cache
 def problem(surface: str, objectives: int, seed: int) -> tuple[Surface, Floats, float]:
-    """A surface, a preference and the optimum: of the seed alone, so all strategies meet the same."""
+    """A surface, a preference and the optimum. They depend on the seed alone, so all strategies have the same."""
     rng = np.random.default_rng([seed, objectives])
     drawn = SURFACES[surface].drawn(objectives, rng)
     preference_K = rng.dirichlet(np.ones(objectives))
@@ -86,7 +104,7 @@ def on_surface(
     seed: int,
     judged: Judged = "both",
 ) -> Trial:
-    """The noise depends on the seed alone, too."""
+    """One search on a surface; the noise depends on the seed alone."""
     drawn, preference_K, optimum = problem(surface, objectives, seed)
     return trial(strategy, Noisy(drawn, noise, seed), preference_K, optimum, evaluations, judged)
 
@@ -94,7 +112,19 @@ def on_surface(
 def trial(
     strategy: Strategy, met: Met, preference_K: Floats, optimum: float, evaluations: int, judged: Judged = "both"
 ) -> Trial:
-    """With ``confirm`` a regret is that of the answer if exploring ended there, its leaders graded again and paid."""
+    """One search for one preference.
+
+    With ``confirm`` the regret after n evaluations is that of the answer if the exploration ended there, with the
+    leaders graded again and paid for.
+
+    Args:
+        strategy: the search.
+        met: what it meets.
+        preference_K: the weights of the utility.
+        optimum: the largest true utility.
+        evaluations: the number of blends that it may evaluate.
+        judged: which prompts decide between leaders.
+    """
     running = Running.started(strategy, met, torch.from_numpy(preference_K))
     regret_N, started = np.full(evaluations, np.nan), time.perf_counter()
     while len(weights_WM := running.search.ask()):
@@ -115,18 +145,29 @@ def trial(
 
 @dataclass
 class Running:
-    """A search under way, what it has paid for and been told."""
+    """A search under way, what it has paid for and what it has been told.
+
+    Attributes:
+        search: the search.
+        met: what it meets.
+        preference_K: the weights of the utility.
+        confirm: the number of leaders that are graded again; None: no leader is.
+        paid: the directions of the blends that were evaluated.
+        told: weights and scores of each round.
+        elsewhere: seconds that are not the search's.
+    """
 
     search: FrontSearch
     met: Met
     preference_K: Tensor
     confirm: int | None
-    paid: set[tuple[float, ...]] = field(default_factory=set)  # directions
+    paid: set[tuple[float, ...]] = field(default_factory=set)
     told: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    elsewhere: float = 0.0  # seconds that are not the search's
+    elsewhere: float = 0.0
 
     @classmethod
     def started(cls, strategy: Strategy, met: Met, preference_K: Tensor) -> Running:
+        """Begin a search."""
         experts = len(preference_K)
         search: FrontSearch = (
             strategy.start_front(experts)
@@ -137,11 +178,14 @@ class Running:
 
     @property
     def spent(self) -> float:
-        """Evaluations on all prompts."""
+        """The evaluations so far, counted on all prompts: half of the prompts are half an evaluation."""
         return len(self.paid) * (1.0 if self.confirm is None else 0.5)
 
     def seen(self, weights_WM: Tensor) -> Tensor:
-        """(W, K); the origin blends nothing, scores 0 and costs nothing, as in `ensemble.front`."""
+        """The scores (W, K) of some weight vectors.
+
+        The origin blends nothing, scores 0 and costs nothing, as in `ensemble.front`.
+        """
         weights_WM = directions(weights_WM)
         blends_W = weights_WM.any(1)
         self.paid |= {key_of(weights_M) for weights_M in weights_WM[blends_W]}
@@ -151,7 +195,11 @@ class Running:
         return scores_WK
 
     def confirmed(self, best_M: Tensor, judged: Judged) -> tuple[Tensor, float]:
-        """The answer as `ensemble.front` gives it, and what all would have cost; nothing is told to the search."""
+        """The answer with leaders graded again, as `ensemble.front` gives it; nothing is told to the search.
+
+        Returns:
+            the answer (M,), and what all evaluations would have cost.
+        """
         assert self.confirm is not None
         weights_WM, scores_WK = (torch.cat(parts) for parts in zip(*self.told, strict=True))
         leaders_CM = leaders(best_M, weights_WM, scores_WK @ self.preference_K, self.confirm)
@@ -163,6 +211,7 @@ class Running:
 
     @contextmanager
     def clock(self) -> Iterator[None]:
+        """Exclude the time inside this context from the search's own."""
         paused = time.perf_counter()
         yield
         self.elsewhere += time.perf_counter() - paused

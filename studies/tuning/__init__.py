@@ -1,0 +1,1 @@
+"""Tuning of every method by the same number of trials; `python -m studies.tuning`."""

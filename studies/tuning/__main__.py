@@ -1,8 +1,9 @@
 """Tune every method alike: the same number of trials, on seeds that no report uses, chosen on the select split.
 
-``tuning.yaml`` says what is drawn, ``sweeps/tune.yaml`` which methods, budget and settings. Each trial is
-one configuration file of a multirun of ``emorl-bench``; a command that is repeated skips what is done. Trials of all
-methods have the same draws of a key they share. Nothing is chosen by the report split, by held-out scores or by gold.
+``tuning.yaml`` says what is drawn, and ``sweeps/tune.yaml`` which methods, budget and settings. Each trial is one
+configuration file of a multirun of ``emorl-bench``. A command that is repeated skips what is done. Trials of all
+methods have the same draws of a key that they share. Nothing is chosen by the report split, by held-out scores or by
+gold.
 
     python -m studies.tuning                                    # all methods, both tasks; hours
     python -m studies.tuning --methods grpo,cory --trials 4 --jobs 2
@@ -40,7 +41,19 @@ SWEEP = Path(__file__).resolve().parents[2] / "sweeps" / "tune.yaml"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for. ``overrides`` hold for every trial."""
+    """The command line.
+
+    Attributes:
+        methods: names of methods.
+        cells: task/model.
+        trials: configurations of each method.
+        seeds: seeds of every trial.
+        jobs: runs at a time.
+        runs: where runs are kept, to be resumed.
+        out: where the tables go.
+        space: what is drawn, by key.
+        overrides: overrides of every trial.
+    """
 
     methods: Sequence[str]
     cells: Sequence[str]
@@ -54,6 +67,11 @@ class Plan:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run all trials that are not done, and write the tables after each method.
+
+    Returns:
+        the exit status: 1 if a job failed.
+    """
     plan = parsed(argv)
     started, trials, failed = time.monotonic(), [], 0
     for done, method in enumerate(plan.methods):
@@ -68,7 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parsed(argv: Sequence[str] | None) -> Plan:
-    """Raises: UserError: an unknown cell or method, or a count below 1."""
+    """Parse the command line.
+
+    Raises:
+        UserError: a cell or a method is unknown, or a count is below 1.
+    """
     told, sweep = OmegaConf.load(SPACE), OmegaConf.load(SWEEP)
     parser = argparse.ArgumentParser(prog="python -m studies.tuning", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--methods", default=str(sweep.hydra.sweeper.params.method), help="names, with commas")
@@ -95,7 +117,11 @@ def parsed(argv: Sequence[str] | None) -> Plan:
 
 
 def run_method(plan: Plan, method: str) -> bool:
-    """All trials of one method as one multirun; says whether a job of it has failed."""
+    """Run all trials of one method as one multirun.
+
+    Returns:
+        whether one of its jobs failed.
+    """
     directory = write_trials(plan, method)
     names = [name(cell, method, trial) for cell in plan.cells for trial in range(plan.trials)]
     command = [sys.executable, "-m", "emorl_bench.cli", "-m", "--config-dir", str(directory), "--config-name", "tune"]
@@ -106,7 +132,10 @@ def run_method(plan: Plan, method: str) -> bool:
 
 
 def write_trials(plan: Plan, method: str) -> Path:
-    """A directory of configurations: ``tune`` without its own sweep, and one experiment for each trial and cell."""
+    """Write the configurations of a method's trials into a directory.
+
+    They are ``tune`` without its own sweep, and one experiment for each trial and cell.
+    """
     directory = plan.runs / ".tuning" / method
     (directory / "experiment").mkdir(parents=True, exist_ok=True)
     base = OmegaConf.load(SWEEP)
@@ -128,13 +157,14 @@ def write_trials(plan: Plan, method: str) -> Path:
 
 
 def settings_of(plan: Plan, method: str) -> list[Settings]:
-    """Of every trial of a method: nothing for the first, which is the method as its YAML has it."""
+    """The settings of every trial of a method; the first has none, and is the method as its YAML has it."""
     config = composed(method)
     mine = {key: knob for key, knob in plan.space.items() if OmegaConf.select(config, key) is not None}
     return [{}, *drawn(mine, plan.trials - 1)]
 
 
 def composed(method: str) -> Any:
+    """The configuration of a method as it is shipped."""
     schema.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
@@ -142,11 +172,12 @@ def composed(method: str) -> Any:
 
 
 def name(cell: str, method: str, trial: int) -> str:
+    """The name of a trial's experiment."""
     return f"tune_{cell.replace('/', '_')}_{method}_{trial}"
 
 
 def read_method(plan: Plan, method: str) -> list[Trial]:
-    """What each trial reached on the select split, by seed; a seed that failed is not among them."""
+    """The utility of each trial on the select split, by seed; a seed that failed is missing."""
     found: dict[tuple[str, int], float] = {}
     for path in plan.runs.glob(f"*/*/{method}/s*/summary.json"):
         config = OmegaConf.load(path.with_name("config.yaml"))

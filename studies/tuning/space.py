@@ -1,4 +1,4 @@
-"""Draws of settings: a Latin hypercube, so that few trials cover each range evenly, the same for every method."""
+"""Draws of settings by a Latin hypercube, so that few trials cover each range evenly, the same for every method."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import stream
 
 Settings = dict[str, Any]
-DIGITS = 3  # of a drawn number
+DIGITS = 3  # significant digits of a drawn number
 
 
 @dataclass(frozen=True)
 class Knob:
-    """What a key may be: any number from ``low`` to ``high``, or one of ``values``."""
+    """The range of a key: any number from ``low`` to ``high``, or one of ``values``."""
 
     low: float = 0.0
     high: float = 0.0
@@ -33,7 +33,11 @@ class Knob:
 
 
 def knobs(space: Any) -> dict[str, Knob]:
-    """Raises: UserError: a key has neither values nor 0 < low < high."""
+    """The ranges of ``tuning.yaml`` by key.
+
+    Raises:
+        UserError: a key has neither values nor 0 < low < high.
+    """
     found = {}
     for key, told in space.items():
         knob = Knob(float(told.get("low", 0)), float(told.get("high", 0)), tuple(told.get("values", ())))
@@ -44,9 +48,9 @@ def knobs(space: Any) -> dict[str, Knob]:
 
 
 def drawn(space: Mapping[str, Knob], count: int) -> list[Settings]:
-    """``count`` settings: of every key one in each of ``count`` equal parts of its range, in an order of its own.
+    """Draw ``count`` settings. The range of each key has ``count`` equal parts, and each part is used once.
 
-    A key's draws do not depend on which others there are.
+    The order of the parts differs between keys. A key's draws do not depend on which other keys there are.
     """
     places = {key: _places(key, count) for key in space}
     return [{key: knob.at(places[key][i]) for key, knob in space.items()} for i in range(count)]

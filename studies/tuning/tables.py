@@ -1,4 +1,4 @@
-"""The tables of a tuning: every trial, what each method's best one is, and what moved."""
+"""The tables of a tuning: every trial, the best trial of each method, and the settings that it changes."""
 
 from __future__ import annotations
 
@@ -16,26 +16,37 @@ from emorl_bench.tracking.atomic import write_text
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration of one method on one task and model; ``utility`` by seed, on the select split."""
+    """One configuration of one method on one task and model.
+
+    Attributes:
+        cell: task/model.
+        method: the name of the method.
+        number: the number of the trial; 0 is the method as its YAML has it.
+        settings: what is changed, by key.
+        utility: by seed, on the select split.
+    """
 
     cell: str
     method: str
-    number: int  # 0: as the method's YAML has it
+    number: int
     settings: Mapping[str, Any]
     utility: Mapping[int, float]
 
     @property
     def mean(self) -> float | None:
+        """The mean over seeds; None if no seed has ended."""
         return sum(self.utility.values()) / len(self.utility) if self.utility else None
 
 
 def write_tables(trials: Sequence[Trial], out: Path, seeds: Sequence[int], cells: Sequence[str]) -> None:
+    """Write ``trials.csv`` and ``trials.md``."""
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "trials.csv", as_csv(trials, seeds))
     write_text(out / "trials.md", as_markdown(trials, seeds, cells))
 
 
 def as_csv(trials: Sequence[Trial], seeds: Sequence[int]) -> str:
+    """One line for each trial."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -48,10 +59,11 @@ def as_csv(trials: Sequence[Trial], seeds: Sequence[int]) -> str:
 
 
 def best(trials: Sequence[Trial], cells: Sequence[str]) -> dict[str, int]:
-    """By method: of the trials that are better than trial 0 in every cell the one with the highest mean, else trial 0.
+    """The best trial of each method.
 
-    Two seeds prove little, so what is better in one cell alone moves nothing. A trial that has not run in all cells is
-    no candidate; where trial 0 has not, its method is left out.
+    It has the highest mean among the trials that are better than trial 0 in every cell; without such a trial it is
+    trial 0. Two seeds prove little, so a trial that is better in one cell only is not taken. A trial that has not run
+    in all cells is no candidate. If trial 0 has not run in all cells, its method is left out.
     """
     found = {}
     for method in dict.fromkeys(trial.method for trial in trials):
@@ -67,6 +79,7 @@ def best(trials: Sequence[Trial], cells: Sequence[str]) -> dict[str, int]:
 
 
 def as_markdown(trials: Sequence[Trial], seeds: Sequence[int], cells: Sequence[str]) -> str:
+    """The page with the settings that changed and all trials."""
     chosen = best(trials, cells)
     counts = {trial.method: 1 + max(t.number for t in trials if t.method == trial.method) for trial in trials}
     lines = [

@@ -1,5 +1,7 @@
-"""What a finished run reached on the select split, read from its record: the mean over its graded preferences of the
-utility of what it would deploy for each. Report, held-out and gold scores are never looked at.
+"""The utility of a finished run on the select split, read from its record.
+
+It is the mean over graded preferences of the utility of what the run would deploy for each. Report, held-out and gold
+scores are never read.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ from emorl_bench.tracking.jsonl import read_rows
 
 
 def select_utility(run: Path, summary: Mapping[str, Any]) -> float:
-    """In turn: of searched fronts the best that each preference's search has seen; of a group of policies that which is
-    deployed; of a policy for each preference its own; else the utility of the one run that is no expert's.
+    """The utility on the select split, of whichever record the run has.
+
+    These are tried in turn. Of a searched front: the best that each preference's search has seen. Of a group of
+    policies: that of the deployed one. Otherwise: the mean over trainings that are not an expert's, such as one for
+    each preference, of the best validation.
 
     Raises:
-        UserError: the record has no such number, as of a method that neither trains nor searches.
+        UserError: the record has no such number, because the method neither trains nor searches.
     """
     names = list(summary["objectives"])
     preferences_WK = torch.tensor(summary["preferences"], dtype=torch.float64)
@@ -43,13 +48,14 @@ def select_utility(run: Path, summary: Mapping[str, Any]) -> float:
 
 
 def _runs(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """The trainings that have judged themselves, in order."""
-    parts = [key.split("/") for row in rows for key in row if key.startswith("eval/") and key.endswith("/utility")]
-    return list(dict.fromkeys("/".join(part[1:-1]) for part in parts))
+    """The trainings that have validations, in order."""
+    parts = [key.split("/") for row in rows for key in row if key.startswith("learner/")]
+    return list(dict.fromkeys(part[1] for part in parts if part[2:] == ["eval", "utility"]))
 
 
 def _best(rows: Sequence[Mapping[str, float]], name: str) -> float:
-    return max(row[f"eval/{name}/utility"] for row in rows if f"eval/{name}/utility" in row)
+    key = f"learner/{name}/eval/utility"
+    return max(row[key] for row in rows if key in row)
 
 
 def _scores(rows: Sequence[Sequence[float | None]]) -> Tensor:
@@ -57,6 +63,6 @@ def _scores(rows: Sequence[Sequence[float | None]]) -> Tensor:
 
 
 def _best_of(scores_NK: Tensor, preferences_WK: Tensor) -> float:
-    """Mean over preferences of the largest utility among some mean scores."""
+    """The mean over preferences of the largest utility among some mean scores."""
     best = [weighted_mean(scores_NK, preference_K).nan_to_num(-math.inf).max() for preference_K in preferences_WK]
     return torch.stack(best).mean().item()

@@ -75,7 +75,9 @@ def test_a_decode_that_does_not_fit_goes_on_with_fewer_rows(
     assert sum(same) >= 0.95 * len(same)  # products of another size round otherwise, and few rows part by it
 
 
-@pytest.mark.skipif(not ON_GPU, reason="the memory of a CPU cannot be limited; tests/test_joint_training.py fakes it")
+@pytest.mark.skipif(
+    not ON_GPU, reason="the memory of a CPU cannot be limited; tests/rl/test_joint_training.py fakes it"
+)
 def test_learners_that_do_not_fit_together_learn_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_runs import add_gold, write_run
+from support.synthetic_runs import add_gold, write_run
 
 from emorl_bench.indicators.intervals import Interval
 from emorl_bench.report.comparison import Comparison, comparisons

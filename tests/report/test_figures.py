@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_runs import OBJECTIVES, write_run
+from support.synthetic_runs import OBJECTIVES, write_run
 
 from emorl_bench.cli.report import report
 from emorl_bench.report.comparison import comparisons

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from synthetic_runs import OBJECTIVES, write_run
+from support.synthetic_runs import OBJECTIVES, write_run
 
 from emorl_bench.cli.report import main, report
 from emorl_bench.core.errors import UserError

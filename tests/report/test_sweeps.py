@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from synthetic_runs import write_run
+from support.synthetic_runs import write_run
 
 from emorl_bench.cli.report import Choice, main, report
 from emorl_bench.core.errors import UserError

@@ -1,7 +1,7 @@
-"""Sums: how they are written, which split one belongs to, and how a split is drawn.
+"""Sums: how they are written, which split each belongs to, and how a split is drawn.
 
-A sum's level is its number of terms. The split follows from the terms in any order, so ``4 + 7 + 8 =`` and ``8 + 4 + 7
-=`` are in the same one.
+The level of a sum is its number of terms. The split does not depend on the order of the terms, so ``4 + 7 + 8 =`` and
+``8 + 4 + 7 =`` are in the same split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from emorl_bench.core.errors import UserError
 Terms = tuple[int, ...]
 
 SPLITS = ("train", "select", "report")
-SHARES = {"report": 0.1, "select": 0.1}  # of all sums; the rest trains
+SHARES = {"report": 0.1, "select": 0.1}  # shares of all sums; the others are for training
 LARGEST_SPLIT = 20_000
 COUNTED = 20_000  # sums without order that are enumerated; a level with more of them never runs out
 SUM = re.compile(r"\s*[0-9]+(\s*\+\s*[0-9]+)+\s*=?\s*")
@@ -30,6 +30,7 @@ def prompt_of(terms: Sequence[int]) -> str:
 
 
 def is_sum(text: str) -> bool:
+    """Whether a text is a sum of two or more numbers."""
     return SUM.fullmatch(text) is not None
 
 
@@ -45,7 +46,7 @@ def terms_of(prompt: str) -> Terms:
 
 
 def split_of(terms: Sequence[int]) -> str:
-    """Which split a sum belongs to, whatever the order of its terms."""
+    """The split of a sum, whatever the order of its terms."""
     digest = hashlib.sha256(f"sum of {' '.join(map(str, sorted(terms)))}".encode()).digest()
     bucket = int.from_bytes(digest[:8], "big") / 2**64
     for split, share in SHARES.items():
@@ -61,7 +62,7 @@ def draw_terms(rng: random.Random, level: int, largest: int) -> Terms:
 
 
 def draw_split(split: str, size: int, seed: int, levels: Sequence[int], largest: int) -> list[Terms]:
-    """``size`` distinct sums; any beginning of the list has the same number of each level, give or take one.
+    """Draw ``size`` distinct sums. Every beginning of the list has the same number of each level, give or take one.
 
     Raises:
         UserError: a level has fewer distinct sums in this split than are needed.
@@ -87,7 +88,7 @@ def _draw(split: str, count: int, seed: int, level: int, largest: int) -> list[T
 
 
 def capacity(split: str, level: int, largest: int) -> float:
-    """How many different sums of a level a split has; infinite where nobody can want as many."""
+    """The number of different sums of a level in a split; infinite where nobody can want as many."""
     if math.comb(largest + level - 1, level) > COUNTED / min(SHARES.values()):
         return math.inf
     unordered = itertools.combinations_with_replacement(range(1, largest + 1), level)
@@ -95,6 +96,6 @@ def capacity(split: str, level: int, largest: int) -> float:
 
 
 def _orders(terms: Terms) -> int:
-    """In how many orders these terms can be written."""
+    """The number of orders in which these terms can be written."""
     repeats = (math.factorial(len(list(same))) for _, same in itertools.groupby(terms))
     return math.factorial(len(terms)) // math.prod(repeats)

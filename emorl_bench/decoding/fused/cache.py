@@ -21,10 +21,13 @@ def room(position: int, steps: int) -> int:
 class BlockCache:
     """A tensor (rows, H, room, D). Rows and room grow by doubling, so a growing tree is seldom copied.
 
-    ``like_RHSD`` gives heads H, head size D, dtype and device. ``steps`` is the most positions ever needed.
+    Args:
+        like_RHSD: it gives the heads H, the head size D, dtype and device.
+        steps: the largest number of positions that are ever needed.
     """
 
     def __init__(self, like_RHSD: Tensor, steps: int) -> None:
+        """Begin without rows and without positions."""
         self.steps = steps
         self.tensor = like_RHSD.new_zeros(0, like_RHSD.shape[1], 0, like_RHSD.shape[3])
 
@@ -36,7 +39,7 @@ class BlockCache:
         return self.tensor[:rows]
 
     def move(self, moves: Moves) -> None:
-        """Copy rows as the prefix tree says."""
+        """Copy rows in place as the prefix tree says; no row is both a source and a target."""
         self._reserve(moves.rows, self.tensor.shape[2])
         self.tensor[moves.target] = self.tensor[moves.source]
 

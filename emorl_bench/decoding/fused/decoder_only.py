@@ -1,6 +1,8 @@
 """Fused steps of decoder-only models. A row attends to its prompt, which its rows share, and to its own tokens.
 
-One softmax covers both. The prompt's keys and values are read once, and are not copied to the rows.
+The scores of both parts go through one softmax, so the result is ordinary attention over prompt and tokens. The
+prompt's keys and values are read once and are not copied to the rows. That is exact, because causal attention keeps
+them independent of what follows the prompt.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from emorl_bench.models.causal import positions
 class FusedDecoderOnly(FusedModel):
     """What decoder-only architectures share; a subclass defines projections, embedding and feed-forward layer.
 
-    ``heads`` query heads share ``kv_heads`` heads of keys and values (grouped-query attention, 2305.13245).
+    ``heads`` query heads share ``kv_heads`` heads of keys and values (grouped-query attention, 2305.13245). ``scale``
+    multiplies the queries.
     """
 
     heads: int
@@ -32,6 +35,7 @@ class FusedDecoderOnly(FusedModel):
     last_norm: Norm
 
     def read(self, ids_PS: Tensor, mask_PS: Tensor, adapters: int) -> PromptStates:
+        """See `FusedModel.read`."""
         p = len(ids_PS)
         ids, mask, cache = ids_PS.repeat(adapters, 1), mask_PS.repeat(adapters, 1), DynamicCache()
         body = getattr(self.model, self.model.base_model_prefix)
@@ -48,6 +52,7 @@ class FusedDecoderOnly(FusedModel):
         return PromptStates(keys, values, mask_PS.bool(), first_NPH)
 
     def step(self, products: Products, rows: Rows, tokens_R: Tensor, adapters: int) -> Tensor:
+        """See `FusedModel.step`."""
         mix, place_R = rows.mix_RM, rows.prompts.mask_PS.sum(1)[rows.prompt_R] + rows.length
         x = self._embed(tokens_R, place_R).expand(adapters, -1, -1)
         turn = self._turn(x, place_R)
@@ -96,9 +101,10 @@ class FusedDecoderOnly(FusedModel):
 
 
 class FusedGpt2(FusedDecoderOnly):
-    """GPT-2: positions are embedded, every head has its own keys and values."""
+    """GPT-2: positions are embedded, and every head has its own keys and values."""
 
     def __init__(self, model: Any, layers: Any) -> None:
+        """Collect heads, norms and activation from the model."""
         super().__init__(model, layers)
         self.heads = self.kv_heads = int(model.config.n_head)
         self.scale = (model.config.n_embd // self.heads) ** -0.5
@@ -129,6 +135,7 @@ class FusedLlama(FusedDecoderOnly):
     """Llama (2302.13971) and models with the same block: SmolLM2, Qwen2, Mistral without a sliding window."""
 
     def __init__(self, model: Any, layers: Any) -> None:
+        """Collect heads, norms and activation from the model."""
         super().__init__(model, layers)
         self.heads, self.kv_heads = int(model.config.num_attention_heads), int(model.config.num_key_value_heads)
         first = model.model.layers[0]

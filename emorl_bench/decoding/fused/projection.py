@@ -1,5 +1,6 @@
 """Linear layers that read the same input, as one matrix product with the adapters inside it.
 
+Rows of a matrix product are independent, so the joined weight gives each layer's output in its own columns, exactly.
 The joined weight becomes the storage, and the weights of the model's own layers become views of it. So there is still
 one base model in memory.
 """
@@ -19,13 +20,15 @@ from emorl_bench.models.lora import Adapter, LoraLinear
 
 
 class Product(Protocol):
-    """A linear map with adapters: (N, R, in) -> (N, R, out).
-
-    ``mix_RM``: weights of each row for the adapters, for products whose rows mix them (`Mixed`).
-    """
+    """A linear map with adapters: (N, R, in) -> (N, R, out)."""
 
     def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
-        """Apply it to the rows."""
+        """Apply it to the rows.
+
+        Args:
+            x_NRI: the inputs of R rows under N adapters.
+            mix_RM: weights of each row for the adapters, for products whose rows mix them (`Mixed`); None for others.
+        """
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Plain:
     bias: Tensor | None
 
     def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
+        """``x W^T + b``."""
         return linear(x_NRI, self.weight, self.bias)
 
 
@@ -47,6 +51,7 @@ class Folded:
     bias: Tensor | None
 
     def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
+        """``x_n W_n + b`` for each adapter n."""
         y_NRO = torch.bmm(x_NRI, self.weight)
         return y_NRO if self.bias is None else y_NRO.add_(self.bias)
 
@@ -61,6 +66,7 @@ class Blocks:
     b_NQO: Tensor
 
     def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
+        """``x_n W^T + b + (x_n A_n) B_n`` for each adapter n."""
         return linear(x_NRI, self.weight, self.bias).baddbmm_(torch.bmm(x_NRI, self.a_NIQ), self.b_NQO)
 
 
@@ -78,6 +84,7 @@ class Mixed:
     owner_Q: Tensor
 
     def __call__(self, x_NRI: Tensor, mix_RM: Tensor | None) -> Tensor:
+        """One block (1, R, in) of rows under their own sums of adapters."""
         assert mix_RM is not None
         x_RI = x_NRI[0]
         low_RQ = (x_RI @ self.a_IQ) * mix_RM[:, self.owner_Q]
@@ -93,6 +100,7 @@ class Projection:
     """
 
     def __init__(self, parts: Sequence[nn.Module], names: Mapping[int, str]) -> None:
+        """Join the weights."""
         bases: list[Any] = [part.base if isinstance(part, LoraLinear) else part for part in parts]
         self.names = [names.get(id(part)) for part in parts]
         self.sizes = [_weight(base).shape[0] for base in bases]
@@ -103,9 +111,12 @@ class Projection:
                 base.weight.data = view.T if isinstance(base, Conv1D) else view
 
     def product(self, adapters: Sequence[Adapter], *, mixed: bool, fold: bool) -> Product:
-        """This projection under some adapters: ``mixed`` in each row, or one for each block of rows.
+        """The linear map of this projection under some adapters.
 
-        ``fold``: add them to copies of the weight; not together with ``mixed``.
+        Args:
+            adapters: M adapters.
+            mixed: each row has its own weighted sum of them. Otherwise each adapter has its own block of rows.
+            fold: add the adapters to copies of the weight; not together with ``mixed``.
         """
         if not adapters or not any(self.names):
             return Plain(self.weight, self.bias)
@@ -149,13 +160,13 @@ class Projection:
 
 
 def _weight(base: Any) -> Tensor:
-    """(out, in)"""
+    """The weight of a layer as (out, in)."""
     weight: Tensor = base.weight.detach()
     return weight.T if isinstance(base, Conv1D) else weight
 
 
 def _join(weights: Sequence[Tensor]) -> Tensor:
-    """One (out, in) weight. Weights that an earlier decoder of this model has joined are one already, uncopied."""
+    """One (out, in) weight. Weights that an earlier decoder of this model has joined are not copied again."""
     first = weights[0]
     starts = [first.data_ptr() + sum(w.nbytes for w in weights[:i]) for i in range(len(weights))]
     adjacent = all(w.is_contiguous() and w.data_ptr() == at for w, at in zip(weights, starts, strict=True))

@@ -76,6 +76,7 @@ class Rows:
     """
 
     def __init__(self, prompts: PromptStates, steps: int, mix_RM: Tensor | None) -> None:
+        """Begin with one row for each prompt."""
         self.prompts, self.steps, self.mix_RM, self.length = prompts, steps, mix_RM, 0
         self.prompt_R = torch.arange(len(prompts.mask_PS), device=prompts.mask_PS.device)
         self.keys = [BlockCache(key, steps) for key in prompts.keys]
@@ -83,6 +84,7 @@ class Rows:
         self._group()
 
     def __len__(self) -> int:
+        """R, the number of rows."""
         return len(self.prompt_R)
 
     def move(self, moves: Moves) -> None:

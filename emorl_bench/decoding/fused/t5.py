@@ -14,9 +14,10 @@ from emorl_bench.decoding.fused.rows import PromptStates, Rows
 
 
 class FusedT5(FusedModel):
-    """The decoder of T5; the encoder is transformers' own, and its output becomes keys and values once."""
+    """The decoder of T5. The encoder is transformers' own, and its output is turned into keys and values once."""
 
     def __init__(self, model: Any, layers: Any) -> None:
+        """Collect norms and activation from the model."""
         super().__init__(model, layers)
         self.count = int(model.config.num_heads)
         self.norms = [[norm_of(part.layer_norm) for part in block.layer] for block in model.decoder.block]
@@ -47,6 +48,7 @@ class FusedT5(FusedModel):
         return layers
 
     def read(self, ids_PS: Tensor, mask_PS: Tensor, adapters: int) -> PromptStates:
+        """See `FusedModel.read`; the keys and values are those of cross-attention."""
         p, s = ids_PS.shape
         ids, mask = ids_PS.repeat(adapters, 1), mask_PS.repeat(adapters, 1)
         memory = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -60,6 +62,7 @@ class FusedT5(FusedModel):
         return PromptStates(keys, values, mask_PS.bool())
 
     def step(self, products: Products, rows: Rows, tokens_R: Tensor, adapters: int) -> Tensor:
+        """See `FusedModel.step`."""
         n, mix, t = adapters, rows.mix_RM, rows.length
         x = embedding(tokens_R, self.model.shared.weight).expand(n, -1, -1)
         ahead = rows.ahead(x.dtype)

@@ -1,0 +1,1 @@
+"""Weightings whose weights change while training goes on."""

@@ -1,8 +1,8 @@
 """C-DynaOpt (2403.13578): DynaOpt whose outer bandit sees the weights and the gains before it draws.
 
-Vowpal Wabbit where it is installed, as in the release; LinUCB in NumPy otherwise, and the record says which
-(``weighting/vowpal_wabbit``). Against the release: an arm costs 1 - mean_k D_k, standardised as in `dynaopt`; there it
-is 1 - D_0, the gain of the first scorer alone (``credit: first``). LinUCB (Li et al. 2010) is ours.
+The bandit is Vowpal Wabbit where it is installed, as in the release, and LinUCB in NumPy otherwise. The record says
+which (``weighting/vowpal_wabbit``). Against the release: an arm costs 1 - mean_k D_k, standardised as in `dynaopt`;
+there it is 1 - D_0, the gain of the first scorer alone (``credit: first``). LinUCB (Li et al. 2010) is ours.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from emorl_bench.rl.weightings.vowpal_wabbit import VowpalWabbit, is_installed
 
 @dataclass(frozen=True)
 class CDynaOpt:
-    """``alpha``: width of LinUCB's bounds, in units of what a gain pays; ``gamma``: step of the weights. ``look_back``
-    and ``paid`` as in `dynaopt`.
+    """Settings. ``alpha``: width of LinUCB's bounds, in units of what a gain pays; ``gamma``: step of the weights.
+
+    ``look_back`` and ``paid`` as in `dynaopt`.
     """
 
     bandit: Literal["auto", "vowpal_wabbit", "linucb"] = "auto"
@@ -34,6 +35,11 @@ class CDynaOpt:
     paid: Paid = "standardised"
 
     def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        """See `WeightingRule.start`.
+
+        Raises:
+            UserError: a setting is out of its range, or Vowpal Wabbit is asked for and not installed.
+        """
         if self.bandit == "vowpal_wabbit" and not is_installed():
             raise UserError(
                 "method.weighting.bandit=vowpal_wabbit needs the extra: "
@@ -55,7 +61,8 @@ class CDynaOpt:
 
 
 class ContextualWeights(NudgedWeights):
-    """DynaOpt's weights, and word of the bandit that moves them."""
+    """The weights of DynaOpt; the record also says which bandit moves them."""
 
     def remarks(self) -> Mapping[str, float]:
+        """See `MovingWeights.remarks`."""
         return {**super().remarks(), "weighting/vowpal_wabbit": float(isinstance(self.outer, VowpalWabbit))}

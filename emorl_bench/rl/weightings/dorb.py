@@ -1,8 +1,9 @@
-"""DORB (Pasunuru et al. 2020; as run in 2403.13578): Exp3 draws the one objective that is the reward until the next
-validation, and is paid the mean gain, mean_k D_k (`moving.Gains`).
+"""DORB (Pasunuru et al. 2020; as run in 2403.13578): Exp3 draws the one objective that is the reward of a round.
 
-Against the release: a round lasts from one validation to the next, where it is ten steps there; the mean is weighted by
-the preference; gains are standardised and gamma is larger, as in `dynaopt`.
+A round lasts until the next validation. The bandit is then paid the mean gain, mean_k D_k (`moving.Gains`).
+
+Against the release: a round lasts from one validation to the next, where it is ten steps there. The mean is weighted by
+the preference. Gains are standardised and gamma is larger, as in `dynaopt`.
 """
 
 from __future__ import annotations
@@ -21,24 +22,32 @@ from emorl_bench.rl.weightings.moving import Gains, MovingWeights, Paid, Payment
 
 @dataclass(frozen=True)
 class Dorb:
-    """``gamma``: exploration and step of the bandit. ``look_back`` and ``paid`` as in `dynaopt`."""
+    """Settings. ``gamma``: exploration and step of the bandit. ``look_back`` and ``paid`` as in `dynaopt`."""
 
     gamma: float = 0.2
     look_back: int = 1
     paid: Paid = "standardised"
 
     def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        """See `WeightingRule.start`.
+
+        Raises:
+            UserError: a setting is out of its range.
+        """
         bandit = Exp3(len(bench.objectives), check_gamma(self.gamma))
         return DrawnObjective(bench, preference, bandit, Gains(self.look_back), Payment(self.paid))
 
 
 @dataclass
 class DrawnObjective(MovingWeights):
+    """All weight on one objective, which a bandit draws."""
+
     bandit: Exp3
     gains: Gains
     payment: Payment
 
     def move(self, validation_K: Tensor) -> None:
+        """Pay the bandit for its latest draw, and let it draw again."""
         gain_K = self.gains(validation_K)
         if gain_K is not None and not math.isnan(gain := self.utility(gain_K)):
             self.bandit.learn(self.payment(gain))
@@ -46,5 +55,6 @@ class DrawnObjective(MovingWeights):
         self.weights_K = only(drawn, len(self.weights_K))
 
     def remarks(self) -> Mapping[str, float]:
+        """The bandit's probability of each objective."""
         probabilities = zip(self.bench.objectives, self.bandit.probabilities().tolist(), strict=True)
         return {f"weighting/probability/{name}": p for name, p in probabilities}

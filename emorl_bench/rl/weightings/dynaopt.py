@@ -1,13 +1,13 @@
 """DynaOpt (2403.13578): a bandit moves the weights of one weighted sum.
 
-At a validation an outer bandit with K + 1 arms is paid the mean gain, mean_k D_k (`moving.Gains`), for its last draw
-and draws again. Arm i of K gives one inner Exp3 update of reward 1 to weight i; the last arm leaves the weights alone.
-The weights are w / sum w. Both bandits are Exp3.
+After each validation an outer bandit with K + 1 arms is paid the mean gain, mean_k D_k (`moving.Gains`), for its latest
+draw, and draws again. Arm i of the first K gives weight i one inner Exp3 update of reward 1; the last arm leaves the
+weights as they are. The weights are w / sum w. Both bandits are Exp3.
 
-Against the release: nothing is drawn before one full validation lies behind; the gain is weighted by the preference,
-and so are the weights, which is the published method where the preference is uniform; a round lasts from one validation
-to the next, where it is ten steps there; gains are standardised before they pay (`moving.Payment`) and gamma is larger,
-without which no weight moves at all (``paid: plain`` and ``gamma: 0.07`` are the release's).
+Against the release: nothing is drawn before the second validation. The gain is weighted by the preference, and so are
+the weights; with a uniform preference this is the published method. A round lasts from one validation to the next,
+where it is ten steps there. Gains are standardised before they pay (`moving.Payment`), and gamma is larger, because
+otherwise no weight moves at all. ``paid: plain`` and ``gamma: 0.07`` are the release's.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from emorl_bench.rl.weightings.moving import Gains, MovingWeights, Paid, Payment
 
 @dataclass(frozen=True)
 class DynaOpt:
-    """``gamma``: exploration and step of both bandits. ``look_back``: validations that a gain is measured against.
-    ``paid``: what a gain pays.
+    """Settings. ``gamma``: exploration and step of both bandits. ``paid``: what a gain pays (`moving.Payment`).
+
+    ``look_back``: number of validations that a gain is measured against.
     """
 
     gamma: float = 0.2
@@ -36,6 +37,11 @@ class DynaOpt:
     paid: Paid = "standardised"
 
     def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        """See `WeightingRule.start`.
+
+        Raises:
+            UserError: a setting is out of its range.
+        """
         gamma, arms = check_gamma(self.gamma), len(bench.objectives)
         return NudgedWeights(
             bench, preference, Exp3(arms + 1, gamma), Exp3(arms, gamma), Gains(self.look_back), Payment(self.paid)
@@ -44,7 +50,10 @@ class DynaOpt:
 
 @dataclass
 class NudgedWeights(MovingWeights):
-    """``credited``: the one objective whose gain pays the outer bandit; None: all of them."""
+    """Weights that an outer bandit moves one at a time.
+
+    ``credited``: the one objective whose gain pays the outer bandit; ``None``: all of them.
+    """
 
     outer: Bandit
     inner: Exp3
@@ -54,6 +63,7 @@ class NudgedWeights(MovingWeights):
     drawn: int | None = None  # this round's arm
 
     def move(self, validation_K: Tensor) -> None:
+        """Pay the outer bandit for its latest draw, let it draw again, and update the weight that it has drawn."""
         gain_K = self.gains(validation_K)
         if gain_K is None:
             return
@@ -67,6 +77,7 @@ class NudgedWeights(MovingWeights):
             self.weights_K = scaled(self.preference_K, self.inner.shares())
 
     def remarks(self) -> Mapping[str, float]:
+        """The arm of this round, and the probabilities of the arms where the outer bandit is Exp3."""
         drawn = {} if self.drawn is None else {"weighting/arm": float(self.drawn)}
         if not isinstance(self.outer, Exp3):
             return drawn

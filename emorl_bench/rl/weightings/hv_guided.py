@@ -1,12 +1,12 @@
-"""Hypervolume-guided weighting (2509.11452, sec. 4): a fixed weighted sum, times what the last validation has won.
+"""Hypervolume-guided weighting (2509.11452, sec. 4): a fixed weighted sum, multiplied by a factor of progress.
 
-``reward = (0.5 + 1.5 tanh dHV) sum_k w_k s_k``. dHV is the volume that the latest mean validation scores add to those
-of all validations before them, above the first one (the reference point of the release).
+``reward = (0.5 + 1.5 tanh dHV) sum_k w_k s_k``. dHV is the volume that the latest mean validation scores add to the
+volume of all earlier validations. Volumes are measured above the first validation (the release's reference point).
 
-The factor is common to all answers, so it changes no preference between them: it is a step size, which Adam evens
-out where it is steady and which group normalisation cancels; against a KL penalty it does count. Scores between
-0 and 1 make it lie near 0.5 most of the time. Against the release: the hypervolume is exact for points that are below
-the reference in some objective; the factor is 1 until a second validation; ``reference`` may be given.
+All answers have the same factor, so it changes no preference between them: it is a step size. Adam cancels a steady
+factor, and normalisation in groups cancels any. Against a KL penalty it does count. With scores between 0 and 1 it is
+near 0.5 most of the time. Against the release: the hypervolume is exact also for points that are below the reference in
+some objective; the factor is 1 until the second validation; ``reference`` may be given.
 """
 
 from __future__ import annotations
@@ -28,13 +28,21 @@ from emorl_bench.rl.weightings.moving import MovingWeights
 
 @dataclass(frozen=True)
 class HvGuided:
-    """``least``, ``most``: the factor where nothing and where very much was won; ``reference``: None is the first."""
+    """Settings. ``least`` and ``most``: the factor where nothing is gained, and where very much is gained.
+
+    ``reference``: the reference point (K,); ``None`` is the first validation.
+    """
 
     least: float = 0.5
     most: float = 2.0
     reference: Sequence[float] | None = None
 
     def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        """See `WeightingRule.start`.
+
+        Raises:
+            UserError: ``least`` and ``most`` are out of order, or ``reference`` has not K numbers.
+        """
         if not 0 <= self.least <= self.most:
             raise UserError(
                 f"method.weighting.least={self.least}: must be 0 or more, and no more than most={self.most}"
@@ -50,7 +58,10 @@ class HvGuided:
 
 @dataclass
 class ScaledWeights(MovingWeights):
-    """A validation in which an objective applied to nothing has no place among the others, and moves nothing."""
+    """The preference, multiplied by a factor.
+
+    A validation in which an objective applied to nothing is left out: it has no volume, and moves nothing.
+    """
 
     least: float
     most: float
@@ -59,6 +70,7 @@ class ScaledWeights(MovingWeights):
     factor: float = 1.0
 
     def move(self, validation_K: Tensor) -> None:
+        """Set the factor by the volume that this validation (K,) adds."""
         if validation_K.isnan().any():
             return
         point_K = validation_K.numpy()
@@ -74,4 +86,5 @@ class ScaledWeights(MovingWeights):
         return float(moocore.hypervolume(np.stack(points), ref=self.reference_K, maximise=True)) if points else 0.0
 
     def remarks(self) -> Mapping[str, float]:
+        """The factor."""
         return {"weighting/scale": self.factor}

@@ -1,4 +1,4 @@
-"""What weightings that move have in common: the preference they serve, their weights, and gains between validations."""
+"""What weightings that move have in common: the preference that they serve, their weights, and gains of validations."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from emorl_bench.rl.weightings.bandits import Floats
 
 @dataclass
 class MovingWeights(Weighting):
-    """A reward whose weights change; what a score is worth in the end, the preference, does not.
+    """A reward whose weights change. The preference, by which utility is measured, does not change.
 
-    All state follows from what `observe` was told, in order, and from the seed: a resumed run is told it again.
+    All state follows from the arguments of `observe`, in order, and from the seed. A run that resumes repeats these
+    calls.
     """
 
     bench: Bench
@@ -33,56 +34,70 @@ class MovingWeights(Weighting):
     rounds: int = field(init=False, default=0)  # validations so far
 
     def __post_init__(self) -> None:
+        """The weights start at the preference."""
         self.weights_K = self.preference_K
 
     @property
     def preference_K(self) -> Tensor:
+        """(K,) the weights of the preference."""
         return torch.tensor(self.preference.weights, dtype=torch.float64)
 
     def shaped(self, scores_BK: Tensor) -> Tensor:
+        """(B, K), as the preference shapes scores."""
         return self.preference.shaped(scores_BK)
 
     def weighted(self, shaped_BK: Tensor) -> Tensor:
+        """(B,) the sum of shaped scores (B, K) under the current weights."""
         return replace(self.preference, weights=tuple(self.weights_K.tolist())).weighted(shaped_BK)
 
     def utility(self, scores_K: Tensor) -> float:
+        """The weighted mean score under the preference."""
         return self.preference.utility(scores_K)
 
     def observe(self, validation_K: Tensor) -> None:
+        """Count a validation (K,), and move the weights."""
         self.rounds += 1
         self.move(validation_K.double())
 
     def move(self, validation_K: Tensor) -> None:
-        """New weights after another validation; where weights follow the batch alone there is nothing to do."""
+        """Set the weights after a validation (K,). A weighting that follows each batch alone does nothing here."""
 
     def metrics(self) -> Metrics:
+        """The weights as ``weights/<objective>``, and the remarks."""
         weights = zip(self.bench.objectives, self.weights_K.tolist(), strict=True)
         return {f"weights/{name}": weight for name, weight in weights} | dict(self.remarks())
 
     def remarks(self) -> Mapping[str, float]:
-        """What else is worth logging, as ``weighting/...``."""
+        """Further metrics, as ``weighting/...``."""
         return {}
 
     def rng(self) -> torch.Generator:
-        """This round's random stream."""
+        """The random stream of this round."""
         return stream(self.bench.seed, "weighting", self.rounds)
 
 
 @dataclass
 class Gains:
-    """``D_k``: a validation's mean score less the mean of the ``look_back`` validations before it (DynaOpt, released
-    code, whose 200 scores are one pass over its 200 validation prompts: one).
+    """``D_k``: a validation's mean score minus the mean of the ``look_back`` validations before it.
+
+    This is that of DynaOpt's released code. Its 200 scores are one pass over its 200 validation prompts, so
+    ``look_back`` is 1 there.
     """
 
     look_back: int = 1
     past: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        """Check the setting.
+
+        Raises:
+            UserError: ``look_back`` is below 1.
+        """
         if self.look_back < 1:
             raise UserError(f"method.weighting.look_back={self.look_back}: needs at least 1 validation to compare with")
 
     def __call__(self, validation_K: Tensor) -> Tensor | None:
-        """(K,); None at the first validation, before which there is nothing."""
+        """(K,) gains of a validation (K,); ``None`` at the first one, which has nothing before it."""
         recent = self.past[-self.look_back :]
         self.past.append(validation_K)
         return validation_K - mean_scores(torch.stack(recent)) if recent else None
@@ -93,17 +108,18 @@ Paid = Literal["standardised", "plain"]
 
 @dataclass
 class Payment:
-    """What a gain pays a bandit: the gain itself, or its place among the gains so far.
+    """What a gain pays a bandit: the gain itself, or its standing among the gains so far.
 
-    Exp3 expects rewards that fill [0, 1]; gains between validations are some hundredths, and of 4 arms' probabilities
-    the largest is then below .26 after 200 draws. ``standardised``: less the mean of the gains before it, in units of
-    the mean distance from that, cut to [-1, 1]. The first pays 0.
+    Exp3 expects rewards that fill [0, 1]. Gains between validations are some hundredths; with 4 arms the largest
+    probability is then below .26 after 200 draws. ``standardised`` pays the gain minus the mean of earlier gains, in
+    units of the mean distance of all gains so far from that mean, cut to [-1, 1]. The first gain pays 0.
     """
 
     paid: Paid
     past: list[float] = field(default_factory=list)
 
     def __call__(self, gain: float) -> float:
+        """The payment of a gain, which is noted."""
         if self.paid == "plain":
             return gain
         earlier, self.past = self.past, [*self.past, gain]
@@ -115,18 +131,22 @@ class Payment:
 
 
 def scaled(preference_K: Tensor, factors_K: Floats | Sequence[float]) -> Tensor:
-    """The preference, each weight times a factor, the sum again 1; the preference itself where nothing is left."""
+    """(K,) the preference times factors, scaled to sum 1; the preference itself where the product is 0."""
     product_K = preference_K * torch.from_numpy(np.asarray(factors_K, dtype=np.float64))
     return product_K / product_K.sum() if product_K.sum() > 0 else preference_K
 
 
 def only(k: int, of: int) -> Tensor:
-    """(K,) all weight on objective k."""
+    """(K,) all weight on objective ``k`` of ``of`` objectives."""
     return torch.eye(of, dtype=torch.float64)[k]
 
 
 def check_gamma(gamma: float) -> float:
-    """Raises: UserError: not a share."""
+    """``gamma`` itself.
+
+    Raises:
+        UserError: it is not above 0 and at most 1.
+    """
     if not 0 < gamma <= 1:
         raise UserError(f"method.weighting.gamma={gamma}: must be more than 0 and at most 1, such as 0.07")
     return gamma

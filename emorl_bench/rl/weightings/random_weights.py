@@ -1,7 +1,7 @@
-"""Weights drawn at random at each validation: the control of every weighting that claims to learn.
+"""Weights drawn at random at each validation: the control for every weighting that claims to learn.
 
-The preference times a draw from Dirichlet(1), scaled to sum to 1: it moves as often as `dynaopt`, and knows nothing. It
-is no published method.
+The weights are the preference times a draw from Dirichlet(1), scaled to sum 1. They move as often as those of
+`dynaopt`, without any knowledge. This is no published method.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ from emorl_bench.rl.weightings.moving import MovingWeights, scaled
 
 @dataclass(frozen=True)
 class RandomWeights:
+    """It has no settings."""
+
     def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        """See `WeightingRule.start`."""
         return DrawnWeights(bench, preference)
 
 
 class DrawnWeights(MovingWeights):
+    """Weights that are drawn anew at each validation."""
+
     def move(self, validation_K: Tensor) -> None:
+        """Draw new weights, whatever the validation (K,)."""
         # Exponential draws that are divided by their sum are Dirichlet(1).
         draw_K = -torch.rand(len(validation_K), generator=self.rng(), dtype=torch.float64).clamp_min(1e-12).log()
         self.weights_K = scaled(self.preference_K, draw_K.numpy())

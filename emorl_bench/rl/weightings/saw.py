@@ -1,10 +1,10 @@
-"""SAW (2606.07705): each objective weighs as much as its scores vary, relative to their mean, within the batch.
+"""SAW (2606.07705): the weight of an objective is how much its scores vary in the batch, relative to their mean.
 
-``cv_k = std_k / |mean_k|`` over the batch and ``w_k = cv_k / sum cv``: an objective that all answers serve equally well
-has nothing left to teach. With update=scst or grpo it weighs rewards (its GRPO form), with gdpo normalised ones (its
-GDPO form). Against the release: it is written for two rewards and shifts one of them, which may be negative, before the
-mean is taken, where ours lie between 0 and 1; its weights sum to the number of objectives, ours to 1; ours are
-multiplied by the preference first, which is the published method where that is uniform.
+``cv_k = std_k / |mean_k|`` over the batch, and ``w_k = cv_k / sum cv``: where all answers serve an objective equally
+well, there is nothing left to learn. With update=scst or grpo it weighs rewards (its GRPO form), with gdpo normalised
+rewards (its GDPO form). Against the release: it is written for two rewards, and shifts one of them, which may be
+negative, before the mean is taken; ours are between 0 and 1. Its weights sum to the number of objectives, ours to 1.
+Ours are multiplied by the preference first; with a uniform preference this is the published method.
 """
 
 from __future__ import annotations
@@ -23,23 +23,28 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Saw:
+    """It has no settings."""
+
     def start(self, bench: Bench, preference: FixedWeights) -> Weighting:
+        """See `WeightingRule.start`."""
         return BatchWeights(bench, preference)
 
 
 class BatchWeights(MovingWeights):
-    """Before the first batch its weights are NaN: there are none, and none is logged."""
+    """Weights that follow each batch. Before the first batch they are NaN: there are none, and none is logged."""
 
     def __post_init__(self) -> None:
+        """There are no weights yet."""
         self.weights_K = self.preference_K * torch.nan
 
     def shaped(self, scores_BK: Tensor) -> Tensor:
+        """(B, K) shaped scores; the weights are set by the variation of the scores (B, K)."""
         self.weights_K = scaled(self.preference_K, variation(scores_BK.double()).numpy())
         return super().shaped(scores_BK)
 
 
 def variation(scores_BK: Tensor) -> Tensor:
-    """(K,) coefficient of variation over the rows that an objective applies to; 0 where these are fewer than two."""
+    """(K,) coefficient of variation over the rows that an objective applies to; 0 for fewer than two rows."""
     applies_BK = ~scores_BK.isnan()
     count_K = applies_BK.sum(0)
     mean_K = scores_BK.nanmean(0)

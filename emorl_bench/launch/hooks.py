@@ -1,0 +1,35 @@
+"""What a program adds to its sweeps. Launchers know nothing of run directories and reports, which lie above them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig
+
+from emorl_bench.launch.run_value import RunValue
+
+
+def _unknown(configs: Sequence[DictConfig]) -> list[None]:
+    return [None] * len(configs)
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+@dataclass
+class Hooks:
+    """Each hook does nothing until a program sets it."""
+
+    done_before: Callable[[Sequence[DictConfig]], Sequence[RunValue | None]] = _unknown
+    """The values of jobs that were done before, from their whole configurations; None: start the job, and see."""
+    seconds: Callable[[DictConfig], float | None] = _nothing
+    """Seconds that a job may take, from recorded runs; None: unknown."""
+    ended: Callable[[Sequence[JobReturn]], None] = _nothing
+    """Called once, with all jobs of a sweep."""
+
+
+hooks = Hooks()
+"""The hooks of this process."""

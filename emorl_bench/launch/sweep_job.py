@@ -1,0 +1,127 @@
+"""One job of a sweep as its launcher sees it: what tells it from the other jobs, and how far its run has come."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import filter_overrides
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
+
+from emorl_bench.config.compose import SEED
+from emorl_bench.launch.hooks import hooks
+
+PLACE = ("task", "model", "method")  # the groups that name a run's place below runs_dir
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """A job, its whole configuration, and its names."""
+
+    number: int
+    overrides: list[str]
+    config: DictConfig
+    label: str
+    """The overrides by which it differs from the other jobs."""
+    kind: str
+    """The label without the seed: jobs of one kind take similar times."""
+    expected: float | None
+    """Seconds that it may take by earlier records; None: unknown."""
+
+
+def announcement(overrides: Sequence[Sequence[str]], workers: int, logs: Path) -> str:
+    """The first line of a sweep, with the overrides that its jobs have in common, which no other line repeats."""
+    common = f", all with {' '.join(shared)}" if (shared := in_common(overrides)) else ""
+    return f"{len(overrides)} jobs, {workers} at a time{common}; their output: {logs}"
+
+
+def in_common(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """The overrides that all of several jobs have; none of a single job, which needs a label."""
+    first = list(filter_overrides(overrides[0])) if len(overrides) > 1 else []
+    return [line for line in first if all(line in own for own in overrides)]
+
+
+def sweep_jobs(
+    context: HydraContext, master: DictConfig, overrides: Sequence[Sequence[str]], first: int
+) -> list[SweepJob]:
+    """All jobs of a batch.
+
+    Args:
+        context: what Hydra has given to the launcher.
+        master: the configuration of the sweep.
+        overrides: the overrides of each job.
+        first: the number of the first job.
+    """
+    common, jobs = in_common(overrides), []
+    known: dict[tuple[str, ...], DictConfig] = {}
+    for number, own in enumerate(overrides, first):
+        apart = [line for line in filter_overrides(own) if line not in common]
+        kind = " ".join(line for line in apart if not line.startswith("seed="))
+        config = sweep_config(context, master, own, number, known)
+        jobs.append(SweepJob(number, list(own), config, " ".join(apart), kind, hooks.seconds(config)))
+    return jobs
+
+
+def sweep_config(
+    context: HydraContext,
+    master: DictConfig,
+    overrides: Sequence[str],
+    number: int,
+    known: dict[tuple[str, ...], DictConfig],
+) -> DictConfig:
+    """The whole configuration of one job.
+
+    Composing takes a tenth of a second. So jobs that differ only in their seed are composed once, and ``known`` keeps
+    the first: a seed chooses no other file.
+    """
+    seeds = [line for line in overrides if SEED.fullmatch(line)]
+    others = tuple(line for line in overrides if line not in seeds)
+    if others not in known or len(seeds) != 1:
+        known[others] = context.config_loader.load_sweep_config(master, list(overrides))
+    config = copy.deepcopy(known[others])
+    with open_dict(config):
+        if len(seeds) == 1:
+            config.seed = int(seeds[0].removeprefix("seed="))
+            config.hydra.overrides.task = list(filter_overrides(overrides))
+            config.hydra.job.override_dirname = _dirname(overrides, config.hydra.job.config.override_dirname)
+        config.hydra.job.id = str(number)
+        config.hydra.job.num = number
+    return config
+
+
+def _dirname(overrides: Sequence[str], form: DictConfig) -> str:
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    own = [override for override in parsed if not override.is_hydra_override()]
+    return str(get_overrides_dirname(own, list(form.exclude_keys), form.item_sep, form.kv_sep))
+
+
+def place(config: DictConfig) -> Path | None:
+    """The directory that the run directory of this job is in; None where the configuration names none."""
+    choices = config.hydra.runtime.choices
+    names = [choices.get(name) for name in PLACE]
+    return Path(str(config.runs_dir)).expanduser().joinpath(*names) if all(names) else None
+
+
+def recorded(directory: Path, pid: int | None, since: float) -> Mapping[str, Any]:
+    """``status.json`` of the run that a process has in hand; empty where it has opened no run directory yet.
+
+    Args:
+        directory: see `place`.
+        pid: the process.
+        since: seconds since the epoch at its start. An older record is of another process with the same number.
+    """
+    for path in directory.glob("s*-*/status.json"):
+        try:
+            status = json.loads(path.read_text(encoding="utf-8"))
+            if status.get("pid") == pid and status.get("heartbeat", 0.0) >= since:
+                return dict(status)
+        except (OSError, ValueError, AttributeError):
+            continue  # being replaced, or removed by force=true: the next look finds it
+    return {}

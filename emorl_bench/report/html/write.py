@@ -1,0 +1,41 @@
+"""From comparisons to report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from emorl_bench.report.comparison import Comparison
+from emorl_bench.report.conclusion import conclude, conclude_together
+from emorl_bench.report.document import overall_table
+from emorl_bench.report.html.page import write_page
+from emorl_bench.report.html.payload import page
+from emorl_bench.report.read import Unfinished
+
+FILE = "report.html"
+
+
+def write_html(
+    comparisons: Sequence[Comparison],
+    unfinished: Sequence[Unfinished],
+    roots: Sequence[Path],
+    out: Path,
+    reference: str | None = None,
+) -> Path:
+    """Write report.html into ``out``; returns its path.
+
+    Args:
+        comparisons: the tables of the report.
+        unfinished: runs that are in no table.
+        roots: the directories that the runs were read from.
+        out: an existing directory.
+        reference: the row that others are compared with (`reference_row`).
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    overall = {name: table for name in ("greedy", "sampled") if (table := overall_table(comparisons, name)) is not None}
+    conclusions = [conclude(comparison, reference) for comparison in comparisons]
+    together = conclude_together(comparisons, reference)
+    write_page(out / FILE, page(comparisons, conclusions, unfinished, roots, reference, overall, together))
+    return out / FILE

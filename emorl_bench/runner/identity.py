@@ -1,0 +1,41 @@
+"""Which run is which: its hash, its place, and whether it is done. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emorl_bench.config.schema import what_decides
+
+NAMED = ("task", "model", "method")  # the groups that name a run's place
+
+
+def identity(config: Mapping[str, Any], fingerprint: str) -> str:
+    """64 hex digits, which are equal where two runs would give the same numbers."""
+    names = [config["names"][name] for name in NAMED]
+    text = json.dumps([what_decides(config), names, fingerprint], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def place(config: Mapping[str, Any], fingerprint: str) -> Path:
+    """The run directory: ``runs_dir/<task>/<model>/<method>/s<seed>-<the first 8 digits of the hash>``."""
+    above = Path(config["runs_dir"]).expanduser().resolve().joinpath(*(config["names"][name] for name in NAMED))
+    return above / f"s{config['seed']}-{identity(config, fingerprint)[:8]}"
+
+
+def summary_if_done(directory: Path) -> dict[str, Any] | None:
+    """The summary of a run that is done; None for any other directory."""
+    status = read_json(directory / "status.json") or {}
+    return read_json(directory / "summary.json") if status.get("state") == "done" else None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where there is no complete one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
