@@ -14,7 +14,7 @@ from support.synthetic_runs import METHODS, add_gold, write_run
 from emorl_bench.report.comparison import comparisons
 from emorl_bench.report.html.browser import INSTALL, chromium, headless
 from emorl_bench.report.html.payload import DRAWN
-from emorl_bench.report.html.screenshot import DESKTOP
+from emorl_bench.report.html.screenshot import DESKTOP, PHONE
 from emorl_bench.report.html.write import write_html
 from emorl_bench.report.read import read_runs
 
@@ -135,3 +135,14 @@ def test_another_task_changes_the_whole_page(opened: Any, tmp_path: Path) -> Non
     assert "recorded no answers" in page.inner_text("#answers")
     assert page.locator("#answers-controls").is_hidden()
     assert "did not record their settings" in page.inner_text("#settings")
+
+
+def test_a_long_name_leaves_room_for_numbers_on_a_phone(opened: Any, tmp_path: Path) -> None:
+    name = "weighted_scst_with_a_name_that_is_longer_than_a_phone_is_wide"
+    for method in (name, "base"):
+        write_run(tmp_path / "runs", method, 0, level=0.5)
+    page = opened(tmp_path / "runs")
+    page.set_viewport_size(PHONE)
+    box = page.locator(f'#methods tr[data-method="{name}"] th').bounding_box()
+    assert box["x"] + box["width"] < PHONE["width"] / 2 + 10
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]

@@ -21,6 +21,7 @@ function chart(id) {
 let paper = false; // whether the page is being printed
 const PAPER = 680; // pixels, the width of a chart on a sheet
 
+const plotWidth = ({ drawing }) => (paper ? PAPER : drawing.clientWidth) - 70; // without the margins
 const narrow = () => !paper && document.getElementById("content").clientWidth < NARROW;
 
 // shown: the methods that the legend names.

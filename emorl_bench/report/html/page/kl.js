@@ -62,7 +62,7 @@ function drawKl(view) {
   show(view, said, traces, {
     xaxis: { title: { text: "KL to the base model, nats a sequence" }, range: x },
     yaxis: { title: { text: `mean reward by ${judge().title} (up is better)` }, range: y },
-    annotations: sideLabels(places, x, y, (paper ? PAPER : view.drawing.clientWidth) - 70, 380),
+    annotations: sideLabels(places, x, y, plotWidth(view), 380),
   });
 }
 

@@ -66,7 +66,8 @@ function drawLadder(view, cost) {
     ...(best === undefined ? [] : [best]),
   ]);
   const most = Math.max(...all.map((stage) => stage.x));
-  const wide = !narrow();
+  const room = (7.2 * Math.max(0, ...lines.map(({ method }) => method.name.length)) + 30) / plotWidth(view);
+  const wide = !narrow() && room < 0.4; // long names stand in the legend alone
   const traces = lines.map(({ method, stages }) =>
     trace(method, {
       x: stages.map((stage) => stage.x),
@@ -109,7 +110,7 @@ function drawLadder(view, cost) {
   return show(view, said, traces, {
     xaxis: {
       title: { text: `${COSTS[cost]} (left is cheaper)` },
-      range: [-0.03 * most, (wide ? 1.3 : 1.05) * (most || 1)],
+      range: [-0.03 * most, (1.05 * (most || 1)) / (wide ? 1 - room : 1)],
     },
     yaxis: { title: { text: `utility by ${judge().title} (up is better)` }, range: y },
     annotations: [
