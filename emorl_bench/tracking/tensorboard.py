@@ -52,7 +52,7 @@ class EventFile:
     def log(self, metrics: Row, *, row: int) -> None:
         """Log a row."""
         shown = self._charts.of(metrics)
-        self._spent = int(shown.get(AXES[0], self._spent))
+        self._spent = int(shown.pop(AXES[0], self._spent))  # the axis itself needs no chart
         for name, value in shown.items():
             self._writer.add_scalar(name, value, self._spent)
 

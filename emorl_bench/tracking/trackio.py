@@ -51,7 +51,7 @@ class TrackioView:
     def log(self, metrics: Row, *, row: int) -> None:
         """Log a row."""
         shown = self._charts.of(metrics)
-        self._spent = int(shown.get(AXES[0], self._spent))
+        self._spent = int(shown.pop(AXES[0], self._spent))  # the axis itself needs no chart
         self._run.log(shown, step=self._spent)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
