@@ -6,10 +6,11 @@ It prints the main table, the conclusions, and the path of the report.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
 
 import rich.box
 from rich.console import Console
@@ -21,15 +22,13 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.progress import ProgressBar
 from emorl_bench.report.comparison import Comparison, comparisons
 from emorl_bench.report.conclusion import conclude
-from emorl_bench.report.document import Options, seeds_sentence, write_report
+from emorl_bench.report.document import STEPS, Options, seeds_sentence, write_report
 from emorl_bench.report.html.write import write_html
 from emorl_bench.report.published import PUBLISHED, check_fit, legend, published, published_table
 from emorl_bench.report.read import read_runs
 from emorl_bench.report.reference import check_reference
 from emorl_bench.report.selection import where
 from emorl_bench.report.tables import CHOOSES, SINGLE_POINT, Table, chooses, headline_table
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def report(
     """
     roots, choice = [roots] if isinstance(roots, Path) else list(roots), choice or Choice()
     figures = None if paper is None else published(paper)
-    runs, unfinished = read_runs(*roots, shown=_progress("reading", "runs"))
+    runs, unfinished = read_runs(*roots, shown=_reading)
     if not runs:
         listed = " ".join(map(str, roots))
         raise UserError(f"RUNS={listed} has no finished run ({len(unfinished)} unfinished); run emorl-bench first")
@@ -76,11 +75,13 @@ def report(
     check_reference(groups, reference)
     if paper is not None:
         check_fit(paper, groups)
-    options = Options(reference, figures, latex, _progress("writing", "tables and figures"))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path = write_report(groups, unfinished, roots, out, options)
-        explorable = write_html(groups, unfinished, roots, out, reference)
+        with _steps("writing", len(groups) * STEPS + 1, "parts") as step:
+            options = Options(reference, figures, latex, step)
+            path = write_report(groups, unfinished, roots, out, options)
+            explorable = write_html(groups, unfinished, roots, out, reference)
+            step()
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
     console = Console()
@@ -93,17 +94,21 @@ def report(
     return path
 
 
-def _progress(label: str, unit: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
-    """A wrapper that shows how many items are done."""
+@contextmanager
+def _steps(label: str, total: int, unit: str) -> Iterator[Callable[[], None]]:
+    """Shows progress; what it gives is called once for each part that is done."""
+    with ProgressBar(label, total, unit) as bar:
+        bar.to(0)
+        done = count(1)
+        yield lambda: bar.to(next(done))
 
-    def shown(items: Sequence[Item]) -> Iterator[Item]:
-        with ProgressBar(label, len(items), unit) as bar:
-            for done, item in enumerate(items):
-                bar.to(done)
-                yield item
-                bar.to(done + 1)
 
-    return shown
+def _reading(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths, one after the other, while progress is shown."""
+    with _steps("reading", len(paths), "runs") as step:
+        for path in paths:
+            yield path
+            step()
 
 
 def _show(console: Console, comparison: Comparison, options: Options) -> None:

@@ -9,12 +9,11 @@ Size: 318 prompts in the file, 2 x 318 high, 318 middle and up to 5 x 318 low re
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.data.reading import clean, rows
+from emorl_bench.data.reading import clean, rows, warn_once
 from emorl_bench.data.sources import Source, find, read
 from emorl_bench.data.splitting import Division, divide, normal
 
@@ -25,8 +24,6 @@ LAYOUTS = (9, 10)  # columns without and with the topic
 SHARES = {"scorer": 0.35, "held_out": 0.35, "select": 0.1, "report": 0.2}
 LEVELS = ("hq", "mq", "lq")
 LEAST_PROMPTS = 10
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,14 @@ def load(source: Source) -> list[Row]:
         if not cells[0]:
             raise UserError(f"task.data_dir: {source.file}: row {number} has an empty prompt; fill or delete it")
         for column in (COLUMNS[i] for i, cell in enumerate(cells) if not cell):
-            log.warning("%s: row %d has an empty %s cell; its prompt is kept", source.file, number, column)
+            warn_once(source, f"{source.file}: row {number} has an empty {column} cell; its prompt is kept")
         if normal(cells[0]) in found:
             repeated.append(number)
         else:
             found[normal(cells[0])] = _row(cells)
     if repeated:
         places = ", ".join(map(str, repeated))
-        log.warning("%s: %d duplicate prompts removed (rows %s)", source.file, len(repeated), places)
+        warn_once(source, f"{source.file}: {len(repeated)} duplicate prompts removed (rows {places})")
     if len(found) < LEAST_PROMPTS:
         raise UserError(
             f"task.data_dir: {source.file} has {len(found)} distinct prompts; at least {LEAST_PROMPTS} are needed"

@@ -13,7 +13,8 @@ import io
 import json
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ SHOWN, NAMED = 40, 12  # characters of a text, and names of columns, that a mess
 SNIFFED = 4096  # bytes that are looked at for UTF-16 without a mark
 
 log = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=10_000)
+def warn_once(where: Hashable, text: str) -> None:
+    """Log a warning once in a process, because a run reads its corpus more than once.
+
+    ``where`` tells corpora with equal warnings apart.
+    """
+    log.warning("%s", text)
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | list[str]]]:
@@ -198,7 +208,7 @@ def _decoded(path: Path, data: bytes) -> str:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        log.warning("%s: is not UTF-8; read as %s", path, encoding)
+        warn_once(path, f"{path}: is not UTF-8; read as {encoding}")
         break
     return text
 

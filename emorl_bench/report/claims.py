@@ -45,18 +45,21 @@ class Claim:
 
 def claims(comparison: Comparison, decoding: str, reference: str | None) -> list[list[Claim]]:
     """The differences of each indicator, a list for each; the headline is the first."""
+    families = [_against(comparison, column, decoding, reference) for column in tested(comparison, decoding)]
+    return [family for family in families if family]
+
+
+def _against(comparison: Comparison, column: Column, decoding: str, reference: str | None) -> list[Claim]:
+    """The differences of all methods in one indicator."""
     methods = comparison.methods(decoding)
     if reference not in methods:
         return []
-    families = [
-        [
-            claim
-            for method, runs in methods.items()
-            if method != reference and (claim := _claim(column, method, runs, methods[reference], decoding)) is not None
-        ]
-        for column in tested(comparison, decoding)
-    ]
-    return [family for family in families if family]
+    found = (
+        _claim(column, method, runs, methods[reference], decoding)
+        for method, runs in methods.items()
+        if method != reference
+    )
+    return [claim for claim in found if claim is not None]
 
 
 def tested(comparison: Comparison, decoding: str) -> list[Column]:
@@ -70,8 +73,7 @@ def tested(comparison: Comparison, decoding: str) -> list[Column]:
 
 def headline_claims(comparison: Comparison, decoding: str, reference: str | None) -> list[Claim]:
     """The differences in the headline."""
-    title = headline(comparison).title
-    return [claim for family in claims(comparison, decoding, reference) for claim in family if claim.indicator == title]
+    return _against(comparison, headline(comparison), decoding, reference)
 
 
 def verdicts(comparison: Comparison, reference: str | None) -> list[Verdict]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.conclusion import conclude, conclude_together
 from emorl_bench.report.csv_file import write_csv
 from emorl_bench.report.escape import cell, code, markdown
-from emorl_bench.report.figures import draw, draw_profile
+from emorl_bench.report.figures import KINDS, draw, draw_profile
 from emorl_bench.report.gold import over_tasks
 from emorl_bench.report.latex import write_latex
 from emorl_bench.report.origins import FILE, origins_sentence, write_origins
@@ -22,6 +22,8 @@ from emorl_bench.report.reference import reference_row
 from emorl_bench.report.sections import decoding_section, frontier_section
 from emorl_bench.report.tables import Table, all_columns, results_table
 from emorl_bench.report.verdicts import LEVEL
+
+STEPS = len(KINDS) + 2  # of one comparison: its figures and its decodings
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Options:
     """Published figures to show beside ours."""
     latex: bool = False
     """Whether tables are also written as LaTeX."""
-    shown: Callable[[Sequence[Comparison]], Iterable[Comparison]] = iter
-    """Wraps the comparisons while they are written, to show progress."""
+    step: Callable[[], None] = lambda: None
+    """Called `STEPS` times for each comparison while it is written, to show progress."""
 
 
 def write_report(
@@ -50,7 +52,7 @@ def write_report(
     sections = ["# Report", *_conclusions(comparisons, options.reference), f"Runs read from {listed}."]
     sections += _overall(comparisons, out, options.reference)
     tables = []
-    for comparison in options.shown(comparisons):
+    for comparison in comparisons:
         sections += _comparison(comparison, out, options)
         for decoding in comparison.decodings():
             full = results_table(comparison, decoding, all_columns(comparison, decoding))
@@ -83,12 +85,13 @@ def _conclusions(comparisons: Sequence[Comparison], wanted: str | None) -> Itera
 def _comparison(comparison: Comparison, out: Path, options: Options) -> Iterator[str]:
     """The section of one comparison; its figures are drawn on the way."""
     reference = reference_row(comparison, options.reference)
-    figures = draw(comparison, out, reference)
+    figures = draw(comparison, out, reference, options.step)
     yield f"## {markdown(comparison.title)}"
     yield seeds_sentence(comparison)
     yield origins_sentence(comparison)
     first, *others = comparison.decodings()
     yield from decoding_section(comparison, first, reference)
+    options.step()
     yield from frontier_section(comparison)
     if options.paper is not None and options.paper.fits(comparison):
         yield legend(options.paper, comparison)
@@ -101,6 +104,7 @@ def _comparison(comparison: Comparison, out: Path, options: Options) -> Iterator
     if options.latex:
         names = ", ".join(code(path.name) for path in write_latex(comparison, out, reference))
         yield f"The same as LaTeX: {names}."
+    options.step()
 
 
 def seeds_sentence(comparison: Comparison) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ PROFILE = (
     "Performance profiles. For each threshold τ, the share of runs above it, mean over tasks; bands are pointwise 95 % "
     "bootstraps over the seeds of each task. A curve above another one everywhere is better at every threshold."
 )
+KINDS = ("scores", "ladder", "curves", "pareto", "frontier", "search", "profile")
 MOST = 12  # rows in colour: more cannot be told apart
 SEARCH = (
     "Search surface. Small dots are the blends evaluated, stars the best of each seed; weights are divided by "
@@ -53,33 +55,32 @@ SEARCH = (
 )
 
 
-def draw(comparison: Comparison, out: Path, reference: str | None) -> dict[str, str]:
-    """Draw every figure that the runs have data for, as PNG and SVG; name of the PNG -> caption."""
-    decoding, several, gold = comparison.decodings()[0], len(comparison.objectives) > 1, has_gold(comparison)
-    best = [name for name, _ in ranked(comparison, decoding)]
-    style, rest = chosen(best, reference)
-    kinds = ("scores", "ladder", "curves", "pareto", "frontier", "search", "profile")
-    files = {kind: out / f"{comparison.stem}_{kind}.png" for kind in kinds}
-    plot_scores(comparison, decoding, style, files["scores"])
-    captions = {"scores": GOLD_SCORES if gold else SCORES}
-    if plot_ladder(comparison, decoding, style, files["ladder"]):
-        captions["ladder"] = (
-            f"{title(comparison).capitalize()} against cost. The same runs graded at shares of their budget; lines are "
-            "means and bands the range over seeds."
-        )
-    if plot_curves(comparison, style, files["curves"]):
-        captions["curves"] = CURVES
-    if several:
-        plot_fronts(comparison, decoding, style, files["pareto"])
-        captions["pareto"] = _fronts(decoding, gold)
-    if plot_frontier(comparison, files["frontier"]):
-        captions["frontier"] = FRONTIER
-    if plot_search(comparison, style, files["search"]):
-        captions["search"] = SEARCH
-    if plot_profile([comparison], decoding, style, files["profile"]):
-        captions["profile"] = PROFILE
-    ends = {kind: "" if kind in ("frontier", "search") else rest for kind in captions}
-    return {files[kind].name: caption + ends[kind] for kind, caption in captions.items()}
+def draw(
+    comparison: Comparison, out: Path, reference: str | None, step: Callable[[], None] = lambda: None
+) -> dict[str, str]:
+    """Draw every figure that the runs have data for, as PNG and SVG; name of the PNG -> caption.
+
+    ``step`` is called after each of the `KINDS`, to show progress.
+    """
+    decoding, gold = comparison.decodings()[0], has_gold(comparison)
+    style, rest = chosen([name for name, _ in ranked(comparison, decoding)], reference)
+    plots: dict[str, tuple[Callable[[Path], bool], str]] = {
+        "scores": (partial(plot_scores, comparison, decoding, style), (GOLD_SCORES if gold else SCORES) + rest),
+        "ladder": (partial(plot_ladder, comparison, decoding, style), _ladder(comparison) + rest),
+        "curves": (partial(plot_curves, comparison, style), CURVES + rest),
+        "pareto": (partial(plot_fronts, comparison, decoding, style), _fronts(decoding, gold) + rest),
+        "frontier": (partial(plot_frontier, comparison), FRONTIER),
+        "search": (partial(plot_search, comparison, style), SEARCH),
+        "profile": (partial(plot_profile, [comparison], decoding, style), PROFILE + rest),
+    }
+    captions = {}
+    for kind in KINDS:
+        plot, caption = plots[kind]
+        path = out / f"{comparison.stem}_{kind}.png"
+        if plot(path):
+            captions[path.name] = caption
+        step()
+    return captions
 
 
 def draw_profile(
@@ -102,6 +103,13 @@ def chosen(best: Sequence[str], reference: str | None) -> tuple[dict[str, Look],
     rest = [name for name in best if name not in shown]
     sentence = f" In grey, beyond the {MOST} best: {', '.join(rest)}." if rest else ""
     return looks(shown, reversed(rest)), sentence
+
+
+def _ladder(comparison: Comparison) -> str:
+    return (
+        f"{title(comparison).capitalize()} against cost. The same runs graded at shares of their budget; lines are "
+        "means and bands the range over seeds."
+    )
 
 
 def _fronts(decoding: str, gold: bool) -> str:

@@ -27,13 +27,17 @@ def front_of_pair(points_W2: Floats) -> Floats:
     return front[np.argsort(front[:, 0])]
 
 
-def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> None:
+def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> bool:
     """Plot gold scores with the best possible answers where there is gold, else the scorers' scores.
+
+    Returns False with a single objective.
 
     Markers are means over seeds, faint where another preference of the method is better in the panel. Dots are seeds.
     """
-    gold, best = has_gold(comparison), ceiling(comparison)
     pairs = list(combinations(range(len(comparison.objectives)), 2))
+    if not pairs:
+        return False
+    gold, best = has_gold(comparison), ceiling(comparison)
     methods = comparison.methods(decoding)
     best_WK = None if best is None else np.array(best["objectives"], dtype=np.float64)
     columns = grid_columns(len(pairs))
@@ -55,6 +59,7 @@ def plot_fronts(comparison: Comparison, decoding: str, looks: dict[str, Look], p
             axes.plot([], [], color=INK, linestyle="--", marker=".", label="ceiling")
         handles, texts = axes.get_legend_handles_labels()
         legend(drawing, handles, texts)
+    return True
 
 
 def _draw_method(axes: Any, runs: Sequence[Run], decoding: str, pair: list[int], look: Look, scores: str) -> None:

@@ -46,7 +46,7 @@ def marks(comparison: Comparison, decoding: str) -> list[Mark]:
     ]
 
 
-def plot_scores(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> None:
+def plot_scores(comparison: Comparison, decoding: str, looks: dict[str, Look], path: Path) -> bool:
     """Bars are 95 % t intervals over seeds. A method that chooses with the scorers has no mark for their scores."""
     drawn, methods, best = marks(comparison, decoding), ranked(comparison, decoding)[::-1], ceiling(comparison)
     line = 0.2 if len(methods) <= CLOSER else 0.12  # inches
@@ -70,6 +70,7 @@ def plot_scores(comparison: Comparison, decoding: str, looks: dict[str, Look], p
         if best is not None:
             axes.axvline(best["mean_utility"], color=INK, linestyle="--", linewidth=1.2, label="ceiling")
         legend(drawing, *axes.get_legend_handles_labels())
+    return True
 
 
 def _draw(axes: Any, row: int, mark: Mark, runs: Sequence[Run], decoding: str, colour: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,10 +34,24 @@ def stand_of(path: Path, status: Mapping[str, Any]) -> tuple[str, str]:
     if status.get("state") == "done" and read_json(path / "summary.json") is not None:
         return "done", ""
     ago = time.time() - float(status.get("heartbeat", 0.0))
-    if status.get("state") == "running" and ago < SILENT:
+    if status.get("state") == "running" and ago < SILENT and not _gone(status):
         return "running", f"process {status.get('pid')} on {status.get('host')}, last heard of {ago:.0f} s ago"
     ended = status.get("error") or "stopped"
     return "unfinished", f"{ended} in phase '{status.get('phase', 'start')}'; the run goes on from its last checkpoint"
+
+
+def _gone(status: Mapping[str, Any]) -> bool:
+    """Whether this machine knows that the run's process has ended without a word, as after ``kill -9``."""
+    pid = status.get("pid")
+    if status.get("host") != socket.gethostname() or not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except OSError:  # a process of somebody else
+        return False
+    return False
 
 
 def stands(runs_dir: Path) -> list[Stand]:

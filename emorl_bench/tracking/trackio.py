@@ -75,8 +75,10 @@ class TrackioView:
 
     def close(self, status: str) -> None:
         """Write what is left."""
+        import trackio
+
         with _quiet():
-            self._run.finish()
+            trackio.finish()  # of the run that was begun last in this process, which has one
 
 
 def _delete(project: str, name: str) -> None:

@@ -43,13 +43,17 @@ def test_status_tells_running_from_ended_and_shows_what_is_done(
     leave(tmp_path, "s2-00000000", state="failed", error="RuntimeError: out of memory")
     leave(tmp_path, "s3-00000000", state="running", heartbeat=time.time() - 3600)
     (leave(tmp_path, "s4-00000000") / "status.json").write_text('{"state": "do')
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    leave(tmp_path, "s5-00000000", **alive | {"pid": killed.pid})
     run(monkeypatch, "status", str(tmp_path))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{tmp_path}: 5 runs: 1 done, 1 running, 3 unfinished"
+    assert lines[0] == f"{tmp_path}: 6 runs: 1 done, 1 running, 4 unfinished"
     assert lines[1].startswith("running    sums/tiny_t5/emorl/s1-00000000: train right, brief, 42% of the budget, ")
     assert "reward 0.500, 1,234 tokens/s, last heard of" in lines[1]
     assert lines[2].startswith("unfinished sums/tiny_t5/emorl/s2-00000000: RuntimeError: out of memory in phase 'fit'")
     assert "stopped" in lines[3]  # killed an hour ago, before it could say so
+    assert lines[5].startswith("unfinished sums/tiny_t5/emorl/s5-00000000: stopped in phase 'fit'")  # a moment ago
     assert lines[-1].split() == ["sums", "tiny_t5", "greedy", "emorl", "1", "0.625"]
 
 

@@ -224,8 +224,8 @@ def test_an_unknown_choice_is_named_before_anything_starts() -> None:
 # published figures ----------------------------------------------------------------------------------
 def test_published_figures_stand_beside_ours_and_in_no_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(2):
-        write_run(tmp_path / "runs", "emorl", seed)
-        write_run(tmp_path / "runs", "base", seed)
+        for method in ("emorl", "base"):
+            write_run(tmp_path / "runs", method, seed, names={"task": "pair", "model": "seq2seq", "method": method})
     report([str(tmp_path / "runs"), "--out", str(tmp_path / "plain")])
     arguments = [str(tmp_path / "runs"), "--out", str(tmp_path / "with"), "--published", "emorl_2505_02579"]
     report(arguments)

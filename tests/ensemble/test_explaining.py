@@ -15,6 +15,7 @@ from baselines.mod import Mod
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Rollout, Sampling
 from emorl_bench.ensemble.blending import HiddenState, Logits, Probabilities
+from emorl_bench.ensemble.explaining import records
 from emorl_bench.ensemble.explaining.records import END, explain
 from emorl_bench.ensemble.explaining.shares import shares_of
 from emorl_bench.policies.adapter_policy import AdapterPolicy
@@ -144,3 +145,15 @@ def test_what_is_no_sum_of_experts_is_refused(make: Any, says: str) -> None:
     case = given("gpt2", HiddenState())
     with pytest.raises(UserError, match=says):
         explain(make(case.experts), case.rollout)
+
+
+def test_many_answers_are_read_in_parts_and_explained_as_if_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = given("gpt2", HiddenState(), temperature=1.0)
+    whole = explain(case.blend, case.rollout)
+    monkeypatch.setattr(records, "ROWS", 3)
+    parts = explain(case.blend, case.rollout)
+    assert [answer.response for answer in parts.answers] == list(case.rollout.responses)
+    for one, other in zip(whole.answers, parts.answers, strict=True):
+        assert [token.alone for token in one.tokens] == [token.alone for token in other.tokens]
+        for mine, theirs in zip(one.tokens, other.tokens, strict=True):
+            assert mine.shares == pytest.approx(theirs.shares, abs=1e-9)

@@ -15,6 +15,7 @@ from emorl_bench.models.backbone import Backbone
 from emorl_bench.policies.together import on_one_base
 
 END = "[end]"
+ROWS = 32  # answers that are read in one pass, so that a whole report split needs little memory
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,14 @@ def explain(sampler: Sampler, rollout: Rollout) -> Explanation:
     """
     blend = checked(sampler)
     decoder, _ = on_one_base(blend.experts)
-    shares = shares_of(blend, rollout)
     answers = []
-    for b, (example, response) in enumerate(zip(rollout.examples, rollout.responses, strict=True)):
-        tokens = _tokens(decoder.backbone, rollout, shares, b)
-        answers.append(Explained(example.prompt, response, tokens))
-    return Explanation([expert.name for expert in blend.experts], shares.weights_M.tolist(), answers)
+    for first in range(0, len(rollout.examples), ROWS):
+        part = rollout.rows(range(first, min(first + ROWS, len(rollout.examples))))
+        shares = shares_of(blend, part)
+        for b, (example, response) in enumerate(zip(part.examples, part.responses, strict=True)):
+            answers.append(Explained(example.prompt, response, _tokens(decoder.backbone, part, shares, b)))
+    weights = blend.weights_WM[0].double().tolist()
+    return Explanation([expert.name for expert in blend.experts], weights, answers)
 
 
 def _tokens(backbone: Backbone, rollout: Rollout, shares: Shares, b: int) -> list[Token]:
