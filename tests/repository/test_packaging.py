@@ -19,6 +19,8 @@ def test_the_wheel_from_the_sdist_works_in_an_empty_directory(tmp_path: Path) ->
     assert "emorl_bench/conf/method/emorl.yaml" in names
     pages = {f"emorl_bench/{path.relative_to(ROOT)}" for path in (ROOT / "baselines").rglob("*.py")}
     assert {"emorl_bench/baselines/cory.py", "emorl_bench/baselines/ric/prompting.py"} <= pages <= set(names)
+    page = "emorl_bench/report/html"
+    assert {f"{page}/page/index.html", f"{page}/page/main.js", f"{page}/vendor/plotly-basic.min.js"} <= set(names)
     assert {name.partition("/")[0] for name in names} == {
         "emorl_bench",
         f"{wheel.name.rpartition('-py3')[0]}.dist-info",
