@@ -57,8 +57,8 @@ class Finished:
 def headline(runs: Sequence[Finished]) -> list[str]:
     """Lines of a plain table: a row for each method, setting and decoding, with mean ± 95 % t interval over seeds.
 
-    Within a task the best is first. Runs of one method with different settings have a row each, labelled by the
-    overrides that not all runs have.
+    Of two seeds both values stand in brackets. Within a task the best is first. Runs of one method with different
+    settings have a row each, labelled by the overrides that not all runs have.
     """
     common = set.intersection(*(set(run.overrides) for run in runs)) if runs else set()
     groups: dict[tuple[Any, ...], list[Finished]] = {}
@@ -111,4 +111,6 @@ def _cell(values: Sequence[float]) -> str:
     if not values:
         return ""
     interval = t_interval(values)
-    return f"{interval.mean:.3f}" + (f" ± {interval.half_width:.3f}" if interval.n > 1 else "")
+    if interval.n == 2:  # Student's interval of two values is thirteen times as wide as their distance
+        return f"{interval.mean:.3f} ({min(values):.3f}, {max(values):.3f})"
+    return f"{interval.mean:.3f}" + (f" ± {interval.half_width:.3f}" if interval.n > 2 else "")

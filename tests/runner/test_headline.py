@@ -16,7 +16,7 @@ from emorl_bench.runner import sweep
 from emorl_bench.runner.finding import find_run
 from emorl_bench.runner.headline import Finished, headline, scores
 
-T_OF_TWO = 12.7062  # the 97.5 % quantile of Student's t with one degree of freedom, from a table
+T_OF_THREE = 4.3027  # the 97.5 % quantile of Student's t with two degrees of freedom, from a table
 
 
 def leave(
@@ -50,14 +50,17 @@ def cells(line: str) -> list[str]:
 
 
 def test_seeds_are_one_row_with_their_interval_and_the_best_is_first(tmp_path: Path) -> None:
-    paths = [leave(tmp_path, "emorl", seed, reward, "tracker=local") for seed, reward in ((0, 0.5), (1, 0.54))]
+    rewards = [0.5, 0.54, 0.52]
+    paths = [leave(tmp_path, "emorl", seed, reward, "tracker=local") for seed, reward in enumerate(rewards)]
     paths.append(leave(tmp_path, "cory", 0, 0.7, "tracker=local"))
+    paths += [leave(tmp_path, "grpo", seed, reward, "tracker=local") for seed, reward in enumerate((0.3, 0.4))]
     lines = headline([Finished.read(path) or pytest.fail("no run") for path in paths])
-    half = T_OF_TWO * stdev([0.5, 0.54]) / math.sqrt(2)
+    half = T_OF_THREE * stdev(rewards) / math.sqrt(3)
     assert cells(lines[0]) == ["task", "model", "decoding", "method", "seeds", "reward", "gold"]
     assert cells(lines[1]) == ["sums", "tiny_t5", "greedy", "cory", "1", "0.700", "0.600"]
-    both = [f"{mean([0.5, 0.54]):.3f} ± {half:.3f}", f"0.420 ± {half:.3f}"]
-    assert cells(lines[2]) == ["sums", "tiny_t5", "greedy", "emorl", "2", *both]
+    both = [f"{mean(rewards):.3f} ± {half:.3f}", f"0.420 ± {half:.3f}"]
+    assert cells(lines[2]) == ["sums", "tiny_t5", "greedy", "emorl", "3", *both]
+    assert cells(lines[3])[4:] == ["2", "0.350 (0.300, 0.400)", "0.250 (0.200, 0.300)"], "both values, and no interval"
 
 
 def test_settings_have_rows_of_their_own_named_by_what_differs(tmp_path: Path) -> None:
