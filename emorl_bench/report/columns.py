@@ -74,8 +74,12 @@ def signed(interval: Interval) -> str:
 
 
 def share(interval: Interval) -> str:
-    """A probability with its interval; from one or two runs there is none."""
-    if interval.n < FEW:
+    """A probability with its interval.
+
+    One or two runs have none, nor has a bootstrap in which every resample is the same: all runs of one method are above
+    all of the other, and resamples cannot show how seldom the contrary is.
+    """
+    if interval.n < FEW or interval.low == interval.high:
         return f"{interval.mean:.2f}"
     return f"{interval.mean:.2f} ({interval.low:.2f} to {interval.high:.2f})"
 

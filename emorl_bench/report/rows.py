@@ -120,7 +120,8 @@ def _apart(runs: Sequence[Run]) -> list[Run]:
         if run.method in twice:
             source = tops[run.dir].relative_to(common).as_posix()
             labels = (*run.labels, (SOURCE, Path(common).name if source == "." else source))
-            name = row_name(run.family, labels) if run.method.startswith(run.family) else row_name("", labels)
+            own = run.method == row_name(run.family, run.labels)  # else the row was made by --group-by
+            name = row_name(run.family if own else "", labels)
             run = replace(run, labels=labels, method=name)
         apart.append(run)
     for same in _by(apart, _replicate).values():

@@ -160,6 +160,20 @@ def test_a_conclusion_of_runs_follows_their_truth(two_tasks: list[Comparison]) -
     assert conclude(sums, "rloo").undecided == ("Nothing was compared: rloo was not run here.",)
 
 
+def test_the_noise_floor_is_said_beside_the_claims(tmp_path: Path) -> None:
+    write(tmp_path, "letters", {"emorl": 0.70, "weighted_scst": 0.60, "rloo": 0.60, "base": 0.20})
+    (comparison,) = comparisons(read_runs(tmp_path)[0])
+    runs = comparison.methods("greedy")
+    value = {
+        name: [run.decoding["greedy"]["gold_deployed_utility"] for run in runs[name]]
+        for name in ("weighted_scst", "rloo")
+    }
+    size = np.abs(np.subtract(value["weighted_scst"], value["rloo"])).mean()
+    said = conclude(comparison).undecided[-1]
+    assert said.startswith("Noise: weighted_scst and rloo differ by rounding alone")
+    assert f"still by {size:.3f} on average" in said
+
+
 def test_tasks_together_are_on_the_scale_between_base_and_ceiling(two_tasks: list[Comparison]) -> None:
     said = conclude_together(two_tasks)
     assert said is not None

@@ -77,6 +77,7 @@ def test_one_seed_has_no_interval_and_two_show_both_values() -> None:
     assert signed(t_interval([0.2, 0.4])) == "+0.300 [0.200, 0.400]"
     assert share(Interval(0.5, 0.1, 0.9, 2)) == "0.50"
     assert share(Interval(0.5, 0.1, 0.9, 3)) == "0.50 (0.10 to 0.90)"
+    assert share(Interval(1.0, 1.0, 1.0, 5)) == "1.00"
 
 
 def test_two_seeds_print_no_absurd_interval(tmp_path: Path) -> None:
