@@ -102,7 +102,7 @@ def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
         while group := _furthest_behind(unfinished):
             if metrics := _advance(bench, group, round):
                 done = sum(run.fraction * (run.budget.prompts or 1) for run in unfinished)
-                steps.to(done, *reward_line(group, metrics))
+                steps.to(done, *reward_line([run for run in group if run.progress.ended is None], metrics))
 
 
 def _furthest_behind(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
