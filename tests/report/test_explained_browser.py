@@ -84,7 +84,7 @@ def check_words(page: Any, answer: dict[str, Any]) -> None:
             weight, share, part, alone = table.locator("tbody tr").nth(m).locator("td").all_inner_texts()
             assert float(weight) == WEIGHTS[m]
             assert float(share) == pytest.approx(token["shares"][m], abs=0.0051)
-            assert part == "–" if wanted is None else f"{100 * token['decided'][m]:.0f} %"
+            assert part == ("–" if wanted is None else f"{100 * token['decided'][m]:.0f} %")
             assert alone == ("the same" if token["agrees"][m] else f"“own{m}”")
 
 
