@@ -77,14 +77,18 @@ def check_words(page: Any, answer: dict[str, Any]) -> None:
         assert ("pivotal" in look) == (wanted is not None and token["pivotal"][largest])
         assert ("shared" in look) == (wanted is not None and token["decided"][largest] < 0.5)
         word.hover()
+        assert page.locator("#words .pointed").count() == 1
         table = page.locator("#word table")
         assert f"margin {token['margin']:.2f} nats" in table.locator("caption").inner_text().replace("−", "-")
         assert "“instead”, the runner-up" in table.locator("caption").inner_text()
         for m in range(3):
             weight, share, part, alone = table.locator("tbody tr").nth(m).locator("td").all_inner_texts()
             assert float(weight) == WEIGHTS[m]
-            assert float(share) == pytest.approx(token["shares"][m], abs=0.0051)
-            assert part == ("–" if wanted is None else f"{100 * token['decided'][m]:.0f} %")
+            assert float(share.replace("−", "-")) == pytest.approx(token["shares"][m], abs=0.0051)
+            if wanted is None:
+                assert part == "–"
+            else:
+                assert float(part.removesuffix(" %")) == pytest.approx(100 * token["decided"][m], abs=0.51)
             assert alone == ("the same" if token["agrees"][m] else f"“own{m}”")
 
 

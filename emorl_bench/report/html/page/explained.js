@@ -48,7 +48,11 @@ function expertLegend(run) {
     el(
       "li",
       {},
-      el("span", { class: `said-by pattern-${m % 5}`, style: `--own: ${expert.colour}`, "data-letter": letter(m) }, expert.name),
+      el(
+        "span",
+        { class: `said-by pattern-${m % 5}`, style: `--own: ${expert.colour}`, "data-letter": letter(m) },
+        expert.name,
+      ),
       ` weight ${number(expert.weight, 2)}`,
     ),
   );
@@ -79,7 +83,8 @@ function drawTotals(holder) {
   const caption =
     `All ${number(count, 0)} answers in ${file}: ${number(totals.tokens, 0)} tokens. ` +
     `Of ${percent(totals.disputed)} of them, some expert alone would have said another.`;
-  const left = answers.length < count ? ` ${answers.length} of the answers are in the page; the totals are over all.` : "";
+  const left =
+    answers.length < count ? ` ${answers.length} of the answers are in the page; the totals are over all.` : "";
   fill(
     holder,
     el("h3", {}, "How much of the answers each expert decided"),

@@ -28,8 +28,16 @@ function drawSpoken(holder, draw) {
     el(
       "div",
       { class: "buttons" },
-      el("button", { type: "button", id: "explained-previous", disabled: explaining.answer === 0, onclick: step(-1) }, "← previous"),
-      el("button", { type: "button", id: "explained-next", disabled: explaining.answer === last, onclick: step(1) }, "next →"),
+      el(
+        "button",
+        { type: "button", id: "explained-previous", disabled: explaining.answer === 0, onclick: step(-1) },
+        "← previous",
+      ),
+      el(
+        "button",
+        { type: "button", id: "explained-next", disabled: explaining.answer === last, onclick: step(1) },
+        "next →",
+      ),
     ),
     el("h3", {}, "Prompt"),
     el("blockquote", {}, found.prompt),
@@ -42,7 +50,6 @@ function drawSpoken(holder, draw) {
     ),
     details,
   );
-  if (words.length > 0) drawWord(details, run, words[0]);
 }
 
 // One word is in the order of Tab; arrow keys go to the others. White space stands outside the words.
@@ -56,7 +63,7 @@ function wordElements(run, words, details) {
         role: "button",
         tabindex: i === 0 ? "0" : "-1",
         "aria-label": core === "" ? "white space" : null,
-        onmouseenter: () => drawWord(details, run, word),
+        onmouseenter: () => point(i),
         onfocus: () => focused(i),
         onkeydown: (event) => move(event, i),
       },
@@ -64,9 +71,13 @@ function wordElements(run, words, details) {
     );
     return { space, element };
   });
+  const point = (i) => {
+    made.forEach(({ element }, j) => element.classList.toggle("pointed", i === j));
+    drawWord(details, run, words[i]);
+  };
   const focused = (i) => {
     made.forEach(({ element }, j) => element.setAttribute("tabindex", i === j ? "0" : "-1"));
-    drawWord(details, run, words[i]);
+    point(i);
   };
   const move = (event, i) => {
     const places = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: made.length - 1 };
@@ -74,6 +85,7 @@ function wordElements(run, words, details) {
     event.preventDefault();
     made[Math.min(Math.max(places[event.key], 0), made.length - 1)].element.focus();
   };
+  if (made.length > 0) point(0);
   return made.flatMap(({ space, element }) => [space, element]);
 }
 
@@ -96,7 +108,7 @@ function drawWord(holder, run, word) {
       {},
       el("th", { scope: "row" }, `${letter(m)} ${expert.name}`),
       el("td", {}, number(expert.weight, 2)),
-      el("td", {}, `${word.shares[m] > 0 ? "+" : ""}${number(word.shares[m], 2)}`),
+      el("td", {}, signed(word.shares[m])),
       el("td", {}, percent(word.decided?.[m])),
       el("td", {}, word.agrees[m] ? "the same" : quoted(word.alone[m])),
     ),
