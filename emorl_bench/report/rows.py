@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from os.path import commonpath
 from pathlib import Path
 
@@ -69,8 +70,8 @@ def differing(runs: Sequence[Run], *, of_method: bool) -> dict[Path, list[str]]:
     chosen = [key for key in CHOICES if belongs(key) == of_method and _vary(runs, key)]
     found = {run.dir: list(chosen) for run in runs}
     for key in (key for key in _candidates(runs) if belongs(key) == of_method):
-        group = next((choice for choice in CHOICES if key.startswith(f"{choice}.")), "")
-        for alike in _by(runs, lambda run, group=group: run.keys.get(group)).values():  # type: ignore[misc]
+        choice = next((choice for choice in CHOICES if key.startswith(f"{choice}.")), "")
+        for alike in _by(runs, partial(_value, key=choice)).values():
             if _vary(alike, key):
                 for run in alike:
                     found[run.dir].append(key)
@@ -96,6 +97,10 @@ def _candidates(runs: Sequence[Run]) -> list[str]:
 def _vary(runs: Sequence[Run], key: str) -> bool:
     values = {run.keys.get(key, UNSET) for run in runs}
     return len(values - {UNSET} if key == SETTINGS else values) > 1  # the oldest records have no hash
+
+
+def _value(run: Run, key: str) -> Hashable:
+    return run.keys.get(key)
 
 
 def _labelled(run: Run, family: str, shown: dict[str, str]) -> Run:

@@ -1,19 +1,19 @@
-"""From what learners and searches log to rows of the whole method, whose names and axes are the same for all methods.
+"""Rows of the whole method, made of what learners and searches log. Names and axes are the same for all methods.
 
-A learner logs ``train/<learner>/<number>`` at a step and ``eval/<learner>/<number>`` at a validation; a search logs
-``search/<number>``. Of these a row of the record is made:
+A learner logs ``train/<learner>/<number>`` at a step and ``eval/<learner>/<number>`` at a validation. A search logs
+``search/<number>``. A row of the record has:
 
 - ``learner/<learner>/train/...`` and ``learner/<learner>/eval/...``: what the learner has logged.
-- ``train/<number>`` and ``eval/<number>``: of the method. Each is the mean, over the learners that have logged such a
-  number, of what each of them has logged last. Experts, which are named after their objectives, count only as long as
-  nobody else has logged it: then it is that of the policy which is trained on top of them, or of the best blend.
-- ``search/utility``: the best on the select split, for the uniform preference, of what the method has chosen from: of
-  blends where it searches, and at its end of validations where it does not.
-- ``train/kl``: where no learner measures it, there is one point at the end: the KL that the report has measured.
-- ``data_points``, ``tokens``, ``seconds``: what all learners and searches have spent until now. They never decrease.
+- ``train/<number>`` and ``eval/<number>``: numbers of the method. Each is the mean over learners of the last value that
+  each learner has logged. Experts, which are named after their objectives, count only at first. As soon as a policy
+  trained on top of them, or the search, logs the number, that value is the method's.
+- ``search/utility``: the best utility on the select split, for the uniform preference. A method that searches takes the
+  best of its blends. Another method has one point at its end: its best validation.
+- ``train/kl``: where no learner measures KL, one point at the end has the KL of the report.
+- ``data_points``, ``tokens``, ``seconds``: what all learners and searches have spent so far. They never decrease.
 
-A run that was killed repeats what came after its last checkpoint, and a ladder repeats its lower rungs. Training
-repeats the same numbers, so a row that is in the record already is not recorded again, and the record only grows.
+A resumed run repeats the steps after its last checkpoint, and a ladder repeats its lower rungs. The repeated rows have
+the same numbers. So a row that the record has already is not recorded again, and the record only grows.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_bank, shaken, word_prompts
+from support.finite_differences import middle_slope
 from torch import Tensor
 
 from baselines.weighted_policy import WeightedPolicy
@@ -104,14 +105,8 @@ def test_the_gradient_is_that_of_the_paper_s_loss_by_finite_differences(monkeypa
     with torch.no_grad():
         assert metrics["loss"] == pytest.approx(loss_of(policy, rollout, rewards, beta).item(), rel=1e-6)
         for i, parameter in enumerate(policy.parameters()):
-            flat, at = parameter.view(-1), parameter.numel() // 2
-            values, places = [], []
-            for sign in (1, -2):
-                flat[at] += sign * 1e-4
-                places.append(flat[at].double().item())  # adapters are float32: the step is what became of it
-                values.append(loss_of(policy, rollout, rewards, beta).item())
-            flat[at] += 1e-4
-            numeric = (values[0] - values[1]) / (places[0] - places[1]) / beta  # L / b is what is descended
+            at, slope = middle_slope(parameter, lambda: loss_of(policy, rollout, rewards, beta).item())
+            numeric = slope / beta  # L / b is what is descended
             assert kept[i].flatten()[at].item() == pytest.approx(numeric, rel=1e-4, abs=1e-5)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_bank, shaken, word_prompts
+from support.finite_differences import middle_slope
 from support.tabular import Tabular
 from torch import Tensor
 
@@ -203,14 +204,7 @@ def test_the_gradient_of_the_clipped_objective_by_finite_differences(monkeypatch
         assert metrics["loss"] == pytest.approx(objective(rule, policy, rollout, advantages_B).item(), rel=1e-6)
         assert 0 < metrics["clip_fraction"] < 1
         for i, parameter in enumerate(policy.parameters()):
-            flat, at = parameter.view(-1), parameter.numel() // 2
-            values, places = [], []
-            for sign in (1, -2):
-                flat[at] += sign * 1e-4
-                places.append(flat[at].double().item())  # adapters are float32: the step is what became of it
-                values.append(objective(rule, policy, rollout, advantages_B).item())
-            flat[at] += 1e-4
-            numeric = (values[0] - values[1]) / (places[0] - places[1])
+            at, numeric = middle_slope(parameter, lambda: objective(rule, policy, rollout, advantages_B).item())
             assert kept[i].flatten()[at].item() == pytest.approx(numeric, rel=1e-4, abs=1e-6)
 
 
