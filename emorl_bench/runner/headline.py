@@ -58,16 +58,19 @@ def headline(runs: Sequence[Finished]) -> list[str]:
     """Lines of a plain table: a row for each method, setting and decoding, with mean ± 95 % t interval over seeds.
 
     Of two seeds both values stand in brackets. Within a task the best is first. Runs of one method with different
-    settings have a row each, labelled by the overrides that not all runs have.
+    settings have a row each, labelled by the overrides that not all runs of the task and model have.
     """
-    common = set.intersection(*(set(run.overrides) for run in runs)) if runs else set()
+    common: dict[tuple[str, ...], set[str]] = {}  # by task and model
+    for run in runs:
+        place, own = run.names[:2], set(run.overrides)
+        common[place] = common.get(place, own) & own
     groups: dict[tuple[Any, ...], list[Finished]] = {}
     for run in runs:
         groups.setdefault(run.settings, []).append(run)
     named: dict[tuple[str, ...], int] = {}
     rows: list[tuple[list[str], float]] = []
     for group in groups.values():
-        label = _label(group[0], common)
+        label = _label(group[0], common[group[0].names[:2]])
         count = named[label] = named.get(label, 0) + 1
         rows += _rows(label if count == 1 else (*label[:2], f"{label[2]} #{count}"), group)
     rows.sort(key=lambda row: (row[0][:3], -row[1]))

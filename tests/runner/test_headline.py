@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -115,3 +116,11 @@ def test_the_run_that_ended_last_is_found_below_a_method_or_a_whole_directory(tm
     assert find_run(tmp_path / "runs") == last
     with pytest.raises(UserError, match="no finished run there"):
         find_run(tmp_path / "elsewhere")
+
+
+def test_an_override_that_all_runs_of_a_task_have_is_in_no_label(tmp_path: Path) -> None:
+    sums = [Finished.read(leave(tmp_path, "emorl", seed, 0.5, "experiment=embedded_sums")) for seed in (0, 1)]
+    other = Finished.read(leave(tmp_path / "other", "emorl", 0, 0.5, "experiment=embedded_reflections"))
+    assert other is not None
+    lines = headline([*(run for run in sums if run), replace(other, names=("reflections", "tiny_t5", "emorl"))])
+    assert [cells(line)[3] for line in lines[1:]] == ["emorl", "emorl"]
