@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -119,8 +118,8 @@ def test_the_run_that_ended_last_is_found_below_a_method_or_a_whole_directory(tm
 
 
 def test_an_override_that_all_runs_of_a_task_have_is_in_no_label(tmp_path: Path) -> None:
-    sums = [Finished.read(leave(tmp_path, "emorl", seed, 0.5, "experiment=embedded_sums")) for seed in (0, 1)]
-    other = Finished.read(leave(tmp_path / "other", "emorl", 0, 0.5, "experiment=embedded_reflections"))
-    assert other is not None
-    lines = headline([*(run for run in sums if run), replace(other, names=("reflections", "tiny_t5", "emorl"))])
+    there = {"task": "reflections", "model": "tiny_t5", "method": "emorl"}
+    paths = [leave(tmp_path / "sums", "emorl", seed, 0.5, "experiment=embedded_sums") for seed in (0, 1)]
+    paths.append(leave(tmp_path / "other", "emorl", 0, 0.5, "experiment=embedded_reflections", names=there))
+    lines = headline([Finished.read(path) or pytest.fail("no run") for path in paths])
     assert [cells(line)[3] for line in lines[1:]] == ["emorl", "emorl"]
