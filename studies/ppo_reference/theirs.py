@@ -108,8 +108,8 @@ def curve(setup: Row, directory: Path, seed: int) -> dict[str, list[float]]:
 
     update, size = setup["update"], setup["prompts"]
     model = locate_model(setup).directory
-    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-    base = AutoModelForCausalLM.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)
+    base = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
     policy = PeftModel.from_pretrained(base, directory / EXCHANGE / f"seed-{seed}", is_trainable=True)
     width = max(len(row["ids"]) for row in setup["train"])
     value = Value(policy, base.config.hidden_size)
