@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.masked import or_none
 from emorl_bench.core.protocols import Sampler
 from emorl_bench.core.seeds import stream
@@ -67,6 +68,7 @@ class Talker:
         Raises:
             UserError: something that it needs was never trained, or its method cannot be explained.
         """
+        check_targets(config)
         torch.set_num_threads(config["hardware"]["threads"])
         workbench = Workbench.build(config, run, Silent(), frozen=True)
         policy = workbench.method.fit(workbench.bench).policy_for(torch.tensor(preference, dtype=torch.float64))
