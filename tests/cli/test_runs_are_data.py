@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from support.composing import composed
 
-from emorl_bench.cli import generate
+from emorl_bench.cli import bench, generate
 from emorl_bench.cli.generate import read_config
 from emorl_bench.config.compose import plain
 from emorl_bench.config.targets import build
@@ -118,3 +119,12 @@ def test_what_is_no_file_is_refused_at_once_by_every_reader(
     assert [one.reason for one in unfinished] == [f"{name} is no regular file; delete it"]
     assert any("is no regular file" in line for line in status_lines(tmp_path / "runs"))
     assert not _same(run, {"hardware": {}})
+
+
+def test_a_pickle_of_a_job_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["emorl-bench", "--experimental-rerun", str(tmp_path / "config.pickle")])
+    with pytest.raises(SystemExit, match="2"):
+        bench.main()
+    assert "reads a pickle" in capsys.readouterr().err
