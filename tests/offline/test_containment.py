@@ -20,6 +20,8 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.models.loading import ModelSource, load_backbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.offline.containment import shards
+from emorl_bench.offline.locating import Located
+from emorl_bench.runner.base_model import weights_hash
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
 from emorl_bench.scorers import checkpoints
 
@@ -160,3 +162,16 @@ def test_links_to_files_are_followed_as_the_cache_of_the_hub_needs(load: Load, p
         file.rename(blobs / file.name)
         file.symlink_to(blobs / file.name)
     load(place)
+
+
+def test_every_file_that_an_index_names_is_in_the_hashes(place: Path) -> None:
+    indexed(place, "part.safetensors", as_safetensors)
+    (place / "decoy.safetensors").unlink()
+    hashes = set()
+    for seed in (0, 1):
+        weights = load_file(place / "part.safetensors")
+        as_safetensors({name: tensor + seed for name, tensor in weights.items()}, place / "part.safetensors")
+        for known in (encoder_hash, weights_hash):
+            known.cache_clear()
+        hashes.add((encoder_hash(str(place)), weights_hash(Located(place, str(place), "directory"))))
+    assert len({one for pair in hashes for one in pair}) == 4
