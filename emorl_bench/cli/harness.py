@@ -88,7 +88,7 @@ def run_hydra(
         if args.experimental_rerun is not None:
             raise UserError(
                 f"--experimental-rerun {args.experimental_rerun}: reads a pickle, which can run code; repeat the "
-                "command itself, which goes on where the run ended (overrides.yaml in a run directory lists its overrides)"
+                "command itself, which goes on where the run ended (overrides.yaml of a run directory lists its keys)"
             )
         if runs and dry_run is not None and args.dry_run:
             dry_run(args)
