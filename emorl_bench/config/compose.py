@@ -30,7 +30,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 
 from emorl_bench.config.checks import check, check_writable, launched
 from emorl_bench.config.trackers import check_tracker
-from emorl_bench.config.trust import check_named, conf_dir
+from emorl_bench.config.trust import check_named
+from emorl_bench.config.trust import conf_dir as conf_dir  # other packages take it from here
 from emorl_bench.core.errors import UserError, did_you_mean
 
 VERSION_BASE = "1.3"
