@@ -58,9 +58,15 @@ def trained_setting(dtype: torch.dtype, device: torch.device) -> Setting:
     path = asset_dir(f"reflections/{MODEL}")
 
     def new_model() -> Any:
-        return AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype, use_safetensors=True).to(device).eval()
+        return (
+            AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+            .to(device)
+            .eval()
+        )
 
-    bank = endless_bank(new_model(), AutoTokenizer.from_pretrained(path), "seq2seq", LONGEST, device)
+    bank = endless_bank(
+        new_model(), AutoTokenizer.from_pretrained(path, trust_remote_code=False), "seq2seq", LONGEST, device
+    )
     experts = [bank.new_policy(policy.name) for policy in trained]
     for mine, policy in zip(experts, trained, strict=True):
         mine.load_adapter(policy.adapter())

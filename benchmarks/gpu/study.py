@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from benchmarks.gpu.checks import PATIENCE, ROOT, ended
 from benchmarks.gpu.kit import Kit, Number
@@ -22,6 +21,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.indicators.intervals import t_interval
 from emorl_bench.offline import directory
 from emorl_bench.report.read import Run, read_runs
+from emorl_bench.runner.recorded import recorded_config
 
 WEIGHTS = ("smollm2_135m", "minilm_l6")  # the weights that experiment=offline_pair needs
 DATA = "EMORL_BENCH_PAIR_DATA"  # environment variable: the directory with the data of task=pair
@@ -108,7 +108,7 @@ def compare_types(kit: Kit, runs: Sequence[Run]) -> None:
 
 def type_of(run: Path) -> str:
     """The dtype of a run's base model."""
-    return str(OmegaConf.select(OmegaConf.load(run / "config.yaml"), "hardware.dtype"))
+    return str(recorded_config(run)["hardware"]["dtype"])
 
 
 def mean_reward(run: Run) -> float:

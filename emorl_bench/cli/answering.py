@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from emorl_bench.config.targets import check_targets
 from emorl_bench.core.masked import or_none
 from emorl_bench.core.protocols import Sampler
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.data.sizes import limit_corpora
 from emorl_bench.ensemble.explaining.records import Explanation, explain
 from emorl_bench.ensemble.explaining.shares import checked
 from emorl_bench.runner.bench import Workbench
@@ -67,7 +69,9 @@ class Talker:
         Raises:
             UserError: something that it needs was never trained, or its method cannot be explained.
         """
+        check_targets(config)
         torch.set_num_threads(config["hardware"]["threads"])
+        limit_corpora(config["hardware"].get("max_corpus_mb"))  # earlier runs have no such key
         workbench = Workbench.build(config, run, Silent(), frozen=True)
         policy = workbench.method.fit(workbench.bench).policy_for(torch.tensor(preference, dtype=torch.float64))
         if explains:

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from emorl_bench.cli.harness import one_line
+from emorl_bench.config.trust import check_is_data
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner.finding import find_run
 from emorl_bench.runner.identity import read_json
+from emorl_bench.runner.recorded import recorded_config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--explain", action="store_true", help="which expert decided each word (emorl, mod)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the answers, and with --explain their decisions")
+    trust = "let a run name classes and functions that emorl-bench does not bring: your own scorer, code of a model"
+    made.add_argument("--trust", action="store_true", help=trust)
     made.add_argument("--traceback", action="store_true", help="show where an error came from")
     return made
 
@@ -52,7 +54,7 @@ def generate(arguments: argparse.Namespace) -> None:
         UserError: there is no finished run, or the preference does not fit its objectives.
     """
     runs = chosen_runs(arguments)
-    configs = [read_config(run) for run in runs]
+    configs = [read_config(run, trusted=arguments.trust) for run in runs]
     if arguments.samples < 1 or arguments.temperature < 0:
         raise UserError(f"--samples {arguments.samples} --temperature {arguments.temperature}: need at least 1 and 0")
     objectives = [objectives_of(run) for run in runs]
@@ -91,12 +93,21 @@ def objectives_of(run: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_config(run: Path) -> dict[str, Any]:
-    """The resolved configuration of a finished run."""
-    config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
-    assert isinstance(config, dict)
+def read_config(run: Path, *, trusted: bool = False) -> dict[str, Any]:
+    """The resolved configuration of a finished run.
+
+    Args:
+        run: the run directory.
+        trusted: whether it may name classes and functions that ``conf`` does not name.
+
+    Raises:
+        UserError: the file is damaged, or names such code and is not trusted.
+    """
+    config = recorded_config(run)
+    if not trusted:
+        check_is_data(config, run)
     # Runs may have been moved, so the experts are looked for beside this run.
-    return {str(k): v for k, v in config.items()} | {"runs_dir": str(run.resolve().parents[3])}
+    return config | {"runs_dir": str(run.resolve().parents[3])}
 
 
 def parse_preference(text: str | None, objectives: Sequence[str]) -> list[float]:

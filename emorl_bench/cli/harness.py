@@ -85,6 +85,11 @@ def run_hydra(
     sys.argv = [argument for argument in sys.argv if argument != "--dry-run"]  # Hydra reads the others again
     runs = not (args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
     with one_line(program, again=again):
+        if args.experimental_rerun is not None:
+            raise UserError(
+                f"--experimental-rerun {args.experimental_rerun}: reads a pickle, which can run code; repeat the "
+                "command itself, which goes on where the run ended (overrides.yaml of a run directory lists its keys)"
+            )
         if runs and dry_run is not None and args.dry_run:
             dry_run(args)
             return

@@ -50,6 +50,7 @@ RULES: dict[str, Condition] = {
     "preferences.divisions": _not_negative,
     "hardware.threads": _positive,
     "hardware.max_rows": _positive,
+    "hardware.max_corpus_mb": _positive,
     "model.max_prompt_tokens": _positive,
     "model.adapter.rank": _positive,
     "model.adapter.alpha": _positive,

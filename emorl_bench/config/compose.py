@@ -30,6 +30,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 
 from emorl_bench.config.checks import check, check_writable, launched
 from emorl_bench.config.trackers import check_tracker
+from emorl_bench.config.trust import check_named
+from emorl_bench.config.trust import conf_dir as conf_dir  # other packages take it from here
 from emorl_bench.core.errors import UserError, did_you_mean
 
 VERSION_BASE = "1.3"
@@ -43,16 +45,6 @@ PLAIN_TYPES = {
     "valid bool": "true or false",
     "ListConfig": "a list [a,b]",
 }
-
-
-def conf_dir() -> Path:
-    """The directory ``conf``: beside the package in a wheel, else in the checkout.
-
-    The working directory does not matter.
-    """
-    package = Path(__file__).resolve().parent.parent
-    beside = package / "conf"
-    return beside if beside.is_dir() else package.parent / "conf"
 
 
 def runnable(config: Mapping[str, Any]) -> None:
@@ -128,9 +120,16 @@ def _composed(args: Namespace, root: str, jobs: Jobs) -> Iterator[Composed]:
             known = loader.get_group_options("", ObjectType.CONFIG)
             raise UserError(f"--config-name {name}: there is no such config{did_you_mean(name, known)}")
         for overrides, config in _configurations(loader, name, args.overrides, args.multirun, jobs):
-            yield Composed(overrides, plain(config), config.hydra)
+            settings = plain(config)
+            check_named(settings, _directories(config))
+            yield Composed(overrides, settings, config.hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, args.overrides)) from error
+
+
+def _directories(config: DictConfig) -> list[Path]:
+    """The directories that Hydra has looked for files in; the user has named each that is not ours."""
+    return [Path(source.path) for source in config.hydra.runtime.config_sources if source.schema == "file"]
 
 
 def _loader(args: Namespace) -> ConfigLoaderImpl:

@@ -26,6 +26,7 @@ NON_SEMANTIC_KEYS = (
     "names",
     "hardware.threads",
     "hardware.max_rows",
+    "hardware.max_corpus_mb",
     "hardware.shard_base",
     "hardware.joint_experts",
     "hardware.scorer_device",
@@ -114,6 +115,8 @@ class HardwareConfig:
     threads: int = MISSING
     max_rows: int = MISSING
     """Rows that are decoded at once."""
+    max_corpus_mb: int = MISSING
+    """The most megabytes that one file of a corpus may hold, unpacked."""
     scorer_device: str | None = None
     """Null: the policy's device."""
     scorer_dtype: str = MISSING

@@ -14,32 +14,43 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 
+from emorl_bench.config.trust import OURS
 from emorl_bench.core.errors import UserError, did_you_mean
 
 BASELINES = "baselines"
+INSTRUCTIONS = ("_target_", "_partial_")  # the keys of a node that are no arguments
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def build(node: Mapping[str, Any]) -> Any:
     """The object that the ``_target_`` of a plain configuration makes of its keys.
 
+    The configuration is resolved. ``${...}`` in a text is part of the text, and is not resolved a second time.
+
     Raises:
         UserError: a class refuses a value, or another package called ``baselines`` has been imported before ours.
     """
     claim_baselines()
-    try:
-        return instantiate(dict(node), _convert_="object")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
+    return _built(node)
+
+
+def _built(node: Any) -> Any:
+    if isinstance(node, list | tuple):
+        return [_built(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    keys = {str(key): _built(value) for key, value in node.items() if key not in INSTRUCTIONS}
+    if "_target_" not in node:
+        return keys
+    target = get_object(str(node["_target_"]))
+    return partial(target, **keys) if node.get("_partial_") else target(**keys)
 
 
 def baselines_dir() -> Path:
@@ -93,7 +104,7 @@ def check_targets(node: Any, where: str = "") -> None:
 def _bind(node: Mapping[str, Any], where: str) -> None:
     built = _locate(str(node["_target_"]), where)
     parameters = inspect.signature(built).parameters
-    given = {key: value for key, value in node.items() if not key.startswith("_")}
+    given = {key: value for key, value in node.items() if key not in INSTRUCTIONS}
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     hints = _hints(built)
     for key, value in given.items():
@@ -120,6 +131,8 @@ def _locate(path: str, where: str) -> Callable[..., Any]:
         raise UserError(f"{where}._target_={path}: cannot be imported ({reason}{which}); check the name") from error
     if not callable(built):
         raise UserError(f"{where}._target_={path}: is not a class or function")
+    if path.startswith(OURS) and (not inspect.isclass(built) or f"{built.__module__}.{built.__qualname__}" != path):
+        raise UserError(f"{where}._target_={path}: is no class of that module; name the class where it is defined")
     return built  # type: ignore[no-any-return]
 
 

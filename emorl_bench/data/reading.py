@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.data.sizes import content
 
 Numbered = Iterator[tuple[int, dict[str, str]]]
 
@@ -184,7 +185,7 @@ def _at(path: Path, row: int | None = None) -> str:
 def _text(path: Path) -> str:
     """The whole file, decoded."""
     try:
-        data = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+        data = content(path, _at(path))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{_at(path)}: is not a whole gzip file ({error}); fetch it again") from error
     except OSError as error:

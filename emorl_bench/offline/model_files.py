@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.offline.containment import CONFIG, INDEX, check_contained
 
-CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.*")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -21,9 +21,10 @@ def check_files(place: Path, path: str, key: str = "model.path", *, hub: bool = 
     For a name on the ``hub`` only safetensors were fetched, so its other files cannot be seen.
 
     Raises:
-        UserError: the first thing that is missing.
+        UserError: the first thing that is missing, or what `check_contained` refuses.
     """
     check_config(place, path, key)
+    check_contained(place, path, key)
     missing = missing_weights(place)
     if missing and (pickles := _present(place, PICKLES)):
         raise UserError(

@@ -8,13 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.runner.recorded import load_yaml
 
 Keys = Mapping[str, Any]
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader reads 129 configurations in a second
 CHOICES = ("update", "budget")  # groups of the configuration whose file is named by a key of its own
 SHORT = {"update.learning_rate": "lr", "update.kl_coefficient": "KL"}  # names in labels
 ALIASES = {short: key for key, short in SHORT.items()}
@@ -26,8 +24,8 @@ UNSET = "unset"
 IGNORED = (
     "seed", "*.seed", "runs_dir", "force", "tracker.*", "hydra.*", "kl_coefficient", "decoding*", "names.*",
     "model.path", "model.revision", "model.fallback", "hardware.device", "hardware.threads", "hardware.max_rows",
-    "hardware.shard_base", "hardware.joint_experts", "hardware.scorer_device", "budget.ladder*",
-    "budget.training.checkpoint_every", "task.data_dir", "task.scorers.*.data_dir",
+    "hardware.max_corpus_mb", "hardware.shard_base", "hardware.joint_experts", "hardware.scorer_device",
+    "budget.ladder*", "budget.training.checkpoint_every", "task.data_dir", "task.scorers.*.data_dir",
 )  # fmt: skip
 # What answers are graded on and by: runs that differ here are never in one table.
 GRADED_BY = ("task.*", "preferences.*", "budget.report_prompts")
@@ -38,7 +36,7 @@ def read_keys(dir: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     names = summary["names"]
     keys: dict[str, Any] = {name: names[name] for name in ("task", "model", "method")} | {"seed": summary["seed"]}
     path = dir / "config.yaml"
-    config = yaml.load(path.read_text(encoding="utf-8"), LOADER) if path.exists() else None
+    config = load_yaml(path) if path.exists() else None
     if summary.get("kl_coefficient") is not None:
         keys["update.kl_coefficient"] = float(summary["kl_coefficient"])
     if summary.get("settings") is not None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from emorl_bench.core.errors import UserError
 from emorl_bench.report.keys import read_keys
 from emorl_bench.runner.provenance import SUMMARY_VERSION
+from emorl_bench.runner.recorded import irregular
 
 Floats = NDArray[np.float64]
 Labels = tuple[tuple[str, str], ...]
@@ -152,6 +153,8 @@ def read_runs(
 
 
 def _read_run(dir: Path) -> Run | Unfinished:
+    if (odd := irregular(dir)) is not None:
+        return Unfinished(dir, "unreadable", f"{odd.relative_to(dir)} is no regular file; delete it")
     status = _object((dir / "status.json").read_text(encoding="utf-8")) or {}
     state = str(status.get("state", "unreadable"))
     if state != "done":

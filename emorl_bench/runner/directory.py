@@ -24,6 +24,7 @@ from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.progress import Report
 from emorl_bench.runner.identity import identity, place, read_json, summary_if_done
 from emorl_bench.runner.provenance import code_diff, provenance
+from emorl_bench.runner.recorded import check_regular
 from emorl_bench.tracking.atomic import write_json, write_text
 
 BEAT_EVERY = 5.0  # seconds
@@ -92,6 +93,8 @@ class RunDirectory:
                 self._lock.release()
 
     def _open(self) -> None:
+        if not self.config["force"]:
+            check_regular(self.path)
         before = self.read_json("status.json") or {}
         if self.config["force"]:
             self._wipe()

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.types import RunMode
 
 from emorl_bench.config.checks import check
@@ -25,12 +24,12 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.progress import duration
 from emorl_bench.runner.forecast import Estimate, Names, Schedule, Timings, read_json
 from emorl_bench.runner.provenance import assets_hash
+from emorl_bench.runner.recorded import recorded_config
 from emorl_bench.runner.status import stand_of
 
 NAMED = ("task", "model", "method")  # the groups that name a run's place
 TABLE = Path("results", "main_table", "table.csv")  # the main table of a checkout
 STATES = ("done", "unfinished", "running", "absent")
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML has it: ten times as fast
 
 
 @dataclass(frozen=True)
@@ -117,9 +116,9 @@ def _decides(settings: Config, names: Mapping[str, str]) -> dict[str, Any]:
 def _same(path: Path, wanted: Config) -> bool:
     """Whether the recorded configuration of a directory is the wanted one."""
     try:
-        recorded = yaml.load((path / "config.yaml").read_text(encoding="utf-8"), YAML)
+        recorded = recorded_config(path)
         found = _decides(recorded, recorded["names"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return False  # the record is incomplete: the job will start again
     if "device" not in wanted["hardware"]:
         found["hardware"].pop("device", None)

@@ -33,7 +33,9 @@ def summary_if_done(directory: Path) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is no complete one."""
+    """The JSON object in a file, or None where there is no complete one. A FIFO or a device is not opened."""
+    if not path.is_file():
+        return None
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):

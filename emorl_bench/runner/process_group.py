@@ -22,6 +22,7 @@ from torch import Tensor
 from emorl_bench.config.checks import launched
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks, T
+from emorl_bench.data.sizes import limit_corpora
 
 PATIENCE = timedelta(days=2)  # ranks wait while rank 0 waits for an expert that another run is training
 
@@ -64,7 +65,7 @@ class ProcessGroup(Ranks):
 def chosen_device(hardware: Mapping[str, Any]) -> torch.device:
     """The device that ``hardware.device`` asks for, with ``auto`` decided.
 
-    As a side effect torch is limited to ``hardware.threads`` threads.
+    As a side effect torch is limited to ``hardware.threads`` threads, and corpora to ``hardware.max_corpus_mb``.
 
     Raises:
         UserError: it asks for a GPU, and torch can use none.
@@ -73,6 +74,7 @@ def chosen_device(hardware: Mapping[str, Any]) -> torch.device:
     if name == "cuda" and not available:
         raise UserError("hardware.device=cuda: no GPU that torch can use was found; say hardware.device=cpu")
     torch.set_num_threads(hardware["threads"])
+    limit_corpora(hardware.get("max_corpus_mb"))
     return torch.device("cuda" if name != "cpu" and available else "cpu")
 
 

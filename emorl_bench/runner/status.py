@@ -13,6 +13,7 @@ from typing import Any
 from emorl_bench.core.errors import UserError
 from emorl_bench.progress import duration
 from emorl_bench.runner.identity import read_json
+from emorl_bench.runner.recorded import irregular
 
 SILENT = 60.0  # seconds without a heartbeat, after which a run counts as ended
 STATES = ("done", "running", "unfinished")
@@ -58,6 +59,9 @@ def stands(runs_dir: Path) -> list[Stand]:
     """Every run below a directory, in the order of their paths."""
     found = []
     for file in sorted(runs_dir.glob("*/*/*/s*-*/status.json")):
+        if (odd := irregular(file.parent)) is not None:
+            found.append(Stand(file.parent, "unfinished", f"{odd.name} is no regular file; delete it", {}))
+            continue
         status = read_json(file) or {}
         found.append(Stand(file.parent, *stand_of(file.parent, status), status))
     return found

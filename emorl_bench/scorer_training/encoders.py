@@ -1,4 +1,7 @@
-"""An encoder of transformers from a directory, the hub or an offline package: safetensors only, hashed by content."""
+"""An encoder of transformers from a directory, the hub or an offline package: safetensors only, hashed by content.
+
+Code that comes with an encoder is never run, and nobody is asked about it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.offline import locate
+from emorl_bench.offline.containment import check_contained
 
 
 def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
@@ -24,11 +28,11 @@ def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
     place = _place(encoder, revision)
     logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(place)
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         if config.is_encoder_decoder or not getattr(config, "hidden_size", None):
             raise UserError(f"encoder={encoder}: a {config.model_type} is no encoder; give one like RoBERTa or MiniLM")
-        tokenizer = AutoTokenizer.from_pretrained(place)
-        model = AutoModel.from_pretrained(place, use_safetensors=True, dtype="float32")
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        model = AutoModel.from_pretrained(place, use_safetensors=True, dtype="float32", trust_remote_code=False)
     except UserError:
         raise
     except (OSError, ValueError, KeyError) as error:
@@ -81,6 +85,7 @@ def _place(encoder: str, revision: str | None) -> Path:
     place = locate(encoder, revision, key="encoder").directory
     if not (place / "config.json").is_file():
         raise UserError(f"encoder={encoder}: no config.json in it; give the directory of a transformers encoder")
+    check_contained(place, encoder, "encoder")
     if not any(place.glob("*.safetensors")):
         raise UserError(f"encoder={encoder}: no *.safetensors in it; only safetensors are loaded, convert the weights")
     return place

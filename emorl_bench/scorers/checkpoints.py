@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.offline import resolve
+from emorl_bench.offline import locate, resolve
+from emorl_bench.offline.containment import check_contained
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
 from emorl_bench.scorers.rule import DeviceScorer
 
@@ -126,6 +127,7 @@ def directory(model: str) -> str:
             f"scorer model={model}: no *.safetensors in it; only safetensors are loaded, "
             "write them with save_pretrained(DIRECTORY, safe_serialization=True)"
         )
+    check_contained(path, model, "scorer model")
     return str(path)
 
 
@@ -143,7 +145,10 @@ def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, d
         encoder, tokenizer = load_encoder(model, revision)
         return Loaded(encoder.eval().requires_grad_(False).to(device, getattr(torch, dtype)), tokenizer)
     logging.disable_progress_bar()
-    options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    if not Path(place).is_dir():  # a name on the hub: its snapshot is checked like a directory
+        place = str(locate(model, revision, code=trust_remote_code, key="scorer model").directory)
+        check_contained(Path(place), model, "scorer model")
+    options = {"trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
         read, info = KINDS[kind].from_pretrained(

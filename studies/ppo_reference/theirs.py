@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from hydra.utils import instantiate
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from emorl_bench.config.trust import check_named
 from emorl_bench.core.types import Example
 from emorl_bench.runner.base_model import locate_model
+from emorl_bench.runner.fingerprints import build_task
 
 EXCHANGE = "exchange"  # as in our half, which this environment cannot import
 Row = dict[str, Any]
@@ -41,7 +42,7 @@ class Judge(nn.Module):
     def __init__(self, setup: Row, tokenizer: Any, width: int) -> None:
         """Build the scorers of the task."""
         super().__init__()
-        self.scorers = instantiate(setup["task"], _convert_="object").scorers.values()
+        self.scorers = build_task(setup).scorers.values()
         self.tokenizer, self.width, self.eos = tokenizer, width, setup["eos"]
         self.examples = {tuple(row["ids"]): Example(row["id"], row["prompt"]) for row in setup["train"]}
 
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
     setup = json.loads((given.dir / EXCHANGE / "setup.json").read_text())
+    check_named(setup)
     curves = {}
     for seed in given.seeds.split(","):
         print(f"theirs: seed {seed}", flush=True)
@@ -108,8 +110,8 @@ def curve(setup: Row, directory: Path, seed: int) -> dict[str, list[float]]:
 
     update, size = setup["update"], setup["prompts"]
     model = locate_model(setup).directory
-    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-    base = AutoModelForCausalLM.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)
+    base = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
     policy = PeftModel.from_pretrained(base, directory / EXCHANGE / f"seed-{seed}", is_trainable=True)
     width = max(len(row["ids"]) for row in setup["train"])
     value = Value(policy, base.config.hidden_size)

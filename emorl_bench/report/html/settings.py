@@ -9,15 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.origins import origins
 from emorl_bench.report.read import Run
+from emorl_bench.runner.recorded import load_yaml
 
 FILE = "config.yaml"
 OF_ONE_RUN = ("seed", "runs_dir", "force", "names")  # keys that say which run it is, not how it was run
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times faster; not every build has it
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def origin(comparison: Comparison) -> Origin:
 
 def _config(run: Run) -> dict[str, Any]:
     path = run.dir / FILE
-    loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER) if path.exists() else None
+    loaded = load_yaml(path) if path.exists() else None
     return {key: value for key, value in (loaded or {}).items() if key not in OF_ONE_RUN}
 
 
