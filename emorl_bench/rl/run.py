@@ -23,6 +23,7 @@ from emorl_bench.core.protocols import Bench, Learner, Policy, Sampler, Weightin
 from emorl_bench.core.types import Budget, Metrics, Rollout
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
+from emorl_bench.rl.optimiser import check_finite
 
 
 @dataclass
@@ -146,7 +147,8 @@ class TrainingRun:
         return 0
 
     def advance(self, metrics: Metrics) -> None:
-        """Count a step, and record its metrics."""
+        """Count a step, and record its metrics; a loss that is not finite is a `UserError`."""
+        check_finite("the loss", float(metrics.get("loss", 0.0)))
         self.progress.step += 1
         row = {f"train/{self.name}/{k}": float(v) for k, v in metrics.items()} | self._weights() | self._axes()
         self.progress.trained.append(row)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emorl_bench.config.schema import what_decides
+from emorl_bench.core.damage import read_text
 
 NAMED = ("task", "model", "method")  # the groups that name a run's place
 
@@ -35,7 +36,7 @@ def summary_if_done(directory: Path) -> dict[str, Any] | None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None where there is no complete one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        value = json.loads(read_text(path))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
