@@ -31,7 +31,8 @@ GRACE = 15.0  # seconds; a busy launcher needs several to end the other ranks
 def one_line(program: str, *, traceback: bool = False, again: str = "begins again") -> Iterator[None]:
     """Turn an error inside the block into one line and an exit code.
 
-    A `UserError` prints its message, and so does what the operating system refuses (`core.damage`). Ctrl-C prints what the same command will do when it is given again.
+    A `UserError` prints its message, and what the operating system refuses (`core.damage`) is one. Ctrl-C prints what
+    the same command will do when it is given again.
 
     Args:
         program: the name at the beginning of the line.

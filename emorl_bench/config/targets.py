@@ -147,6 +147,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if get_origin(hint) is not None and get_origin(hint) in (tuple, list) and get_args(hint):
         return isinstance(value, list | tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
+    kind = get_origin(hint) or hint
+    if value is None or isinstance(value, int | float):  # a class that is built from a node of its own
+        return not (isinstance(kind, type) and kind is not object)
     return True
 
 

@@ -97,10 +97,7 @@ def check_finite(what: str, value: float) -> None:
     """
     if math.isfinite(value):
         return
-    raise UserError(
-        f"training has diverged: {what} is {value}; lower update.learning_rate "
-        "or model.adapter.alpha, and repeat the command with force=true"
-    )
+    raise UserError(f"training has diverged: {what} is {value}; lower update.learning_rate or model.adapter.alpha")
 
 
 def numbered(parameters: Iterable[torch.nn.Parameter], prefix: str) -> dict[str, torch.nn.Parameter]:

@@ -44,7 +44,11 @@ def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) 
     """
     settings = resolve(config, names)
     hardware = settings["hardware"]
-    with system_limits(), sigterm_interrupts(), process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks:
+    with (
+        system_limits(),
+        sigterm_interrupts(),
+        process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks,
+    ):
         return _run(settings, overrides, ranks)
 
 
