@@ -16,10 +16,12 @@ from typing import Any, get_type_hints
 from emorl_bench.config.bounds import check_bounds, check_groups
 from emorl_bench.config.extras import check_extras
 from emorl_bench.config.schema import RootConfig
+from emorl_bench.config.types import fits, in_words
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.locating import OFFLINE, is_local, resolve
 from emorl_bench.offline.model_files import conversion
 
+MISSING = "???"
 Condition = tuple[Callable[[Any], bool], str]
 
 OPEN_KEYS = {"names"}  # keys that a job adds to its own configuration
@@ -91,7 +93,7 @@ def check_values(config: Mapping[str, Any]) -> None:
         UserError: a value is missing (``???``), infinite or NaN.
     """
     for key, value in _leaves(config):
-        if value == "???":
+        if value == MISSING:
             raise UserError(f"{key} is missing: say {key}=VALUE")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{key}={value}: give a finite number")
@@ -131,6 +133,8 @@ def _check_keys(node: Mapping[str, Any], schema: type, where: str) -> None:
             raise UserError(f"{where}{key}={value}: unknown key{did_you_mean(str(key), known)}")
         if is_dataclass(known[key]) and isinstance(value, Mapping):
             _check_keys(value, known[key], f"{where}{key}.")
+        elif value != MISSING and not fits(value, known[key]):  # an interpolation can bring a value of another type
+            raise UserError(f"{where}{key}={value}: wrong type; give {in_words(known[key])}")
 
 
 def _check_decoding(decoding: list[str]) -> None:

@@ -37,6 +37,7 @@ VERSION_BASE = "1.3"
 EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 """The extra of this package that brings each launcher of Hydra."""
 Jobs = Callable[[Swept], Iterator[list[str]]]  # what is swept -> the overrides of each job
+SWITCHES = ("force", "hydra.job.chdir")
 SEED = re.compile(r"seed=\d+")
 PLAIN_TYPES = {
     "Integer": "a whole number",
@@ -152,6 +153,8 @@ def _check_lines(loader: ConfigLoaderImpl, lines: Sequence[str]) -> None:
             raise UserError(f"{line}: not understood; write KEY=VALUE")
         if override.is_delete() or override.is_sweep_override():
             continue
+        if key in SWITCHES and not isinstance(value, bool | None):  # Hydra would take any number for true
+            raise UserError(f"{line}: give true or false")
         if value == {}:
             raise UserError(f"{line}: an empty group changes nothing; take a key away with ~KEY")
         if loader.repository.group_exists(key) and not isinstance(value, str | QuotedString | list | dict):

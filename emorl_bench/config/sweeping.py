@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from omegaconf import OmegaConf
 
 from emorl_bench.core.errors import UserError
@@ -41,12 +41,21 @@ def _values(override: Override) -> list[str]:
         return []
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: only lists of values can be swept, such as seed=0,1,2")
-    values = list(itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1))
-    if len(values) > MOST_JOBS:
+    if _length(override) > MOST_JOBS:
         raise UserError(f"{override.input_line}: more than {MOST_JOBS} jobs; give fewer values")
+    values = list(override.sweep_string_iterator())
     if not values:
         raise UserError(f"{override.input_line}: no value is left to sweep; give some")
     return values
+
+
+def _length(override: Override) -> float:
+    """Number of values of a range, which Hydra would write out; 0 for what is written out already."""
+    swept_range = override.value()
+    if not isinstance(swept_range, RangeSweep):
+        return 0
+    start, stop, step = (float(part or 0) for part in (swept_range.start, swept_range.stop, swept_range.step))
+    return max(0.0, (stop - start) / step) if step else math.inf
 
 
 def check_hydra(node: Any) -> None:
@@ -66,5 +75,11 @@ def check_hydra(node: Any) -> None:
         value = found[outer].get(inner, 1)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise UserError(f"hydra.{key}={value}: give a whole number above 0")
-    if not isinstance(chdir := found["job"].get("chdir"), bool | None):
-        raise UserError(f"hydra.job.chdir={chdir}: give true or false")
+    for key in ("run.dir", "sweep.dir"):
+        if not isinstance(OmegaConf.select(node, key, throw_on_missing=False), str):
+            raise UserError(f"hydra.{key}: give a directory, or leave it out")
+    directory = Path(node.run.dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"hydra.run.dir={directory}: cannot write there ({error.strerror}); leave it out") from error

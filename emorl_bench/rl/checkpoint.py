@@ -162,7 +162,7 @@ def content(tensors: Mapping[str, Tensor], progress: str) -> str:
 
 
 def check_adapter(name: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raise a `ValueError` for an adapter of other names or shapes than ``wanted``, or with a value that is infinite."""
+    """Raise a `ValueError` for an adapter of other names or shapes than ``wanted``, or with an infinite value."""
     if unequal := sorted(set(found) ^ set(wanted)):
         raise ValueError(f"{name}: {unequal[0]} is {'missing' if unequal[0] in wanted else 'unknown'}")
     for key, tensor in found.items():

@@ -245,6 +245,7 @@ class TrainingRun:
     def _deploy_best(self) -> None:
         for name, policy in self.policies.items():
             policy.load_adapter(self.checkpoint.best[name])
+            self.bench.ledger.best_step[name] = self.progress.best[name][1]
 
     def _axes(self) -> dict[str, float]:
         """The step; what training alone has spent; and what this learner has spent, its validations included."""
