@@ -23,7 +23,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.core.utils import setup_globals
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -147,8 +147,15 @@ def _check_lines(loader: ConfigLoaderImpl, lines: Sequence[str]) -> None:
     Raises:
         UserError: the first such override.
     """
-    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(lines)):
-        line, key, value = override.input_line, override.key_or_group, override.value()
+    parser = OverridesParser.create(config_loader=loader)
+    for line in lines:
+        try:
+            override = parser.parse_override(line)
+            key, value = override.key_or_group, override.value()
+        except HydraException:
+            raise
+        except Exception as error:  # such as a number of more digits than Python reads
+            raise UserError(f"{line[:60]}: cannot be read ({error}); write KEY=VALUE") from error
         if not key:
             raise UserError(f"{line}: not understood; write KEY=VALUE")
         if override.is_delete() or override.is_sweep_override():

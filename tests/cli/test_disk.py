@@ -45,7 +45,7 @@ def test_a_refusal_names_the_file_and_the_remedy(number: int, says: str, capsys:
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
 )
 def test_a_lack_of_memory_is_said(error: Exception) -> None:
-    with pytest.raises(UserError, match="memory is full: lower hardware.max_rows"), system_limits():
+    with pytest.raises(UserError, match=r"memory is full: lower hardware\.max_rows"), system_limits():
         raise error
 
 

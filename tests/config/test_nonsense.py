@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.composing import composed
 
 from emorl_bench.cli import bench, train_scorer
 from emorl_bench.config.bounds import GROUP_RELATIVE, UNTRAINED, check_bounds
 from emorl_bench.config.compose import conf_dir, plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
-from support.composing import composed
 
 REFUSED = [
     ("=3", "write KEY=VALUE"),
@@ -74,7 +74,7 @@ def test_what_cannot_mean_anything_is_one_line(
     line: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["emorl-bench", "tracker=local", *line.split()])
+    monkeypatch.setattr(sys, "argv", ["emorl-bench", *line.split(), "tracker=local"])
     with pytest.raises(SystemExit) as exit:
         bench.main()
     error = capsys.readouterr().err
@@ -98,7 +98,6 @@ def test_a_scorer_to_train_is_checked_alike(
 @pytest.mark.parametrize(
     ("line", "key"),
     [
-        ("method.search=null", "method.search=None"),
         ("method.aggregator=null", "method.aggregator=None"),
         ("method.aggregator=3", "method.aggregator=3"),
         ("update.learning_rate=null", "update.learning_rate=None"),

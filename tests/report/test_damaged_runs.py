@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.synthetic_runs import write_run
 
 from emorl_bench.cli.report import report
 from emorl_bench.report.read import Unfinished, read_runs
-from support.synthetic_runs import write_run
 
 
 def replaced(name: str, content: bytes) -> Callable[[Path], None]:
