@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from emorl_bench.cli.harness import one_line
+from emorl_bench.core.damage import read_text, reading
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner.finding import find_run
 from emorl_bench.runner.identity import read_json
@@ -86,15 +87,21 @@ def objectives_of(run: Path) -> tuple[str, ...]:
         UserError: its summary is damaged.
     """
     names = (read_json(run / "summary.json") or {}).get("objectives")
-    if not names:
+    if not isinstance(names, list) or not names:
         raise UserError(f"RUN='{run}': its summary.json is damaged; repeat its emorl-bench command with force=true")
     return tuple(names)
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The resolved configuration of a finished run."""
-    config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
-    assert isinstance(config, dict)
+    """The resolved configuration of a finished run.
+
+    Raises:
+        UserError: its file is damaged.
+    """
+    with reading(run / "config.yaml", "repeat its emorl-bench command with force=true"):
+        config = OmegaConf.to_container(OmegaConf.create(read_text(run / "config.yaml")), resolve=True)
+        if not isinstance(config, dict) or not isinstance(config["hardware"]["threads"], int):
+            raise ValueError("it is not the configuration of a run")
     # Runs may have been moved, so the experts are looked for beside this run.
     return {str(k): v for k, v in config.items()} | {"runs_dir": str(run.resolve().parents[3])}
 
