@@ -150,7 +150,7 @@ def _check_lines(loader: ConfigLoaderImpl, lines: Sequence[str]) -> None:
     parser = OverridesParser.create(config_loader=loader)
     for line in lines:
         try:
-            override = parser.parse_override(line)
+            (override,) = parser.parse_overrides([line])
             key, value = override.key_or_group, override.value()
         except HydraException:
             raise
@@ -160,7 +160,9 @@ def _check_lines(loader: ConfigLoaderImpl, lines: Sequence[str]) -> None:
             raise UserError(f"{line}: not understood; write KEY=VALUE")
         if override.is_delete() or override.is_sweep_override():
             continue
-        if key in SWITCHES and not isinstance(value, bool | None):  # Hydra would take any number for true
+        if (
+            key in SWITCHES and isinstance(value, int | float) and not isinstance(value, bool)
+        ):  # Hydra would take any number for true
             raise UserError(f"{line}: give true or false")
         if value == {}:
             raise UserError(f"{line}: an empty group changes nothing; take a key away with ~KEY")
