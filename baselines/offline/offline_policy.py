@@ -21,6 +21,7 @@ from typing import Literal
 from torch import Tensor
 
 from baselines.offline.dataset import Recorded
+from emorl_bench.core.damage import read_text, reading
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy, Solution
 from emorl_bench.core.seeds import stream
@@ -114,7 +115,9 @@ def _note(bench: Bench, policy: Policy, recorded: Recorded, file: Path) -> None:
     }
 
     def note() -> None:
-        if record.exists() and json.loads(record.read_text())["fingerprint"] != recorded.fingerprint:
+        with reading(record):
+            before = json.loads(read_text(record))["fingerprint"] if record.exists() else recorded.fingerprint
+        if before != recorded.fingerprint:
             raise UserError(f"method.file={file}: it has changed since this run began; say force=true to start afresh")
         record.write_text(json.dumps(read, indent=2) + "\n")
 

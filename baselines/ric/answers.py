@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emorl_bench.core.damage import json_rows, reading
 from emorl_bench.core.masked import or_none
 from emorl_bench.core.protocols import Bench
 from emorl_bench.core.ranks import Ranks
@@ -100,14 +101,19 @@ class Collected:
                 file.writelines(self._line(answer) for answer in fresh)
 
     def resume(self, step: int) -> None:
-        """Read the answers that an earlier process collected before ``step``, and drop the later ones from the file."""
+        """Read the answers that an earlier process collected before ``step``, and drop the later ones from the file.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         rows = self.ranks.once(lambda: self._cut(step))
         examples = {example.id: example for example in self.bench.train}
-        self.answers = [self._answer(row, examples) for row in rows]
+        with reading(self.path):
+            self.answers = [self._answer(row, examples) for row in rows]
 
     def _cut(self, step: int) -> list[dict[str, Any]]:
-        whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0] if self.path.exists() else ""
-        rows = [row for line in whole.splitlines() if (row := json.loads(line))["step"] < step]
+        with reading(self.path):
+            rows = [row for row in json_rows(self.path) if row["step"] < step]
         draft = self.path.with_suffix(".part")
         draft.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         draft.replace(self.path)

@@ -15,10 +15,11 @@ from typing import Any
 
 from emorl_bench.cli.harness import one_line
 from emorl_bench.config.trust import check_is_data
+from emorl_bench.core.damage import reading
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner.finding import find_run
 from emorl_bench.runner.identity import read_json
-from emorl_bench.runner.recorded import recorded_config
+from emorl_bench.runner.recorded import FILE, REMEDY, recorded_config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,7 +89,7 @@ def objectives_of(run: Path) -> tuple[str, ...]:
         UserError: its summary is damaged.
     """
     names = (read_json(run / "summary.json") or {}).get("objectives")
-    if not names:
+    if not isinstance(names, list) or not names:
         raise UserError(f"RUN='{run}': its summary.json is damaged; repeat its emorl-bench command with force=true")
     return tuple(names)
 
@@ -104,6 +105,9 @@ def read_config(run: Path, *, trusted: bool = False) -> dict[str, Any]:
         UserError: the file is damaged, or names such code and is not trusted.
     """
     config = recorded_config(run)
+    with reading(run / FILE, REMEDY):
+        if not isinstance(config["hardware"]["threads"], int):
+            raise ValueError("it is not the configuration of a run")
     if not trusted:
         check_is_data(config, run)
     # Runs may have been moved, so the experts are looked for beside this run.

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from emorl_bench.config.compose import VERSION_BASE, conf_dir, precheck, runnable
 from emorl_bench.config.schema import Config
+from emorl_bench.core.damage import system_limits
 from emorl_bench.core.errors import UserError
 
 WRONG, INTERRUPTED = 2, 130
@@ -30,7 +31,8 @@ GRACE = 15.0  # seconds; a busy launcher needs several to end the other ranks
 def one_line(program: str, *, traceback: bool = False, again: str = "begins again") -> Iterator[None]:
     """Turn an error inside the block into one line and an exit code.
 
-    A `UserError` prints its message. Ctrl-C prints what the same command will do when it is given again.
+    A `UserError` prints its message, and what the operating system refuses (`core.damage`) is one. Ctrl-C prints what
+    the same command will do when it is given again.
 
     Args:
         program: the name at the beginning of the line.
@@ -41,7 +43,8 @@ def one_line(program: str, *, traceback: bool = False, again: str = "begins agai
         SystemExit: in both cases.
     """
     try:
-        yield
+        with system_limits():
+            yield
     except UserError as error:
         if traceback or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

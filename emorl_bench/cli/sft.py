@@ -26,7 +26,7 @@ def verify(config: Config) -> None:
     check_values(config)
     check_model(config["model"])
     for key in ABOVE_ZERO:
-        if not isinstance(value := config[key], int | float) or value <= 0:
+        if isinstance(value := config[key], bool) or not isinstance(value, int | float) or value <= 0:
             raise UserError(f"{key}={value}: give a number above 0")
     check_data(config["task"])
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from emorl_bench.cli.harness import one_line, run_hydra
-from emorl_bench.config.checks import check_hardware
+from emorl_bench.config.bounds import check_node, check_open
+from emorl_bench.config.checks import check_hardware, check_values
 from emorl_bench.config.compose import conf_dir, plain
 from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError, did_you_mean
@@ -29,6 +30,9 @@ def verify(config: Config) -> None:
     if (twin := config["twin"]) not in TWINS:
         raise UserError(f"twin={twin}: unknown{did_you_mean(str(twin), TWINS)}")
     check_hardware(config)
+    check_values(config)
+    check_node(config["scorer"], "scorer", f"choose one of {', '.join(trainable())}")
+    check_open(config["scorer"], "scorer")
     for key, value in config["scorer"].items():
         if value == "???":
             raise UserError(f"scorer.{key} is missing: say scorer.{key}=VALUE")

@@ -13,12 +13,15 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from emorl_bench.config.bounds import check_bounds, check_groups
 from emorl_bench.config.extras import check_extras
 from emorl_bench.config.schema import RootConfig
+from emorl_bench.config.types import fits, in_words
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.locating import OFFLINE, is_local, resolve
 from emorl_bench.offline.model_files import conversion
 
+MISSING = "???"
 Condition = tuple[Callable[[Any], bool], str]
 
 OPEN_KEYS = {"names"}  # keys that a job adds to its own configuration
@@ -62,12 +65,14 @@ def check(config: Mapping[str, Any]) -> None:
     """Raise the first `UserError` that is found in a plain, resolved configuration."""
     _check_keys(config, RootConfig, "")
     check_values(config)
+    check_groups(config)
     for key, known in CHOICES.items():
         if (value := _at(config, key)) not in known:
             raise UserError(f"{key}={value}: unknown{did_you_mean(str(value), [k for k in known if k])}")
     for key, (holds, remedy) in RULES.items():
         if not holds(value := _at(config, key)):
             raise UserError(f"{key}={value}: {remedy}")
+    check_bounds(config)
     _check_decoding(config["decoding"])
     _check_budget(config["budget"])
     _check_weights(config["method"], "method")
@@ -89,7 +94,7 @@ def check_values(config: Mapping[str, Any]) -> None:
         UserError: a value is missing (``???``), infinite or NaN.
     """
     for key, value in _leaves(config):
-        if value == "???":
+        if value == MISSING:
             raise UserError(f"{key} is missing: say {key}=VALUE")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{key}={value}: give a finite number")
@@ -120,6 +125,8 @@ def check_writable(runs_dir: str | Path) -> None:
 def _check_keys(node: Mapping[str, Any], schema: type, where: str) -> None:
     """``+key=value`` can add keys to a typed node although Hydra knows its type. Such keys are refused here."""
     known = get_type_hints(schema)
+    if missing := [key for key in known if key not in node]:
+        raise UserError(f"{where}{missing[0]} is missing: say {where}{missing[0]}=VALUE, and do not remove it with ~")
     for key, value in node.items():
         if where == "" and key in OPEN_KEYS:
             continue
@@ -127,6 +134,8 @@ def _check_keys(node: Mapping[str, Any], schema: type, where: str) -> None:
             raise UserError(f"{where}{key}={value}: unknown key{did_you_mean(str(key), known)}")
         if is_dataclass(known[key]) and isinstance(value, Mapping):
             _check_keys(value, known[key], f"{where}{key}.")
+        elif value != MISSING and not fits(value, known[key]):  # an interpolation can bring a value of another type
+            raise UserError(f"{where}{key}={value}: wrong type; give {in_words(known[key])}")
 
 
 def _check_decoding(decoding: list[str]) -> None:

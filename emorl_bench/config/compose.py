@@ -21,7 +21,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import QuotedString
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from emorl_bench.config.checks import check, check_writable, launched
+from emorl_bench.config.sweeping import Swept, check_hydra, swept
 from emorl_bench.config.trackers import check_tracker
 from emorl_bench.config.trust import check_named
 from emorl_bench.config.trust import conf_dir as conf_dir  # other packages take it from here
@@ -37,7 +38,8 @@ from emorl_bench.core.errors import UserError, did_you_mean
 VERSION_BASE = "1.3"
 EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 """The extra of this package that brings each launcher of Hydra."""
-Jobs = Callable[[Sequence[str]], Iterator[list[str]]]  # overrides of a command line -> the overrides of each job
+Jobs = Callable[[Swept], Iterator[list[str]]]  # what is swept -> the overrides of each job
+SWITCHES = ("force", "hydra.job.chdir")
 SEED = re.compile(r"seed=\d+")
 PLAIN_TYPES = {
     "Integer": "a whole number",
@@ -53,6 +55,8 @@ def runnable(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: it cannot.
     """
+    if "names" in config:  # a job adds it to its own configuration
+        raise UserError("names: unknown key; it is decided by task=, model= and method=")
     check(config)
     check_tracker(config["tracker"])
     check_writable(config["runs_dir"])
@@ -119,17 +123,51 @@ def _composed(args: Namespace, root: str, jobs: Jobs) -> Iterator[Composed]:
         if not loader.repository.config_exists(name):
             known = loader.get_group_options("", ObjectType.CONFIG)
             raise UserError(f"--config-name {name}: there is no such config{did_you_mean(name, known)}")
+        _check_lines(loader, args.overrides)
         for overrides, config in _configurations(loader, name, args.overrides, args.multirun, jobs):
+            check_hydra(config.hydra)
             settings = plain(config)
             check_named(settings, _directories(config))
             yield Composed(overrides, settings, config.hydra)
-    except (HydraException, OmegaConfBaseException) as error:
+    except UserError:
+        raise
+    except Exception as error:  # Hydra raises its own errors, OmegaConf's, and Python's for a value it cannot use
         raise UserError(explain(error, args.overrides)) from error
 
 
 def _directories(config: DictConfig) -> list[Path]:
     """The directories that Hydra has looked for files in; the user has named each that is not ours."""
     return [Path(source.path) for source in config.hydra.runtime.config_sources if source.schema == "file"]
+
+
+def _check_lines(loader: ConfigLoaderImpl, lines: Sequence[str]) -> None:
+    """Check what Hydra's grammar allows and Hydra then cannot use.
+
+    Raises:
+        UserError: the first such override.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    for line in lines:
+        try:
+            (override,) = parser.parse_overrides([line])
+            key, value = override.key_or_group, override.value()
+        except HydraException:
+            raise
+        except Exception as error:  # such as a number of more digits than Python reads
+            raise UserError(f"{line[:60]}: cannot be read ({error}); write KEY=VALUE") from error
+        if not key:
+            raise UserError(f"{line}: not understood; write KEY=VALUE")
+        if override.is_delete() or override.is_sweep_override():
+            continue
+        if (
+            key in SWITCHES and isinstance(value, int | float) and not isinstance(value, bool)
+        ):  # Hydra would take any number for true
+            raise UserError(f"{line}: give true or false")
+        if value == {}:
+            raise UserError(f"{line}: an empty group changes nothing; take a key away with ~KEY")
+        if loader.repository.group_exists(key) and not isinstance(value, str | QuotedString | list | dict):
+            known = loader.get_group_options(key)
+            raise UserError(f"{line}: name an option of {key}{did_you_mean(str(value), known)}")
 
 
 def _loader(args: Namespace) -> ConfigLoaderImpl:
@@ -157,10 +195,11 @@ def _configurations(
             "or start the sweep with emorl-bench itself"
         )
     primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN)
+    check_hydra(primary.hydra)
     check_launcher(primary.hydra.runtime.choices["hydra/launcher"])
     params = primary.hydra.sweeper.get("params") or {}
     known: dict[tuple[str, ...], DictConfig] = {}
-    for choice in jobs([f"{key}={value}" for key, value in params.items()] + lines):
+    for choice in jobs(swept(loader, [f"{key}={value}" for key, value in params.items()] + lines)):
         yield choice, _load(loader, name, choice, known)
 
 
@@ -180,9 +219,8 @@ def _load(
     return known[others]
 
 
-def _choices(lines: Sequence[str]) -> Iterator[list[str]]:
+def _choices(values: Swept) -> Iterator[list[str]]:
     """The first choice of every key. Then, key by key, every other choice, with the first choices of all other keys."""
-    values = _swept(lines)
     first = {key: choices[0] for key, choices in values.items()}
     yield list(first.values())
     for key, choices in values.items():
@@ -190,26 +228,9 @@ def _choices(lines: Sequence[str]) -> Iterator[list[str]]:
             yield list({**first, key: choice}.values())
 
 
-def _product(lines: Sequence[str]) -> Iterator[list[str]]:
+def _product(values: Swept) -> Iterator[list[str]]:
     """Every combination, as the sweeper runs them."""
-    yield from map(list, itertools.product(*_swept(lines).values()))
-
-
-def _swept(lines: Sequence[str]) -> dict[str, list[str]]:
-    """Key -> the overrides that a sweep chooses from. Where a key is overridden twice, the last override counts."""
-    values: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides(list(lines)):
-        key = override.get_key_element()
-        values[key] = [f"{key}={v}" for v in _values(override)] or [str(override.input_line)]
-    return values
-
-
-def _values(override: Override) -> list[str]:
-    if override.is_delete() or not override.is_sweep_override():
-        return []
-    if not override.is_discrete_sweep():
-        raise UserError(f"{override.input_line}: only lists of values can be swept, such as seed=0,1,2")
-    return list(override.sweep_string_iterator())
+    yield from map(list, itertools.product(*values.values()))
 
 
 def check_launcher(name: str) -> None:

@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import inspect
 import sys
-import types
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from hydra.utils import get_object
 
 from emorl_bench.config.trust import OURS
+from emorl_bench.config.types import fits, in_words
 from emorl_bench.core.errors import UserError, did_you_mean
 
 BASELINES = "baselines"
 INSTRUCTIONS = ("_target_", "_partial_")  # the keys of a node that are no arguments
-PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def build(node: Mapping[str, Any]) -> Any:
@@ -110,8 +109,8 @@ def _bind(node: Mapping[str, Any], where: str) -> None:
     for key, value in given.items():
         if key not in parameters and not open_ended:
             raise UserError(f"{where}.{key}={value}: {built.__name__} has no such key{did_you_mean(key, parameters)}")
-        if key in hints and not _fits(value, hints[key]):
-            raise UserError(f"{where}.{key}={value}: wrong type; give {_words(hints[key])}")
+        if key in hints and not fits(value, hints[key]):
+            raise UserError(f"{where}.{key}={value}: wrong type; give {in_words(hints[key])}")
     for key, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind not in (
             inspect.Parameter.VAR_KEYWORD,
@@ -142,32 +141,3 @@ def _hints(built: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(built.__init__ if inspect.isclass(built) else built)  # type: ignore[misc]
     except (NameError, TypeError):
         return {}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value fits a plain annotation. An annotation that is not plain is left to the class."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if hint is type(None):
-        return value is None
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in PLAIN:
-        return isinstance(value, hint)
-    if get_origin(hint) is not None and get_origin(hint) in (tuple, list) and get_args(hint):
-        return isinstance(value, list | tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
-    return True
-
-
-def _words(hint: Any) -> str:
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_words(option) for option in get_args(hint))
-    if get_origin(hint) in (tuple, list) and get_args(hint):
-        return f"a list of {_words(get_args(hint)[0]).removeprefix('a ')}s"
-    if get_origin(hint) is Literal:
-        return " or ".join(map(str, get_args(hint)))
-    return "null" if hint is type(None) else PLAIN.get(hint, getattr(hint, "__name__", str(hint)))

@@ -88,6 +88,8 @@ class Ledger:
     """Prompts that training, validation and search may spend together; ``None`` is no limit."""
     converged_at: dict[str, int | None] = field(default_factory=dict)
     """Learner -> the prompts after which the rule of convergence would have stopped it; ``None`` where it would not."""
+    best_step: dict[str, int] = field(default_factory=dict)
+    """Learner -> the step of its best checkpoint; 0 where no validation was better than that of the untrained one."""
     _open: list[tuple[str, ...]] = field(default_factory=lambda: [("setup",)])
     _mark: float = field(default_factory=time.perf_counter)  # the time up to which wall time has been charged
     _calls: dict[str, int] = field(default_factory=dict)
@@ -223,6 +225,7 @@ class Ledger:
         self.settle()
         self.limit = limit
         self.converged_at.clear()
+        self.best_step.clear()
         for name in [name for name in self.phases if name != "setup" and not name.startswith("scorer/")]:
             del self.phases[name]
 

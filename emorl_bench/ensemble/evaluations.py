@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emorl_bench.core.damage import json_rows, reading
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost
 from emorl_bench.core.masked import mean_scores, or_none, stated, weighted_mean
@@ -49,7 +50,7 @@ class Evaluations:
         """Divide the prompts, find the budget, and read what an earlier session has recorded.
 
         Raises:
-            UserError: there are too few select prompts to divide.
+            UserError: there are too few select prompts to divide, or the record is damaged.
         """
         select = self.bench.select
         if self.halved and len(select) < 2:
@@ -59,11 +60,17 @@ class Evaluations:
         )
         self.pot = self._pot()
         rows = self.bench.runtime.ranks.once(self._recorded)
-        for row in rows:
-            scores = [math.nan if score is None else score for score in row["scores"]]
-            self.memory[row.get("part", "all"), tuple(row["weights"])] = torch.tensor(scores, dtype=torch.float64)
-        if rows:
-            self.bench.ledger.charge("search", Cost(**rows[-1]["cost"]))
+        with reading(self.bench.dir / FILE):
+            for row in rows:
+                self._remember(row)
+            if rows:
+                self.bench.ledger.charge("search", Cost(**rows[-1]["cost"]))
+
+    def _remember(self, row: dict[str, Any]) -> None:
+        scores = [math.nan if score is None else float(score) for score in row["scores"]]
+        if (len(scores), len(row["weights"])) != (len(self.bench.objectives), len(self.experts)):
+            raise ValueError(f"{len(scores)} scores and {len(row['weights'])} weights in a row")
+        self.memory[row.get("part", "all"), tuple(row["weights"])] = torch.tensor(scores, dtype=torch.float64)
 
     def _recorded(self) -> list[dict[str, Any]]:
         """What an earlier session has evaluated; a row that a kill has cut short is dropped."""
@@ -200,8 +207,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
     An incomplete last question is left out, because its cost is that of all its rows.
     """
-    text = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = json_rows(path)
     whole: list[dict[str, Any]] = []
     while len(whole) < len(rows):
         size = rows[len(whole)].get("of", 1)

@@ -17,6 +17,7 @@ from emorl_bench.models.causal import CausalBackbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.models.prompting import PromptFormat
 from emorl_bench.models.seq2seq import Seq2SeqBackbone
+from emorl_bench.models.weights import check_weights, reason
 from emorl_bench.offline.locating import Located, locate
 from emorl_bench.offline.model_files import check_files
 
@@ -113,8 +114,7 @@ def _with_weights(auto: Any, source: ModelSource, place: str, dtype: torch.dtype
         options["attn_implementation"] = source.attention
     with explained(source.path, "its weights"):
         model, report = auto.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
-    if missing := sorted(report["missing_keys"]):  # transformers would draw them at random
-        raise UserError(f"model.path={source.path}: {len(missing)} weights are not in its files, such as {missing[0]}")
+    check_weights(model, report["missing_keys"], f"model.path={source.path}")
     return model
 
 
@@ -132,8 +132,7 @@ def explained(path: str, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise UserError(f"model.path={path}: {what} cannot be loaded: {lines[0]}") from error
+        raise UserError(f"model.path={path}: {what} cannot be loaded: {reason(error)}") from error
 
 
 def check_context(config: Any, prompt_tokens: int, new_tokens: int) -> None:

@@ -39,11 +39,11 @@ def _scores(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Learner -> its scores of one row, and the data points that it has spent."""
     rows: dict[str, dict[str, float]] = defaultdict(dict)
     for key, value in record.items():
-        if (named := NAMED.fullmatch(key)) is not None:
+        if isinstance(value, int | float) and (named := NAMED.fullmatch(key)) is not None:
             learner = named["alone"] or named["learner"]
             rows[learner][named["what"]] = value
             spent = record.get(X if named["alone"] else f"learner/{learner}/{X}")
-            if spent is not None:
+            if isinstance(spent, int | float):
                 rows[learner][X] = spent
     return rows
 

@@ -19,7 +19,7 @@ from emorl_bench.report.origins import FILE, origins_sentence, write_origins
 from emorl_bench.report.published import Published, legend, published_table
 from emorl_bench.report.read import Unfinished
 from emorl_bench.report.reference import reference_row
-from emorl_bench.report.sections import decoding_section, frontier_section
+from emorl_bench.report.sections import decoding_section, frontier_section, untrained
 from emorl_bench.report.tables import Table, all_columns, results_table
 from emorl_bench.report.verdicts import LEVEL
 
@@ -89,6 +89,7 @@ def _comparison(comparison: Comparison, out: Path, options: Options) -> Iterator
     yield f"## {markdown(comparison.title)}"
     yield seeds_sentence(comparison)
     yield origins_sentence(comparison)
+    yield from untrained(comparison)
     first, *others = comparison.decodings()
     yield from decoding_section(comparison, first, reference)
     options.step()

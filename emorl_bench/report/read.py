@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from emorl_bench.core.damage import read_text, reading
 from emorl_bench.core.errors import UserError
 from emorl_bench.report.keys import read_keys
 from emorl_bench.runner.provenance import SUMMARY_VERSION
@@ -24,6 +25,8 @@ from emorl_bench.runner.recorded import irregular
 
 Floats = NDArray[np.float64]
 Labels = tuple[tuple[str, str], ...]
+
+AGAIN = "repeat its command with force=true"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Run:
     """The same run, graded at shares of its budget."""
     change: Mapping[str, Any] = field(default_factory=dict)
     """The cost of one more preference or objective."""
+    best_step: Mapping[str, int] = field(default_factory=dict)
+    """Learner -> the step of the checkpoint that it ended with; 0: none was better than the untrained one."""
     assets: str | None = None
     """Hash of the embedded assets that it used."""
     keys: Mapping[str, Any] = field(default_factory=dict)
@@ -99,13 +104,15 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """The session that finished the run: commit, versions, machine. Empty where that was not recorded."""
         path = self.dir / "provenance.json"
-        record = _object(path.read_text(encoding="utf-8")) if path.exists() else None
-        return dict(record["sessions"][-1]) if record and record.get("sessions") else {}
+        record = _object(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
+        sessions = (record or {}).get("sessions")
+        last = sessions[-1] if isinstance(sessions, list) and sessions else {}
+        return dict(last) if isinstance(last, dict) else {}
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """The objects of a ``.jsonl`` file, in order; none where the run has no such file."""
+        """The objects of a ``.jsonl`` file, in order; none where the run has no such file. Other lines are left out."""
         path = self.dir / name
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
             if (record := _object(line)) is not None:
                 yield record
 
@@ -144,7 +151,10 @@ def read_runs(
     unfinished: list[Unfinished] = []
     for path in shown(list(found)):
         dir, root = found[path]
-        outcome = _read_run(dir)
+        try:
+            outcome = _read_run(dir)
+        except UserError as error:  # one damaged run must not cost the report of all others
+            outcome = Unfinished(dir, "damaged", str(error).replace(f"{dir}/", ""))
         if isinstance(outcome, Run):
             runs.append(outcome)
         else:
@@ -154,8 +164,9 @@ def read_runs(
 
 def _read_run(dir: Path) -> Run | Unfinished:
     if (odd := irregular(dir)) is not None:
-        return Unfinished(dir, "unreadable", f"{odd.relative_to(dir)} is no regular file; delete it")
-    status = _object((dir / "status.json").read_text(encoding="utf-8")) or {}
+        return Unfinished(dir, "damaged", f"{odd.relative_to(dir)} is no regular file; delete it")
+    with reading(dir / "status.json", AGAIN):
+        status = _object(read_text(dir / "status.json")) or {}
     state = str(status.get("state", "unreadable"))
     if state != "done":
         error = str(status.get("error") or "")
@@ -163,12 +174,43 @@ def _read_run(dir: Path) -> Run | Unfinished:
             dir, state, error.strip().splitlines()[-1] if error.strip() else str(status.get("phase") or "")
         )
     path = dir / "summary.json"
-    summary = _object(path.read_text(encoding="utf-8")) if path.exists() else None
+    with reading(path, AGAIN):
+        summary = _object(read_text(path)) if path.exists() else None
     if summary is None:
         return Unfinished(dir, state, "summary.json is missing or damaged; run it again with force=true")
     if summary.get("schema_version") != SUMMARY_VERSION:
         version = summary.get("schema_version")
         return Unfinished(dir, state, f"summary.json has schema version {version}, this report reads {SUMMARY_VERSION}")
+    with reading(dir / "config.yaml", AGAIN):
+        keys = read_keys(dir, summary)
+    with reading(path, AGAIN):
+        run = _run(dir, summary, keys)
+        _check(run)
+    scores = dir / "scores.parquet"
+    with reading(scores, AGAIN):
+        if scores.exists():
+            pq.read_table(scores)
+    return run
+
+
+def _check(run: Run) -> None:
+    """Raise an error (of any kind) for a summary that lacks what every table needs."""
+    texts = (run.task, run.model, run.method, run.fingerprint, *run.objectives)
+    if not all(isinstance(text, str) for text in texts) or not run.objectives:
+        raise ValueError("names, objectives or fingerprint are no texts")
+    if run.preferences_WK.ndim != 2 or run.preferences_WK.shape[1] != len(run.objectives):
+        raise ValueError("preferences do not fit the objectives")
+    if not run.decoding:
+        raise ValueError("no decoding")
+    for name, graded in run.decoding.items():
+        if run.points_WK(name).shape != run.preferences_WK.shape:
+            raise ValueError(f"points of {name} decoding do not fit the preferences")
+        graded["uniform"]["objectives"].items()
+    for record in (run.members, run.change, run.ceiling or {}, run.best_step):
+        record.items()
+
+
+def _run(dir: Path, summary: Mapping[str, Any], keys: Mapping[str, Any]) -> Run:
     names = summary["names"]
     return Run(
         dir=dir,
@@ -190,7 +232,8 @@ def _read_run(dir: Path) -> Run | Unfinished:
         ladder=summary.get("ladder") or (),
         change=summary.get("change") or {},
         assets=summary.get("assets"),
-        keys=read_keys(dir, summary),
+        best_step=summary.get("best_step") or {},
+        keys=keys,
     )
 
 
@@ -198,7 +241,7 @@ def _object(text: str) -> dict[str, Any] | None:
     """A JSON object, or None for a line or file that a killed process has left incomplete."""
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

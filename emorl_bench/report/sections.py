@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from emorl_bench.report.aggregate import aggregate_table
@@ -88,6 +88,22 @@ def _scores(comparison: Comparison, decoding: str) -> Iterator[str]:
     yield results_table(comparison, decoding, [*gold_quality_columns(comparison), *uniform]).markdown()
     yield _legend(comparison, decoding)
     yield results_table(comparison, decoding, behaviour_columns()).markdown()
+
+
+def untrained(comparison: Comparison) -> Iterator[str]:
+    """A sentence about the runs whose learners all ended at step 0, and one about those of which some did."""
+    whole: dict[str, set[str]] = defaultdict(set)
+    some: dict[str, set[str]] = defaultdict(set)
+    for run in comparison.runs:
+        zero = [name for name, step in run.best_step.items() if step == 0]
+        if zero and len(zero) == len(run.best_step):
+            whole[run.method].add(f"seed {run.seed}")
+        elif zero:
+            some[run.method].update(zero)
+    for found, what in ((whole, "its row is that of the untrained model"), (some, "this learner is untrained")):
+        if found:
+            rows = "; ".join(f"{cell(name)} ({', '.join(map(cell, sorted(which)))})" for name, which in found.items())
+            yield f"**The best checkpoint is step 0**: no validation was better than the first, so {what}: {rows}."
 
 
 def _gold_legend(comparison: Comparison) -> str:

@@ -8,7 +8,7 @@ weights are divided by their sum.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Search:
 
 def read_search(run: Run) -> Search | None:
     """The search for the uniform preference, or else the first one of the run."""
-    records = [r for r in run.lines("search.jsonl") if sum(r["weights"]) > 0]
+    records = [r for r in run.lines("search.jsonl") if _is_sound(r, len(run.objectives)) and sum(r["weights"]) > 0]
     if not records:
         return None
     uniform = [r for r in records if np.allclose(r["preference"], 1 / len(run.objectives), atol=1e-6)]
@@ -48,6 +48,14 @@ def read_search(run: Run) -> Search | None:
     _, first = np.unique(shares_WM.round(6), axis=0, return_index=True)
     first.sort()
     return Search(shares_WM[first], np.array([chosen[i]["utility"] for i in first], dtype=np.float64))
+
+
+def _is_sound(row: Mapping[str, Any], objectives: int) -> bool:
+    """Whether a row has what is drawn; a damaged one is left out."""
+    listed = [row.get(key) for key in ("weights", "preference")]
+    numbers = [*(value for values in listed if isinstance(values, list) for value in values), row.get("utility")]
+    whole = all(isinstance(values, list) for values in listed) and len(row["preference"]) == objectives
+    return whole and all(isinstance(value, int | float) for value in numbers)
 
 
 def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> bool:

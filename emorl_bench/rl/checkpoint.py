@@ -4,28 +4,37 @@
 where the end asked for a validation that is not due in a longer training. A larger budget continues from the first
 file, in a directory of its own. So it has the numbers of a training that never stopped.
 
+The metadata also hold a hash of the tensors and of the progress (`content`). What is read must have it, must fit
+the policies, and must be finite: a damaged checkpoint is an error, and never the beginning of other numbers.
+
 Random streams are named by step (`core.seeds`), so no state of a generator is stored. Step n has the same random
 numbers whether or not the process was killed before it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from emorl_bench.core.damage import reading
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Policy, Resumable
 from emorl_bench.core.ranks import Ranks
 
 FILE = "state.safetensors"
 END = "end.safetensors"
+HASH = "sha256"
+REMEDY = "delete its folder to train it again"
 
 
 @dataclass
@@ -80,14 +89,15 @@ class Checkpoint:
         file = FILE if progress.ended is None else END
         temporary = self.dir / f".{file}.{os.getpid()}"
         ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(ready, temporary, metadata={"progress": json.dumps(asdict(progress)), "base": self._base})
+        written = json.dumps(asdict(progress))
+        save_file(ready, temporary, metadata={"progress": written, "base": self._base, HASH: content(ready, written)})
         os.replace(temporary, self.dir / file)
 
     def load(self) -> Progress:
         """Restore policies and learners in place; returns a new `Progress` where nothing was saved.
 
         Raises:
-            UserError: the file is damaged, or was written with another base model.
+            UserError: the file is damaged, does not fit the policies, or was written with another base model.
         """
         saved = self._ranks.once(self._read)
         if saved is None:
@@ -97,8 +107,9 @@ class Checkpoint:
             policy.load_adapter(_below(tensors, f"policy/{name}/"))
             if best := _below(tensors, f"best/{name}/"):
                 self.best[name] = best
-        for name, learner in self.learners.items():
-            learner.load_state_dict(_below(tensors, f"learner/{name}/"))
+        with reading(self.dir, REMEDY):
+            for name, learner in self.learners.items():
+                learner.load_state_dict(_below(tensors, f"learner/{name}/"))
         return progress
 
     def _read(self) -> tuple[Progress, dict[str, Tensor]] | None:
@@ -106,18 +117,59 @@ class Checkpoint:
         path = next((place for place in places if place.exists()), None)
         if path is None:
             return None
-        try:
+        with reading(path, REMEDY):
             with safe_open(path, framework="pt") as file:
-                progress, base = Progress(**json.loads(file.metadata()["progress"])), file.metadata()["base"]
+                said = dict(file.metadata())
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise UserError(f"checkpoint '{path}' is damaged ({error}); delete its folder to train it again") from error
+            progress, base = Progress(**json.loads(said["progress"])), said["base"]
+            if said.get(HASH, whole := content(tensors, said["progress"])) != whole:  # older checkpoints have no hash
+                raise ValueError("its content is not what was written")
+            check_progress(progress)
         if base != self._base:
             raise UserError(
                 f"checkpoint '{path}' was trained on base model {base}, this one is {self._base}; "
                 "use the model it was trained on, or delete its folder to train it again"
             )
+        with reading(path, REMEDY):
+            for name, policy in self.policies.items():
+                check_adapter(f"policy/{name}", _below(tensors, f"policy/{name}/"), policy.adapter())
+                if name in progress.best:
+                    check_adapter(f"best/{name}", _below(tensors, f"best/{name}/"), policy.adapter())
         return progress, tensors
+
+
+def check_progress(progress: Progress) -> None:
+    """Raise an error (of any kind) for a progress that no training leaves."""
+    if isinstance(progress.step, bool) or not isinstance(progress.step, int) or progress.step < 0:
+        raise ValueError(f"step is {progress.step!r}")
+    for row in (*progress.history, *progress.trained):
+        if not 0 <= row["step"] <= progress.step:
+            raise ValueError(f"a row of step {row['step']} in a training of {progress.step}")
+    for _, at in progress.best.values():
+        if not 0 <= at <= progress.step:
+            raise ValueError(f"the best step is {at} of {progress.step}")
+    Ledger.from_dict(progress.cost)
+
+
+def content(tensors: Mapping[str, Tensor], progress: str) -> str:
+    """64 hex digits of names, types, shapes and bytes of tensors on the CPU, and of the progress as JSON."""
+    digest = hashlib.sha256(progress.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def check_adapter(name: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise a `ValueError` for an adapter of other names or shapes than ``wanted``, or with an infinite value."""
+    if unequal := sorted(set(found) ^ set(wanted)):
+        raise ValueError(f"{name}: {unequal[0]} is {'missing' if unequal[0] in wanted else 'unknown'}")
+    for key, tensor in found.items():
+        if tensor.shape != wanted[key].shape:
+            raise ValueError(f"{name}: {key} has shape {tuple(tensor.shape)}, not {tuple(wanted[key].shape)}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name}: {key} has values that are not finite")
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
+from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 
 
@@ -33,7 +35,11 @@ class Optimiser:
         self.adamw = torch.optim.AdamW(self.named.values(), lr=learning_rate, weight_decay=weight_decay)
 
     def step(self) -> float:
-        """Sum over ranks, clip, step and clear; returns the norm of the gradient before clipping."""
+        """Sum over ranks, clip, step and clear; returns the norm of the gradient before clipping.
+
+        Raises:
+            UserError: the norm is not finite. No parameter has changed.
+        """
         self._summed()
         return self._move()
 
@@ -59,10 +65,11 @@ class Optimiser:
         return gradients
 
     def _move(self) -> float:
-        norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip_norm)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip_norm))
+        check_finite("the norm of the gradient", norm)  # else AdamW makes all parameters NaN, and training goes on
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
-        return float(norm)
+        return norm
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The state as tensors by name, ready for safetensors."""
@@ -80,6 +87,17 @@ class Optimiser:
                 self.adamw.state[parameter] = {
                     k: v.clone() if k == "step" else v.to(parameter.device).clone() for k, v in mine.items()
                 }
+
+
+def check_finite(what: str, value: float) -> None:
+    """End a training whose numbers are no longer finite.
+
+    Raises:
+        UserError: the value is infinite or NaN.
+    """
+    if math.isfinite(value):
+        return
+    raise UserError(f"training has diverged: {what} is {value}; lower update.learning_rate or model.adapter.alpha")
 
 
 def numbered(parameters: Iterable[torch.nn.Parameter], prefix: str) -> dict[str, torch.nn.Parameter]:

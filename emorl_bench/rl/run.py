@@ -23,6 +23,7 @@ from emorl_bench.core.protocols import Bench, Learner, Policy, Sampler, Weightin
 from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
+from emorl_bench.rl.optimiser import check_finite
 
 
 @dataclass
@@ -146,7 +147,8 @@ class TrainingRun:
         return 0
 
     def advance(self, metrics: Metrics) -> None:
-        """Count a step, and record its metrics."""
+        """Count a step, and record its metrics; a loss that is not finite is a `UserError`."""
+        check_finite("the loss", float(metrics.get("loss", 0.0)))
         self.progress.step += 1
         row = {f"train/{self.name}/{k}": float(v) for k, v in metrics.items()} | self._weights() | self._axes()
         self.progress.trained.append(row)
@@ -243,6 +245,7 @@ class TrainingRun:
     def _deploy_best(self) -> None:
         for name, policy in self.policies.items():
             policy.load_adapter(self.checkpoint.best[name])
+            self.bench.ledger.best_step[name] = self.progress.best[name][1]
 
     def _axes(self) -> dict[str, float]:
         """The step; what training alone has spent; and what this learner has spent, its validations included."""

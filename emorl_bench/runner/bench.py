@@ -210,6 +210,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
         "cost": totals,
         "change": change(ledger.phases, bench.objectives, paid, one_policy=one_policy),
         "converged_at": dict(ledger.converged_at),
+        "best_step": dict(ledger.best_step),
         "ladder": rungs,
     }
 

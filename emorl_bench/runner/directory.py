@@ -8,6 +8,7 @@ one that was killed. Of several ranks only the first locks and writes.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -26,6 +27,8 @@ from emorl_bench.runner.identity import identity, place, read_json, summary_if_d
 from emorl_bench.runner.provenance import code_diff, provenance
 from emorl_bench.runner.recorded import check_regular
 from emorl_bench.tracking.atomic import write_json, write_text
+
+log = logging.getLogger(__name__)
 
 BEAT_EVERY = 5.0  # seconds
 
@@ -88,6 +91,8 @@ class RunDirectory:
         try:
             if error is not None:
                 self.fail("interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}")
+        except OSError as unwritten:  # a full disk: what the user must see is the first error, not this one
+            log.warning("status.json cannot be written (%s)", unwritten.strerror)
         finally:
             if self.ranks.first:
                 self._lock.release()
@@ -105,7 +110,8 @@ class RunDirectory:
             self.resumed = bool(before)
         machine = self.config["hardware"]
         session = provenance(machine["threads"], machine["device"], self.ranks.count)
-        earlier = (self.read_json("provenance.json") or {}).get("sessions", []) if self.resumed else []
+        sessions = (self.read_json("provenance.json") or {}).get("sessions") if self.resumed else None
+        earlier = sessions if isinstance(sessions, list) else []
         write_json(self.path / "provenance.json", {"hash": self.hash, "sessions": [*earlier, session]})
         write_text(self.path / "code.diff", code_diff())
         write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(self.config))))

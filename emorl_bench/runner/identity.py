@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emorl_bench.config.schema import what_decides
+from emorl_bench.core.damage import read_text
 
 NAMED = ("task", "model", "method")  # the groups that name a run's place
 
@@ -37,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        value = json.loads(read_text(path))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from emorl_bench.config.checks import check, check_writable
 from emorl_bench.config.compose import chosen, plain
 from emorl_bench.config.targets import check_targets
+from emorl_bench.core.damage import system_limits
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.signals import sigterm_interrupts
 from emorl_bench.launch.run_value import RunValue
@@ -37,10 +38,17 @@ def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) 
 
     Returns:
         The mean reward at the uniform preference, for sweepers.
+
+    Raises:
+        UserError: bad input, a damaged file, or something that the operating system refuses (`core.damage`).
     """
     settings = resolve(config, names)
     hardware = settings["hardware"]
-    with sigterm_interrupts(), process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks:
+    with (
+        system_limits(),
+        sigterm_interrupts(),
+        process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks,
+    ):
         return _run(settings, overrides, ranks)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from emorl_bench.core.damage import read_text, reading
 from emorl_bench.core.errors import UserError
 
 FILE = "config.yaml"
@@ -37,11 +38,8 @@ def load_yaml(file: Path) -> Any:
     Raises:
         UserError: the file is missing, damaged, or holds more values than any configuration.
     """
-    try:
-        found = yaml.load(file.read_text(encoding="utf-8"), LOADER)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{file}: cannot be read ({reason}); {REMEDY}") from error
+    with reading(file, REMEDY):
+        found = yaml.load(read_text(file), LOADER)
     if not _fits(found):
         raise UserError(f"{file}: holds more than {MOST_VALUES} values, or itself; {REMEDY}")
     return found

@@ -23,6 +23,7 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from emorl_bench.core.damage import reading
 from emorl_bench.core.errors import UserError
 from emorl_bench.offline.fetching import cache_root
 from emorl_bench.scorer_training.cards import card, machine, markdown
@@ -203,10 +204,12 @@ def with_weights(net: N, directory: Path, label: str) -> N:
     Raises:
         UserError: the weights do not fit the encoder.
     """
-    weights = load_file(directory / WEIGHTS)
+    with reading(directory / WEIGHTS, f"remove {directory} to train it again"):
+        weights = load_file(directory / WEIGHTS)
     if missing := set(net.learned()) ^ set(weights):
         raise UserError(f"{label}: {directory} does not fit its encoder ({sorted(missing)[0]}); remove it")
-    net.load_state_dict(weights, strict=False)
+    with reading(directory / WEIGHTS, f"remove {directory} to train it again"):
+        net.load_state_dict(weights, strict=False)
     net.eval().requires_grad_(False)
     return net
 
@@ -232,7 +235,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _matches(directory: Path, stamp: tuple[int, int]) -> bool:
     try:
         return stamp != (0, 0) and read_card(directory)["weights_sha256"] == _digest(directory / WEIGHTS)
-    except (ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # a damaged card: it is trained again
         return False
 
 

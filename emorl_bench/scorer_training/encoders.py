@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.models.weights import check_weights, reason
 from emorl_bench.offline import locate
 from emorl_bench.offline.containment import check_contained
 
@@ -23,7 +24,7 @@ def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
     """The encoder in float32, without the pooler that some models add, and its tokenizer.
 
     Raises:
-        UserError: there is no such directory or name, it holds no safetensors, or it is no encoder.
+        UserError: there is no such directory or name, it holds no safetensors, it is no encoder, or it is damaged.
     """
     place = _place(encoder, revision)
     logging.disable_progress_bar()
@@ -32,13 +33,17 @@ def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
         if config.is_encoder_decoder or not getattr(config, "hidden_size", None):
             raise UserError(f"encoder={encoder}: a {config.model_type} is no encoder; give one like RoBERTa or MiniLM")
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        model = AutoModel.from_pretrained(place, use_safetensors=True, dtype="float32", trust_remote_code=False)
+        model, report = AutoModel.from_pretrained(
+            place, use_safetensors=True, dtype="float32", trust_remote_code=False, output_loading_info=True
+        )
     except UserError:
         raise
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"encoder={encoder}: could not be loaded ({' '.join(str(error).split())[:200]})") from error
+    except Exception as error:  # safetensors, torch and transformers have errors of many kinds for a damaged file
+        raise UserError(f"encoder={encoder}: could not be loaded ({reason(error)})") from error
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # untrained in most checkpoints, and not used here
+    missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
+    check_weights(model, missing, f"encoder={encoder}")
     return model, tokenizer
 
 

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.models.weights import check_weights, reason
 from emorl_bench.offline import locate, resolve
 from emorl_bench.offline.containment import check_contained
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
@@ -154,10 +155,9 @@ def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, d
         read, info = KINDS[kind].from_pretrained(
             place, use_safetensors=True, dtype=getattr(torch, dtype), output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # safetensors, torch and transformers have errors of many kinds for a damaged file
         raise UserError(
-            f"scorer model={model}: could not be loaded ({reason}); "
+            f"scorer model={model}: could not be loaded ({reason(error)}); "
             "without a hub give a local directory or offline:smollm2_135m"
         ) from error
     if missing := sorted(info["missing_keys"]):
@@ -165,6 +165,7 @@ def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, d
             f"scorer model={model}: its checkpoint has no {missing[0]}, so this {kind} would judge at random; "
             f"give a checkpoint that was trained as a {kind}"
         )
+    check_weights(read, (), f"scorer model={model}")
     loaded = Loaded(read.eval().requires_grad_(False).to(device), tokenizer)
     if read.config.pad_token_id is None:
         read.config.pad_token_id = (

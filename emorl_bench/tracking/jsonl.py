@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emorl_bench.core.damage import json_rows
 from emorl_bench.tracking.atomic import atomic, write_text
 
 TEXT_TABLES = ("samples",)  # read by people, so JSON; every other table is Parquet
@@ -49,7 +50,4 @@ class Jsonl:
 
 def read_rows(path: Path) -> list[dict[str, float]]:
     """The rows of a ``metrics.jsonl``. An incomplete last line, which a killed process has left, is not read."""
-    if not path.exists():
-        return []
-    complete = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return [json.loads(line) for line in complete.splitlines() if line]
+    return json_rows(path)

@@ -184,7 +184,7 @@ def _rows(run: Run, wanted: Container[str] | None = None) -> Iterator[Mapping[st
 
     A long file is mostly answers that the page has no room for, so a line is parsed only if its prompt is wanted.
     """
-    with (run.dir / FILE).open(encoding="utf-8") as file:
+    with (run.dir / FILE).open(encoding="utf-8", errors="replace") as file:
         for line in file:
             if wanted is not None and (named := EXAMPLE.search(line)) is not None and named[1] not in wanted:
                 continue
@@ -197,7 +197,7 @@ def _parsed(line: str) -> Mapping[str, Any]:
     """A row; empty for a line that a killed process has left incomplete."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}
 
