@@ -11,18 +11,17 @@ numbers whether or not the process was killed before it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Policy, Resumable
 from emorl_bench.core.ranks import Ranks
+from emorl_bench.core.tensor_file import write_tensors
 
 FILE = "state.safetensors"
 END = "end.safetensors"
@@ -43,6 +42,7 @@ class Progress:
     trained: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # phase -> counters
+    meters: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # `core.ledger.Ledger.meters_of`
 
 
 @dataclass
@@ -76,12 +76,9 @@ class Checkpoint:
             tensors |= {f"best/{name}/{k}": v for k, v in self.best.get(name, {}).items()}
         for name, learner in self.learners.items():
             tensors |= {f"learner/{name}/{k}": v for k, v in learner.state_dict().items()}
-        self.dir.mkdir(parents=True, exist_ok=True)
         file = FILE if progress.ended is None else END
-        temporary = self.dir / f".{file}.{os.getpid()}"
-        ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(ready, temporary, metadata={"progress": json.dumps(asdict(progress)), "base": self._base})
-        os.replace(temporary, self.dir / file)
+        metadata = {"progress": json.dumps(asdict(progress), sort_keys=True), "base": self._base}
+        write_tensors(self.dir / file, tensors, metadata)
 
     def load(self) -> Progress:
         """Restore policies and learners in place; returns a new `Progress` where nothing was saved.

@@ -19,12 +19,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from emorl_bench.core.atomic import write_json, write_text
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.progress import Report
 from emorl_bench.runner.identity import identity, place, read_json, summary_if_done
 from emorl_bench.runner.provenance import code_diff, provenance
-from emorl_bench.tracking.atomic import write_json, write_text
 
 BEAT_EVERY = 5.0  # seconds
 

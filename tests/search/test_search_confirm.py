@@ -16,8 +16,8 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.ensemble.evaluations import FILE
 from emorl_bench.ensemble.front import SearchedFront
+from emorl_bench.ensemble.search_record import FILE
 from emorl_bench.search.hierarchical import HierarchicalGrid
 from emorl_bench.search.optuna_study import OptunaSearch
 from emorl_bench.search.simplex import SimplexSubdivision
