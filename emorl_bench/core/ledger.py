@@ -91,6 +91,7 @@ class Meter:
 
 
 TOGETHER = "+"
+FREE = "free"  # a phase that is opened and forgotten
 Meters = dict[str, dict[str, Meter]]
 """Open phases, joined by `TOGETHER` -> kind of call -> its meter."""
 
@@ -153,6 +154,16 @@ class Ledger:
         names = self._open[-1]
         with self.phase(names[i] if len(names) > 1 else names[0]) as cost:
             yield cost
+
+    @contextmanager
+    def free(self) -> Iterator[None]:
+        """Charge nothing inside the block, not even time: it repeats work that was charged before."""
+        try:
+            with self.phase(FREE):
+                yield
+        finally:
+            self.phases.pop(FREE, None)
+            self.meters.pop(FREE, None)
 
     def settle(self) -> None:
         """Add the wall time since the last call, and the peak memory, to the open phases."""

@@ -17,7 +17,7 @@ from emorl_bench.core.masked import mean_scores, or_none, stated, weighted_mean
 from emorl_bench.core.protocols import Aggregator, Bench, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, part_of
-from emorl_bench.ensemble.search_record import Row, append, read_only, take_up
+from emorl_bench.ensemble.search_record import FILE, Row, append, read_questions, take_up
 from emorl_bench.progress import ProgressBar
 from emorl_bench.search.successive_halving import Part, directions, key_of
 
@@ -42,6 +42,7 @@ class Evaluations:
     memory: dict[tuple[Part, tuple[float, ...]], Tensor] = field(default_factory=dict)  # direction -> (K,) float64
     asked: set[tuple[Part, tuple[float, ...]]] = field(default_factory=set)  # what this session has asked about
     _repeated: deque[list[Row]] = field(default_factory=deque)  # questions of earlier sessions, not asked yet in this
+    _passed: list[tuple[Part, list[tuple[float, ...]]]] = field(default_factory=list)  # those that were; what was new
     _logged: int = 0  # how many were asked about when the tracker was last given a row
     _bar: ProgressBar | None = None
 
@@ -58,8 +59,8 @@ class Evaluations:
             {"explored": select[1::2], "fresh": select[::2]} if self.halved else {"all": select}
         )
         self.pot = self._pot()
-        read = read_only if self.bench.runtime.frozen else take_up
-        questions, said = self.bench.runtime.ranks.once(lambda: read(self.bench.dir))
+        read, path = read_questions if self.bench.runtime.frozen else take_up, self.bench.dir / FILE
+        questions = self.bench.runtime.ranks.once(lambda: read(path))
         for row in (row for rows in questions for row in rows):
             scores = [math.nan if score is None else score for score in row["scores"]]
             self.memory[row.get("part", "all"), tuple(row["weights"])] = torch.tensor(scores, dtype=torch.float64)
@@ -68,8 +69,6 @@ class Evaluations:
             self.bench.ledger.charge("search", Cost(**last["cost"]))
             self.bench.ledger.take_up(last.get("meters", {}))
         self._repeated.extend(questions)
-        if self.bench.runtime.said is not None:
-            self.bench.runtime.said.take_up(said)
 
     def _pot(self) -> int | None:
         """The share of the budget that the search may spend, but no more than training has left."""
@@ -119,12 +118,15 @@ class Evaluations:
         The origin blends nothing: it scores 0 and costs nothing. ``preference_K`` is the one that asks, for the record.
         """
         keys = [key_of(weights_M) for weights_M in directions(weights_WM)]
+        fresh = [key for key in dict.fromkeys(keys) if any(key) and (part, key) not in self.asked]
         self.asked |= {(part, key) for key in keys if any(key)}
         if (cost := self._repeats(keys, preference_K, part)) is not None:
+            self._passed.append((part, fresh))
             scores_WK = self._remembered(part, keys)
             self._log(part, cost)
             self._show(scores_WK, preference_K)
             return scores_WK
+        self._catch_up()
         with self.bench.ledger.phase("search") as cost:
             missing = [key for key in dict.fromkeys(keys) if (part, key) not in self.memory and any(key)]
             cost.evaluations_asked += len(keys)
@@ -151,6 +153,18 @@ class Evaluations:
             return Cost(**rows[-1]["cost"])
         self._repeated.clear()  # this session goes another way; what the earlier one knows is still known
         return None
+
+    def _catch_up(self) -> None:
+        """Decode and score again, free of charge, what earlier sessions did: before the first question that they lack.
+
+        Decoder and scorers keep what they know between questions, and so decide what the next question costs and which
+        rows share a batch with which. Without this the last bit of an answer's logits could differ.
+        """
+        with self.bench.ledger.free():
+            for part, fresh in self._passed:
+                if fresh:
+                    self._decode(torch.tensor(fresh, dtype=torch.float64), self.prompts[part])
+        self._passed.clear()
 
     def _remembered(self, part: Part, keys: Sequence[tuple[float, ...]]) -> Tensor:
         origin_K = torch.zeros(len(self.bench.objectives), dtype=torch.float64)
@@ -193,8 +207,7 @@ class Evaluations:
             paid = {"prompts": len(self.prompts[part]) if any(key) else 0, "of": len(keys), "cost": asdict(cost)}
             rows.append(row | {"scores": or_none(scores)} | paid)
         rows[-1]["meters"] = self.bench.ledger.meters_of(["search"])
-        said = self.bench.runtime.said
-        append(self.bench.dir, rows, None if said is None else said.news())
+        append(self.bench.dir / FILE, rows)
 
     def _log(self, part: Part, cost: Cost) -> None:
         """The best blend for the uniform preference among all that were asked about so far, whoever asked."""

@@ -1,8 +1,7 @@
-"""The record of a search: ``search.jsonl`` with a row for each blend, ``scored.jsonl`` with what scorers have said.
+"""The record of a search: ``search.jsonl`` with a row for each blend that was asked about.
 
 A question is one call of a search for some blends; its rows are written together. A kill can leave a part of them: then
-the question is dropped, and asked again. ``scored.jsonl`` has a line for each question with the scores that were new in
-it. With them the panel's cache is what it was, so a resumed run asks its scorers as often as an uninterrupted one.
+the question is dropped, and asked again.
 """
 
 from __future__ import annotations
@@ -14,34 +13,22 @@ from typing import Any
 
 from emorl_bench.core.atomic import write_text
 
-FILE, SCORED = "search.jsonl", "scored.jsonl"
+FILE = "search.jsonl"
 
 Row = dict[str, Any]
 
 
-def read_only(directory: Path) -> tuple[list[list[Row]], list[Any]]:
-    """The rows of every complete question, and what scorers have said of their texts."""
-    questions = read_questions(directory / FILE)
-    return questions, [entry for line in _lines(directory / SCORED)[: len(questions)] for entry in line]
+def take_up(path: Path) -> list[list[Row]]:
+    """The rows of every complete question; all else is removed, so that the record can be continued."""
+    questions = read_questions(path)
+    if path.exists():
+        write_text(path, "".join(json.dumps(row) + "\n" for rows in questions for row in rows))
+    return questions
 
 
-def take_up(directory: Path) -> tuple[list[list[Row]], list[Any]]:
-    """As `read_only`; and all else is removed, so that the record can be continued."""
-    questions = read_questions(directory / FILE)
-    said = _lines(directory / SCORED)[: len(questions)]
-    said += [[]] * (len(questions) - len(said))  # an older record has none
-    for name, lines in ((FILE, [row for rows in questions for row in rows]), (SCORED, said)):
-        if (directory / name).exists() or lines:
-            write_text(directory / name, "".join(json.dumps(line) + "\n" for line in lines))
-    return questions, [entry for line in said for entry in line]
-
-
-def append(directory: Path, rows: Sequence[Row], said: Sequence[Any] | None) -> None:
-    """Append a question. What scorers have said is written first; without its question it is removed by `take_up`."""
-    if said is not None:
-        with (directory / SCORED).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(list(said)) + "\n")
-    with (directory / FILE).open("a", encoding="utf-8") as file:
+def append(path: Path, rows: Sequence[Row]) -> None:
+    """Append a question."""
+    with path.open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 

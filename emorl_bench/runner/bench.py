@@ -112,7 +112,6 @@ class Workbench:
                 fingerprint=expert_fingerprint(config, task),
                 scorer_fingerprints=scorer_fingerprints(config, task),
                 score_only=panel.score_only,
-                said=panel,
                 joint_experts=config["hardware"]["joint_experts"],
                 frozen=frozen,
                 ranks=ranks,

@@ -1,8 +1,8 @@
 """The K scorers of a task as one: asked once for each distinct (prompt, response), counted and checked.
 
 Searches and grading cache the scores of earlier texts. A training asks again for every rollout, so that its cost is
-the same after a resume; a search records its part of the cache (`ensemble.search_record`). The scores themselves do
-not depend on the cache, because those of a text depend on no other text (`scorer_training.shapes`).
+the same after a resume. The scores themselves do not depend on the cache, because those of a text depend on no other
+text (`scorer_training.shapes`).
 
 New texts are divided among the ranks of a run, and every rank gets all scores. A scorer that returns an invalid value
 stops the run, on every rank, with its name and the text that caused it. Where a scorer returns ``None`` it does not
@@ -12,10 +12,8 @@ is an error.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +40,6 @@ class ScorerPanel:
     bfloat16: bool = False
     """Whether matrix products of the scorers are in bfloat16 (`precision`)."""
     _known: dict[str, dict[Text, float]] = field(default_factory=dict, init=False)  # scorer -> text -> score
-    _news: list[Any] = field(default_factory=list, init=False)  # of the cache, since `news` was called
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -72,34 +69,13 @@ class ScorerPanel:
         unknown = [[key for key in dict.fromkeys(keys) if key not in scores] for scores in known]
         if any(unknown):
             asked = [triple for triple in zip(scorers, unknown, known, strict=True) if triple[1]]
-            said_of = self._said([triple[:2] for triple in asked])
-            for (_, texts, scores), said in zip(asked, said_of, strict=True):
+            for (_, texts, scores), said in zip(asked, self._said([triple[:2] for triple in asked]), strict=True):
                 scores |= zip(texts, said, strict=True)
-            if not self.ledger.training:
-                self._news += [
-                    [scorer.name, *text, None if math.isnan(score) else score]
-                    for (scorer, texts, _), answers in zip(asked, said_of, strict=True)
-                    for text, score in zip(texts, answers, strict=True)
-                ]
         return torch.tensor([[scores[key] for scores in known] for key in keys], dtype=torch.float32)
 
     def forget(self) -> None:
         """Clear the cache."""
         self._known.clear()
-        self._news.clear()
-
-    def news(self) -> list[Any]:
-        """What was cached since the last call: scorer, prompt, reference answer, response, score."""
-        news, self._news = self._news, []
-        return news
-
-    def take_up(self, entries: Sequence[Any]) -> None:
-        """Know what an earlier process has cached; what was cached before is recorded with it."""
-        if entries:
-            self._news.clear()
-        for name, prompt, answer, response, score in entries:
-            own = self._known.setdefault(name, {})
-            own[prompt, answer, response] = math.nan if score is None else score
 
     def _said(self, questions: Sequence[tuple[Scorer, Sequence[Text]]]) -> list[list[float]]:
         """What scorers say of some texts each, charged."""

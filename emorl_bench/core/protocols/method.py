@@ -53,16 +53,6 @@ class Solution(ABC):
         return {}
 
 
-class Said(Protocol):
-    """A cache of scores that a search records, so that a resumed run scores no text that was scored already."""
-
-    def news(self) -> list[Any]:
-        """The entries that are new since the last call, ready for JSON."""
-
-    def take_up(self, entries: Sequence[Any]) -> None:
-        """Know what an earlier process has recorded."""
-
-
 @dataclass(frozen=True)
 class Runtime:
     """How the runner runs a method. The shared code of training, experts and search reads it; a method never does.
@@ -85,8 +75,6 @@ class Runtime:
     """Whether only what is trained already may be used (`emorl-generate`)."""
     ranks: Ranks = ALONE
     """The processes that share this run."""
-    said: Said | None = None
-    """What scorers have said so far; ``None``: no search records it."""
     earlier: Path | None = None
     """``Bench.dir`` of the next smaller budget (`runner.ladder`), from which training may continue."""
     lower: bool = False
