@@ -86,7 +86,7 @@ class RunDirectory:
         """Record an error, if there was one, and release the lock."""
         try:
             if error is not None:
-                self.fail("interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}")
+                self.fail(_reason(error))
         finally:
             if self.ranks.first:
                 self._lock.release()
@@ -160,3 +160,10 @@ class RunDirectory:
             if entry.name == ".lock":
                 continue
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _reason(error: BaseException) -> str:
+    """Why a run ended, for its record: ``interrupted``, with the name of the signal where there was one."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted by {error}" if str(error) else "interrupted"
+    return f"{type(error).__name__}: {error}"
