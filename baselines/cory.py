@@ -42,7 +42,8 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import BestCandidate
 from emorl_bench.core.types import Example, Metrics, Rollout
 from emorl_bench.rl.loop import prompts, run_rounds
-from emorl_bench.rl.run import TrainingRun, describe
+from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.showing import describe
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 AGENTS = ("first", "second")  # `first` starts as the pioneer

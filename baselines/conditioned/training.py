@@ -25,7 +25,8 @@ from emorl_bench.policies.together import on_one_base
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.loop import prompts, run_rounds
 from emorl_bench.rl.preferences import PreferenceRun, drawn
-from emorl_bench.rl.run import TrainingRun, describe, refuse_too_little
+from emorl_bench.rl.run import TrainingRun, refuse_too_little
+from emorl_bench.rl.showing import describe
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 
 NetworkFor = Callable[[int, int, torch.Generator], nn.Module]

@@ -27,7 +27,8 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.rl.loop import prompts, run_rounds, single_policy_run
-from emorl_bench.rl.run import TrainingRun, describe
+from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.showing import describe
 from emorl_bench.rl.weighting import fixed_weights
 
 Source = Callable[[int], tuple[Rollout, Tensor]]

@@ -45,7 +45,8 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Metrics, Rollout, Sampling
 from emorl_bench.rl.loop import prompts, run_rounds
 from emorl_bench.rl.preferences import PreferenceRun, drawn
-from emorl_bench.rl.run import TrainingRun, describe
+from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.showing import describe
 from emorl_bench.rl.weighting import fixed_weights
 
 NAME = "ric"

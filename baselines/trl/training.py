@@ -34,7 +34,8 @@ from emorl_bench.models.backbone import Backbone
 from emorl_bench.policies.together import on_one_base
 from emorl_bench.rl.loop import prompts, run_rounds
 from emorl_bench.rl.optimiser import Optimiser, numbered
-from emorl_bench.rl.run import TrainingRun, describe
+from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.showing import describe
 from emorl_bench.rl.weighting import FixedWeights
 
 RECORDED = {  # TRL's name of a metric and ours

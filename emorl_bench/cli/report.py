@@ -23,6 +23,7 @@ from emorl_bench.progress import ProgressBar
 from emorl_bench.report.comparison import Comparison, comparisons
 from emorl_bench.report.conclusion import conclude
 from emorl_bench.report.document import STEPS, Options, seeds_sentence, write_report
+from emorl_bench.report.html.explained_file import read_explained
 from emorl_bench.report.html.write import write_html
 from emorl_bench.report.published import PUBLISHED, check_fit, legend, published, published_table
 from emorl_bench.report.read import read_runs
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     choice = Choice(args.fingerprint, tuple(args.where), groups)
     with one_line("emorl-report", traceback=args.traceback):
         roots = [Path(root) for root in args.runs]
-        report(roots, Path(args.out), args.reference, choice, args.published, latex=args.latex)
+        explained = [Path(file) for files in args.explained for file in files]
+        report(roots, Path(args.out), args.reference, choice, args.published, latex=args.latex, explained=explained)
 
 
 def report(
@@ -58,15 +60,19 @@ def report(
     paper: str | None = None,
     *,
     latex: bool = False,
+    explained: Sequence[Path] = (),
 ) -> Path:
     """Write the report of the ``roots`` into ``out``, and print its main tables.
 
+    ``explained``: files of ``emorl-generate --explain --json``, which report.html shows word by word.
+
     Raises:
-        UserError: there is no finished run, an option names what is not there, ``out`` cannot be written, or the
-            figures published under ``paper`` are of another task.
+        UserError: there is no finished run, an option names what is not there, ``out`` cannot be written, an
+            ``explained`` file is damaged, or the figures published under ``paper`` are of another task.
     """
     roots, choice = [roots] if isinstance(roots, Path) else list(roots), choice or Choice()
     figures = None if paper is None else published(paper)
+    told = [one for file in explained for one in read_explained(file)]
     runs, unfinished = read_runs(*roots, shown=_reading)
     if not runs:
         listed = " ".join(map(str, roots))
@@ -80,7 +86,7 @@ def report(
         with _steps("writing", len(groups) * STEPS + 1, "parts") as step:
             options = Options(reference, figures, latex, step)
             path = write_report(groups, unfinished, roots, out, options)
-            explorable = write_html(groups, unfinished, roots, out, reference)
+            explorable = write_html(groups, unfinished, roots, out, reference, told)
             step()
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
@@ -157,6 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--published", metavar="PAPER", help=f"set published figures beside ours: {', '.join(PUBLISHED)}"
     )
+    parser.add_argument(
+        "--explained", metavar="FILE", action="append", nargs="+", default=[],
+        help="show in report.html which expert said each word; of emorl-generate RUN --explain --json FILE",
+    )  # fmt: skip
     parser.add_argument("--latex", action="store_true", help="write the tables as LaTeX too")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser

@@ -140,6 +140,7 @@ class UpGrad(JacobianRule):
 
     name: ClassVar[str] = "upgrad"
     packages: ClassVar[tuple[str, ...]] = ("torchjd", "qpsolvers", "quadprog")
+    learning_rate: float = 3.56e-3
 
     def solver(self) -> Any:
         """See `JacobianRule.solver`."""

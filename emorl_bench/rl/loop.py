@@ -6,7 +6,6 @@ It drives one `TrainingRun`, or several at the same time; each ends by itself. A
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from emorl_bench.core.types import Budget, Example, Metrics
 from emorl_bench.policies.together import can_stack, generate_together
 from emorl_bench.progress import ProgressBar
 from emorl_bench.rl.learner import AdapterLearner
-from emorl_bench.rl.run import TrainingRun, describe
+from emorl_bench.rl.run import TrainingRun
+from emorl_bench.rl.showing import describe, log_again, reward_line
 from emorl_bench.rl.update import Updater
 from emorl_bench.rl.validation import validate
 
@@ -91,7 +91,7 @@ def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
     """
     for run in runs:
         run.restore()
-    _log_again(runs)
+    log_again(runs)
     if not (unfinished := [run for run in runs if run.progress.ended is None]):
         return
     for run in unfinished:
@@ -102,20 +102,7 @@ def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
         while group := _furthest_behind(unfinished):
             if metrics := _advance(bench, group, round):
                 done = sum(run.fraction * (run.budget.prompts or 1) for run in unfinished)
-                # Agents that share a reward log its sum; shown is the mean of a run's policies, as for all methods.
-                shown = [
-                    own.get("reward", math.nan) / len(run.policies) for run, own in zip(group, metrics, strict=True)
-                ]
-                mean = sum(shown) / len(shown)
-                words = " ".join(["reward", *(f"{reward:.3f}" for reward in shown)])
-                steps.to(done, words, None if math.isnan(mean) else mean)
-
-
-def _log_again(runs: Sequence[TrainingRun]) -> None:
-    """Log what earlier processes have done, step by step, as runs log that are trained side by side."""
-    kinds = [(kind, run, row) for run in runs for kind in ("trained", "history") for row in getattr(run.progress, kind)]
-    for _, run, row in sorted(kinds, key=lambda entry: (entry[2]["step"], entry[0] == "history")):
-        run.log(row)
+                steps.to(done, *reward_line([run for run in group if run.progress.ended is None], metrics))
 
 
 def _furthest_behind(runs: Sequence[TrainingRun]) -> list[TrainingRun]:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost, Ledger
-from emorl_bench.core.masked import mean_scores, not_applicable, stated
+from emorl_bench.core.masked import mean_scores, stated
 from emorl_bench.core.protocols import Bench, Learner, Policy, Sampler, Weighting
-from emorl_bench.core.types import Budget, Metrics, Rollout
+from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
 
@@ -302,14 +302,3 @@ def refuse_too_little(bench: Bench, name: str, budget: Budget, step: int, valida
         f"budget.prompts: '{name}' may spend {budget.prompts} of them, but one step and two validations take "
         f"{step} + 2 x {validation}; raise budget.prompts or lower budget.select_prompts"
     )
-
-
-def describe(bench: Bench, rollout: Rollout, scores_BK: Tensor, rewards_B: Tensor) -> dict[str, float]:
-    """What a training step has seen: mean score by objective, mean reward, mean response length in tokens.
-
-    The responses that an objective does not apply to are counted. A mean over no response is left out.
-    """
-    means = dict(zip(bench.objectives, mean_scores(scores_BK).tolist(), strict=True))
-    skipped = {f"not_applicable/{k}": float(n) for k, n in not_applicable(scores_BK, bench.objectives).items()}
-    seen = stated(means | {"reward": mean_scores(rewards_B).item()})
-    return seen | skipped | {"length": rollout.tokens / len(rollout.examples)}

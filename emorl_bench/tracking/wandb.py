@@ -135,7 +135,7 @@ class WandbView:
 
 def _remove_earlier(runs_dir: Path, id: str, now: Path) -> None:
     """Remove what earlier sessions of this run have recorded offline: the one that goes on has all of it."""
-    for earlier in (runs_dir / "wandb").glob(f"offline-run-*-{id}"):
+    for earlier in (runs_dir / "wandb").glob(f"offline-run-*-{id}*"):  # W&B numbers two that begin in one second
         if earlier.resolve() != now.resolve():
             shutil.rmtree(earlier)
 

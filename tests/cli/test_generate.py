@@ -17,6 +17,7 @@ from emorl_bench.cli.answering import Talker
 from emorl_bench.core.types import Sampling
 from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.ensemble.explaining.records import END, Explained, Explanation, Token
+from emorl_bench.report.html.explained_file import read_explained
 
 OBJECTIVES = ["even", "odd"]
 
@@ -94,6 +95,9 @@ def test_explained_answers_are_written_token_by_token_and_added_up(
     for answer in told["answers"]:
         for token in answer["tokens"]:
             assert sum(token["shares"]) == pytest.approx(token["margin"], abs=1e-12)
+    (read,) = read_explained(tmp_path / "x.json")  # emorl-report --explained takes the file
+    assert [prompt for prompt, _ in read.answers] == [answer["prompt"] for answer in told["answers"]]
+    assert read.answers[4][1][0].shares == told["answers"][4]["tokens"][0]["shares"]
 
 
 @pytest.mark.parametrize(

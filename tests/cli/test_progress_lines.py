@@ -13,7 +13,7 @@ import torch
 from conftest import WordShare, make_bank, shaken, word_prompts
 
 from emorl_bench import progress
-from emorl_bench.core.protocols import Bench
+from emorl_bench.core.protocols import Bench, Solution
 from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Budget, Sampling
 from emorl_bench.ensemble.blending import HiddenState
@@ -123,7 +123,7 @@ def test_grading_tells_how_many_policies_are_graded() -> None:
     )
     experts = iter([shaken(bank, 1), shaken(bank, 2), shaken(bank, 3)])
 
-    class Several:
+    class Several(Solution):
         def policy_for(self, preference_K: torch.Tensor) -> Any:
             return next(experts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from studies.tuning.space import Knob, drawn, knobs
 from studies.tuning.tables import Trial, best, write_tables
 from studies.tuning.utility import select_utility
 
+TABLES = Path(__file__).parents[2] / "results" / "tuning"
 SUMMARY = {"objectives": ["a", "b"], "preferences": [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]}
 
 
@@ -148,8 +150,12 @@ def test_a_wrong_command_is_named(tmp_path: Path, arguments: list[str], says: st
 
 
 def test_tuned_methods_name_the_table() -> None:
+    tables = {path.name: path.read_text() for path in TABLES.glob("trials*.md")}
     for method in plan(Path()).methods:
-        assert "results/tuning/trials.md" in (conf_dir() / "method" / f"{method}.yaml").read_text()
+        (named,) = re.findall(r"results/tuning/(\S+\.md)", (conf_dir() / "method" / f"{method}.yaml").read_text())
+        having = [name for name, text in tables.items() if f"| {method} |" in text]
+        assert named in tables
+        assert having in ([], [named]), "a method that was tuned names the table that has its trials"
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from emorl_bench.report.curves_plot import learning_curves
+from emorl_bench.report.curves import learning_curves
 from emorl_bench.tracking.method_rows import MethodRows
 from studies.tuning.utility import select_utility
 
@@ -27,7 +27,11 @@ def logged() -> list[dict[str, float]]:
 
 def test_curves_are_those_of_learners_and_tuning_reads_their_utility(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged()))
-    run: Any = SimpleNamespace(lines=lambda name: map(json.loads, (tmp_path / name).read_text().splitlines()))
+
+    def lines(name: str) -> list[Any]:
+        return [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+
+    run: Any = SimpleNamespace(lines=lines, objectives=("a", "b"))
     assert learning_curves(run) == {"a": {8.0: 0.1, 48.0: 0.3}, "pair": {8.0: 0.2, 48.0: 0.6}}
     found = select_utility(tmp_path, {"objectives": ["a"], "preferences": [[1.0]]})
     assert found == 0.7, "the expert counts for nothing"

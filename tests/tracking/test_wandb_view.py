@@ -32,7 +32,7 @@ def records(log: Path) -> list[dict[str, Any]]:
 
 def history(runs_dir: Path, id: str = "ab12cd34") -> list[dict[str, Any]]:
     """All rows that W&B has of a run, in all its offline files, without media."""
-    logs = sorted(runs_dir.glob(f"wandb/offline-run-*-{id}/*.wandb"))
+    logs = sorted(runs_dir.glob(f"wandb/offline-run-*-{id}*/*.wandb"))
     rows = [record["history"]["item"] for log in logs for record in records(log) if record["type"] == "history"]
     return [row for row in rows if not any(key.startswith(MEDIA) for key in row)]
 
@@ -279,3 +279,14 @@ def test_signals_interrupt_inside_the_block_and_nowhere_else() -> None:
         signal.raise_signal(signal.SIGTERM)
     assert raised.type is Terminated
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_only_offline_files_of_earlier_sessions_of_the_run_are_removed(tmp_path: Path) -> None:
+    from emorl_bench.tracking.wandb import _remove_earlier
+
+    stamp = "offline-run-20260101_000000"
+    kept = [f"{stamp}-ab12cd34-1", f"{stamp}-ef56ab78", "run-20260101_000000-ab12cd34"]  # now, another run, online
+    for name in (*kept, f"{stamp}-ab12cd34", "offline-run-20251231_235959-ab12cd34-2"):
+        (tmp_path / "wandb" / name).mkdir(parents=True)
+    _remove_earlier(tmp_path, "ab12cd34", tmp_path / "wandb" / kept[0])
+    assert sorted(path.name for path in (tmp_path / "wandb").iterdir()) == sorted(kept)

@@ -33,6 +33,8 @@ SCRIPTS = (  # in the order in which they stand in the page; the last one starts
     "words",
     "cards",
     "answers",
+    "explained",
+    "spoken",
     "settings",
     "main",
 )

@@ -14,6 +14,7 @@ from emorl_bench.report.conclusion import Conclusion
 from emorl_bench.report.frontier import frontiers
 from emorl_bench.report.gold import BASE, ceiling, is_reward
 from emorl_bench.report.html.columns import MethodTable, method_table
+from emorl_bench.report.html.explained import ExplainedRun
 from emorl_bench.report.html.graded import SETS, Graded, graded
 from emorl_bench.report.html.samples import Samples, samples
 from emorl_bench.report.html.settings import Origin, Settings, origin, settings
@@ -90,6 +91,8 @@ class Page:
     sections: Sequence[Section]
     failed: Sequence[tuple[str, str, str]]
     """Directory, state and reason of the runs that did not finish."""
+    explained: Sequence[ExplainedRun]
+    """Which expert decided each word, of the runs that were explained."""
     quantiles: Sequence[float]
     """Place n: the factor of the standard error in Student's 95 % interval over n seeds."""
 
@@ -102,6 +105,7 @@ def page(
     reference: str | None = None,
     overall: Mapping[str, Table] | None = None,
     together: Conclusion | None = None,
+    explained: Sequence[ExplainedRun] = (),
 ) -> Page:
     """The content of report.html.
 
@@ -113,13 +117,14 @@ def page(
         reference: the row that others are compared with (`reference_row`).
         overall: decoding -> the table over all tasks.
         together: the conclusion over all tasks.
+        explained: explained answers.
     """
     with ProgressBar("report.html", 2 * len(comparisons), "steps") as bar:
         sections: list[Section] = []
         for comparison, conclusion in zip(comparisons, conclusions, strict=True):
             bar.to(len(sections), f"tables of {comparison.title}")
             sections.append(section(comparison, conclusion, reference))
-        room = min(ANSWER_BYTES, PAGE_BYTES - len(json.dumps(sections, default=vars)))
+        room = min(ANSWER_BYTES, PAGE_BYTES - len(json.dumps([sections, explained], default=vars)))
         allowed = max(LEAST_ANSWER_BYTES, room) // max(1, len(comparisons))
         for i, comparison in enumerate(comparisons):
             bar.to(len(comparisons) + i, f"answers of {comparison.title}")
@@ -130,6 +135,7 @@ def page(
         overall or {},
         sections,
         [(_below(run.dir, roots), run.state, run.reason) for run in unfinished],
+        explained,
         [0.0, 0.0, *(t_quantile(0.975, n - 1) for n in range(2, MOST_SEEDS))],
     )
 

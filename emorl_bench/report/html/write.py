@@ -8,6 +8,8 @@ from pathlib import Path
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.conclusion import conclude, conclude_together
 from emorl_bench.report.document import overall_table
+from emorl_bench.report.html.explained import explained_runs
+from emorl_bench.report.html.explained_file import Told
 from emorl_bench.report.html.page import write_page
 from emorl_bench.report.html.payload import page
 from emorl_bench.report.read import Unfinished
@@ -21,6 +23,7 @@ def write_html(
     roots: Sequence[Path],
     out: Path,
     reference: str | None = None,
+    told: Sequence[Told] = (),
 ) -> Path:
     """Write report.html into ``out``; returns its path.
 
@@ -30,6 +33,7 @@ def write_html(
         roots: the directories that the runs were read from.
         out: an existing directory.
         reference: the row that others are compared with (`reference_row`).
+        told: explained answers, for the part that says which expert decided each word.
 
     Raises:
         OSError: the file cannot be written.
@@ -37,5 +41,6 @@ def write_html(
     overall = {name: table for name in ("greedy", "sampled") if (table := overall_table(comparisons, name)) is not None}
     conclusions = [conclude(comparison, reference) for comparison in comparisons]
     together = conclude_together(comparisons, reference)
-    write_page(out / FILE, page(comparisons, conclusions, unfinished, roots, reference, overall, together))
+    explained = explained_runs(told, comparisons)
+    write_page(out / FILE, page(comparisons, conclusions, unfinished, roots, reference, overall, together, explained))
     return out / FILE

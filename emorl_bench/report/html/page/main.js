@@ -20,6 +20,7 @@ preferencePart();
 changePart();
 klPart();
 answersPart();
+explainedPart();
 settingsPart();
 originPart();
 failedPart();
