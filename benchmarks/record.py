@@ -16,9 +16,9 @@ import torch
 
 from benchmarks.bounds import Peaks, measured_peaks
 from benchmarks.timing import Timing, say
+from emorl_bench.core.atomic import write_json
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner.provenance import code_diff, installed_version, provenance
-from emorl_bench.tracking.atomic import write_json
 
 RESULTS = Path("results/performance")
 DTYPES = ("float32", "bfloat16", "float64")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from emorl_bench.core.protocols import Policy
+from emorl_bench.core.tensor_file import write_tensors
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.models.lora import Adapter, active
 from emorl_bench.policies.adapter_policy import AdapterPolicy, BackbonePolicy
@@ -136,6 +136,5 @@ class ConditionedPolicy(BackbonePolicy):
 
     def save(self, path: Path) -> None:
         """Write the network to ``network.safetensors``; the metadata name the layers that its rows belong to."""
-        path.mkdir(parents=True, exist_ok=True)
         told = {"layers": json.dumps(list(self.experts[0].factors)), "base_fingerprint": self.base}
-        save_file({k: v.cpu().contiguous() for k, v in self.adapter().items()}, path / FILE, metadata=told)
+        write_tensors(path / FILE, self.adapter(), told)

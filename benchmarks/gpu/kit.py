@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.table import table
-from emorl_bench.tracking.atomic import write_json, write_text
+from emorl_bench.core.atomic import write_json, write_text
 
 FORMAT = 1  # version of the format of gpu.json
 

@@ -1,4 +1,9 @@
-"""The grades of the shipped scorers: loaded once in a process, in batches, without gradient."""
+"""The grades of the shipped scorers: loaded once in a process, in batches, without gradient.
+
+The networks compute in float64, and the grades are rounded to float32. The other texts of a batch, padding and the
+number of threads move a float64 grade by about 1e-15, which rounding removes. So the grade of a text depends on the
+text alone, and a resumed run, whose batches differ, has the scores of a run that was never stopped.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +59,7 @@ def _read(device: str, prompts: Sequence[str], responses: Sequence[str]) -> Tens
 
 @lru_cache(maxsize=4)
 def reader(device: str) -> tuple[Reader, PreTrainedTokenizerFast]:
-    """The shipped `Reader` and its tokenizer, loaded once for each device.
+    """The shipped `Reader` in float64 and its tokenizer, loaded once for each device.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -64,16 +69,16 @@ def reader(device: str) -> tuple[Reader, PreTrainedTokenizerFast]:
     net = Reader(*weights["embed.weight"].shape)
     net.load_state_dict(weights)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
-    return net.to(device).eval().requires_grad_(False), tokenizer
+    return net.to(device, torch.float64).eval().requires_grad_(False), tokenizer
 
 
 @lru_cache(maxsize=4)
 def ngrams(device: str) -> NGrams:
-    """The shipped `NGrams`, loaded once for each device.
+    """The shipped `NGrams` in float64, loaded once for each device.
 
     Raises:
         UserError: a file is missing or damaged.
     """
     net = NGrams()
     net.load_state_dict(load_file(asset_dir(SCORERS) / NGRAMS))
-    return net.to(device).eval().requires_grad_(False)
+    return net.to(device, torch.float64).eval().requires_grad_(False)

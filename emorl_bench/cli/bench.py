@@ -22,7 +22,7 @@ from emorl_bench.cli.harness import one_line, run_hydra
 from emorl_bench.cli.looking import COMMANDS
 from emorl_bench.config import schema
 from emorl_bench.config.compose import chosen, plain
-from emorl_bench.core.signals import sigterm_interrupts
+from emorl_bench.core.signals import signals_interrupt
 from emorl_bench.launch import plugins
 from emorl_bench.launch.job_process import run_apart
 from emorl_bench.launch.run_value import RunValue
@@ -76,7 +76,7 @@ def main() -> None:
     schema.register()
     plugins.register()
     sweep.register()
-    with sigterm_interrupts():
+    with signals_interrupt():
         run_hydra(PROGRAM, "config", task, again="continues", dry_run=dry_run)
 
 

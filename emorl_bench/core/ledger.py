@@ -24,7 +24,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -74,6 +74,29 @@ class Cost:
 
 
 @dataclass
+class Meter:
+    """Metered calls of one kind: how many there were, and the FLOPs and tokens of those that were counted."""
+
+    calls: int = 0
+    flops: float = 0.0
+    tokens: int = 0
+
+    def flops_of(self, tokens: int, counter: FlopCounterMode | None) -> float:
+        """The FLOPs of a call: counted, or else as many for each token as in the calls that were counted."""
+        if counter is None:
+            return self.flops / self.tokens * tokens if self.tokens else 0.0
+        counted = float(counter.get_total_flops())
+        self.flops, self.tokens = self.flops + counted, self.tokens + tokens
+        return counted
+
+
+TOGETHER = "+"
+FREE = "free"  # a phase that is opened and forgotten
+Meters = dict[str, dict[str, Meter]]
+"""Open phases, joined by `TOGETHER` -> kind of call -> its meter."""
+
+
+@dataclass
 class Ledger:
     """Phases and their costs."""
 
@@ -92,8 +115,9 @@ class Ledger:
     """Learner -> the step of its best checkpoint; 0 where no validation was better than that of the untrained one."""
     _open: list[tuple[str, ...]] = field(default_factory=lambda: [("setup",)])
     _mark: float = field(default_factory=time.perf_counter)  # the time up to which wall time has been charged
-    _calls: dict[str, int] = field(default_factory=dict)
-    _flop_rate: dict[str, tuple[float, int]] = field(default_factory=dict)  # kind -> (flops, tokens) counted so far
+    meters: Meters = field(default_factory=dict)
+    """What the estimate of FLOPs rests on. A checkpoint holds the meters of its phases (`meters_of`), so that the
+    estimate is a function of the work alone, and not of how often it was interrupted."""
 
     @property
     def costs(self) -> list[Cost]:
@@ -133,6 +157,16 @@ class Ledger:
         with self.phase(names[i] if len(names) > 1 else names[0]) as cost:
             yield cost
 
+    @contextmanager
+    def free(self) -> Iterator[None]:
+        """Charge nothing inside the block, not even time: it repeats work that was charged before."""
+        try:
+            with self.phase(FREE):
+                yield
+        finally:
+            self.phases.pop(FREE, None)
+            self.meters.pop(FREE, None)
+
     def settle(self) -> None:
         """Add the wall time since the last call, and the peak memory, to the open phases."""
         now, costs = time.perf_counter(), self.costs
@@ -144,9 +178,9 @@ class Ledger:
     @contextmanager
     def metered(self, kind: str) -> Iterator[_Call]:
         """Time one shared call (``decode``, ``update``, ``score``). One in ``flops_every`` is also counted in FLOPs."""
-        call, count = _Call(), self._calls.get(kind, 0)
-        self._calls[kind] = count + 1
-        sampled = self.flops_every and count % self.flops_every == 0
+        call, meter = _Call(), self.meters.setdefault(TOGETHER.join(self._open[-1]), {}).setdefault(kind, Meter())
+        sampled = self.flops_every and meter.calls % self.flops_every == 0
+        meter.calls += 1
         counter = FlopCounterMode(display=False) if sampled else None
         started = time.perf_counter()
         if counter is None:
@@ -156,22 +190,27 @@ class Ledger:
                 yield call
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        seconds, flops, costs = time.perf_counter() - started, self._flops(kind, call.tokens, counter), self.costs
+        seconds, flops, costs = time.perf_counter() - started, meter.flops_of(call.tokens, counter), self.costs
         for cost in costs:
             cost.device_seconds += seconds / len(costs)
             cost.flops += self.ranks * flops / len(costs)
 
-    def _flops(self, kind: str, tokens: int, counter: FlopCounterMode | None) -> float:
-        flops, seen = self._flop_rate.get(kind, (0.0, 0))
-        if counter is not None:
-            counted = float(counter.get_total_flops())
-            self._flop_rate[kind] = (flops + counted, seen + tokens)
-            return counted
-        return flops / seen * tokens if seen else 0.0
-
     def charge(self, name: str, cost: Cost) -> None:
         """Add a cost that was paid elsewhere, such as that of an expert which another run has trained."""
         self.phases.setdefault(name, Cost()).add(cost)
+
+    def meters_of(self, phases: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+        """The meters that some phases take part in, ready for JSON; `take_up` reads them."""
+        own = {at: kinds for at, kinds in self.meters.items() if not set(phases).isdisjoint(at.split(TOGETHER))}
+        return {at: {kind: list(astuple(meter)) for kind, meter in kinds.items()} for at, kinds in own.items()}
+
+    def take_up(self, meters: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+        """Go on from meters that an earlier process has left. Of two records of one meter the longer one counts."""
+        for at, kinds in meters.items():
+            mine = self.meters.setdefault(at, {})
+            for kind, (calls, flops, tokens) in kinds.items():
+                if calls > mine.get(kind, Meter()).calls:
+                    mine[kind] = Meter(int(calls), float(flops), int(tokens))
 
     def as_dict(self) -> dict[str, dict[str, float]]:
         """Phase -> counter -> value, ready for JSON; `from_dict` reads it."""
@@ -226,6 +265,7 @@ class Ledger:
         self.limit = limit
         self.converged_at.clear()
         self.best_step.clear()
+        self.meters = {at: kinds for at, kinds in self.meters.items() if at == "setup"}
         for name in [name for name in self.phases if name != "setup" and not name.startswith("scorer/")]:
             del self.phases[name]
 

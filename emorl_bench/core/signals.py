@@ -1,4 +1,7 @@
-"""SIGTERM ends a run as Ctrl-C does: schedulers and ``kill`` send it, and the run then closes its trackers."""
+"""SIGTERM and SIGHUP end a run as Ctrl-C does, so that it records why it ended and closes its trackers.
+
+Schedulers and ``kill`` send SIGTERM. A terminal that is closed sends SIGHUP.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end with SIGTERM."""
+    """The process was asked to end by a signal, whose name is the message."""
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Inside the block SIGTERM raises `Terminated`. Only a main thread may set this up; elsewhere nothing changes."""
+def signals_interrupt() -> Iterator[None]:
+    """Inside the block the signals raise `Terminated`. Only a main thread may set this up; elsewhere nothing changes.
+
+    A signal that the process ignores, as ``nohup`` has it ignore SIGHUP, is still ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would end the closing that the first one has begun
-    raise Terminated
+    for other in SIGNALS:  # a second one would end the closing that the first one has begun
+        signal.signal(other, signal.SIG_IGN)
+    raise Terminated(signal.Signals(number).name)

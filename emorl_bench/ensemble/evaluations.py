@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from emorl_bench.core.damage import json_rows, reading
+from emorl_bench.core.damage import reading
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost
 from emorl_bench.core.masked import mean_scores, or_none, stated, weighted_mean
 from emorl_bench.core.protocols import Aggregator, Bench, Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, part_of
+from emorl_bench.ensemble.search_record import FILE, Row, append, read_questions, take_up
 from emorl_bench.progress import ProgressBar
 from emorl_bench.search.successive_halving import Part, directions, key_of
 
-FILE = "search.jsonl"
+TIE = 9  # digits; utilities that agree to so many are equal, and the blend that was asked about first is taken
 
 
 @dataclass
@@ -32,8 +31,8 @@ class Evaluations:
 
     ``halved``: every second prompt is kept back, so that leaders can be graded on prompts that are fresh to them.
     ``pot``: prompts that all searches together may spend; ``None`` is no limit. A candidate that was asked about before
-    costs nothing. A run that resumes asks the same questions in the same order: a recorded answer is used again, and
-    counts as it did then.
+    costs nothing. A run that resumes asks the same questions in the same order: a recorded answer is used again, is
+    neither charged nor recorded a second time, and counts as it did then.
     """
 
     bench: Bench
@@ -43,6 +42,8 @@ class Evaluations:
     share: float | None = None  # of the budget's prompts, for ``pot``; ``None``: all that is left
     memory: dict[tuple[Part, tuple[float, ...]], Tensor] = field(default_factory=dict)  # direction -> (K,) float64
     asked: set[tuple[Part, tuple[float, ...]]] = field(default_factory=set)  # what this session has asked about
+    _repeated: deque[list[Row]] = field(default_factory=deque)  # questions of earlier sessions, not asked yet in this
+    _passed: list[tuple[Part, list[tuple[float, ...]]]] = field(default_factory=list)  # those that were; what was new
     _logged: int = 0  # how many were asked about when the tracker was last given a row
     _bar: ProgressBar | None = None
 
@@ -59,25 +60,22 @@ class Evaluations:
             {"explored": select[1::2], "fresh": select[::2]} if self.halved else {"all": select}
         )
         self.pot = self._pot()
-        rows = self.bench.runtime.ranks.once(self._recorded)
-        with reading(self.bench.dir / FILE):
-            for row in rows:
+        read, path = read_questions if self.bench.runtime.frozen else take_up, self.bench.dir / FILE
+        questions = self.bench.runtime.ranks.once(lambda: read(path))
+        with reading(path):
+            for row in (row for rows in questions for row in rows):
                 self._remember(row)
-            if rows:
-                self.bench.ledger.charge("search", Cost(**rows[-1]["cost"]))
+            if questions:
+                last = questions[-1][-1]
+                self.bench.ledger.charge("search", Cost(**last["cost"]))
+                self.bench.ledger.take_up(last.get("meters", {}))
+        self._repeated.extend(questions)
 
-    def _remember(self, row: dict[str, Any]) -> None:
+    def _remember(self, row: Row) -> None:
         scores = [math.nan if score is None else float(score) for score in row["scores"]]
         if (len(scores), len(row["weights"])) != (len(self.bench.objectives), len(self.experts)):
             raise ValueError(f"{len(scores)} scores and {len(row['weights'])} weights in a row")
         self.memory[row.get("part", "all"), tuple(row["weights"])] = torch.tensor(scores, dtype=torch.float64)
-
-    def _recorded(self) -> list[dict[str, Any]]:
-        """What an earlier session has evaluated; a row that a kill has cut short is dropped."""
-        path, rows = self.bench.dir / FILE, read_rows(self.bench.dir / FILE)
-        if path.exists():
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return rows
 
     def _pot(self) -> int | None:
         """The share of the budget that the search may spend, but no more than training has left."""
@@ -127,7 +125,15 @@ class Evaluations:
         The origin blends nothing: it scores 0 and costs nothing. ``preference_K`` is the one that asks, for the record.
         """
         keys = [key_of(weights_M) for weights_M in directions(weights_WM)]
+        fresh = [key for key in dict.fromkeys(keys) if any(key) and (part, key) not in self.asked]
         self.asked |= {(part, key) for key in keys if any(key)}
+        if (cost := self._repeats(keys, preference_K, part)) is not None:
+            self._passed.append((part, fresh))
+            scores_WK = self._remembered(part, keys)
+            self._log(part, cost)
+            self._show(scores_WK, preference_K)
+            return scores_WK
+        self._catch_up()
         with self.bench.ledger.phase("search") as cost:
             missing = [key for key in dict.fromkeys(keys) if (part, key) not in self.memory and any(key)]
             cost.evaluations_asked += len(keys)
@@ -135,15 +141,46 @@ class Evaluations:
             if missing:
                 scores_WK = self._decode(torch.tensor(missing, dtype=torch.float64), self.prompts[part])
                 self.memory |= {(part, key): scores_K for key, scores_K in zip(missing, scores_WK, strict=True)}
-            origin_K = torch.zeros(len(self.bench.objectives), dtype=torch.float64)
-            scores_WK = torch.stack([self.memory.get((part, key), origin_K) for key in keys])
+            scores_WK = self._remembered(part, keys)
             self.bench.ledger.settle()
             self._record(part, keys, scores_WK, preference_K, cost)
             self._log(part, cost)
+        self._show(scores_WK, preference_K)
+        return scores_WK
+
+    def _repeats(self, keys: Sequence[tuple[float, ...]], preference_K: Tensor, part: Part) -> Cost | None:
+        """The cost of all searches after this question in an earlier session; ``None`` where it is another question."""
+        if not self._repeated:
+            return None
+        rows = self._repeated.popleft()
+        preference, known = preference_K.tolist(), [tuple(row["weights"]) for row in rows]
+        if known == list(keys) and all(
+            (row["preference"], row.get("part", "all")) == (preference, part) for row in rows
+        ):
+            return Cost(**rows[-1]["cost"])
+        self._repeated.clear()  # this session goes another way; what the earlier one knows is still known
+        return None
+
+    def _catch_up(self) -> None:
+        """Decode and score again, free of charge, what earlier sessions did: before the first question that they lack.
+
+        Decoder and scorers keep what they know between questions, and so decide what the next question costs and which
+        rows share a batch with which. Without this the last bit of an answer's logits could differ.
+        """
+        with self.bench.ledger.free():
+            for part, fresh in self._passed:
+                if fresh:
+                    self._decode(torch.tensor(fresh, dtype=torch.float64), self.prompts[part])
+        self._passed.clear()
+
+    def _remembered(self, part: Part, keys: Sequence[tuple[float, ...]]) -> Tensor:
+        origin_K = torch.zeros(len(self.bench.objectives), dtype=torch.float64)
+        return torch.stack([self.memory.get((part, key), origin_K) for key in keys])
+
+    def _show(self, scores_WK: Tensor, preference_K: Tensor) -> None:
         if self._bar is not None:
             best = utilities(scores_WK, preference_K).max().item()
             self._bar.to(self.paid, f"utility {best:.3f}")
-        return scores_WK
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -169,12 +206,15 @@ class Evaluations:
     ) -> None:
         if self.bench.runtime.frozen or not self.bench.runtime.ranks.first:
             return
-        with (self.bench.dir / FILE).open("a") as file:
-            utility_W = utilities(scores_WK, preference_K).tolist()
-            for key, scores, utility in zip(keys, scores_WK.tolist(), utility_W, strict=True):
-                row = {"preference": preference_K.tolist(), "weights": key, "part": part, "utility": utility}
-                paid = {"prompts": len(self.prompts[part]) if any(key) else 0, "of": len(keys), "cost": asdict(cost)}
-                file.write(json.dumps(row | {"scores": or_none(scores)} | paid) + "\n")
+        rows = []
+        for key, scores, utility in zip(
+            keys, scores_WK.tolist(), utilities(scores_WK, preference_K).tolist(), strict=True
+        ):
+            row = {"preference": preference_K.tolist(), "weights": key, "part": part, "utility": utility}
+            paid = {"prompts": len(self.prompts[part]) if any(key) else 0, "of": len(keys), "cost": asdict(cost)}
+            rows.append(row | {"scores": or_none(scores)} | paid)
+        rows[-1]["meters"] = self.bench.ledger.meters_of(["search"])
+        append(self.bench.dir / FILE, rows)
 
     def _log(self, part: Part, cost: Cost) -> None:
         """The best blend for the uniform preference among all that were asked about so far, whoever asked."""
@@ -191,32 +231,9 @@ class Evaluations:
         self.bench.tracker.log(stated(row) | {"search/evaluations": len(self.asked)} | axes, step=len(self.asked))
 
 
-def paid_by_preference(path: Path) -> dict[tuple[float, ...], int]:
-    """Prompts that each preference's search has paid for. The first preference that asks about a blend pays for it."""
-    paid: dict[tuple[float, ...], int] = {}
-    known: set[tuple[str, tuple[float, ...]]] = set()
-    for row in read_rows(path):
-        key, preference = (row.get("part", "all"), tuple(row["weights"])), tuple(row["preference"])
-        paid[preference] = paid.get(preference, 0) + (0 if key in known else row.get("prompts", 0))
-        known.add(key)
-    return paid
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of complete questions.
-
-    An incomplete last question is left out, because its cost is that of all its rows.
-    """
-    rows = json_rows(path)
-    whole: list[dict[str, Any]] = []
-    while len(whole) < len(rows):
-        size = rows[len(whole)].get("of", 1)
-        if len(whole) + size > len(rows):
-            break
-        whole += rows[len(whole) : len(whole) + size]
-    return whole
-
-
 def utilities(scores_WK: Tensor, preference_K: Tensor) -> Tensor:
-    """(W,) weighted mean scores of a preference; 0, as for the origin, where nothing that it asks for applies."""
-    return weighted_mean(scores_WK, preference_K).nan_to_num(0.0)
+    """(W,) weighted mean scores of a preference, rounded to `TIE` digits.
+
+    0, as for the origin, where nothing that it asks for applies.
+    """
+    return weighted_mean(scores_WK, preference_K).nan_to_num(0.0).round(decimals=TIE)

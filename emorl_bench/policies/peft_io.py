@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_file
 from torch import Tensor
+
+from emorl_bench.core.atomic import write_text
+from emorl_bench.core.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -22,12 +24,13 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def save_adapter(path: Path, tensors: Mapping[str, Tensor], backbone: Backbone) -> None:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors``; its metadata hold the base model's hash."""
-    path.mkdir(parents=True, exist_ok=True)
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors``; its metadata hold the base model's hash.
+
+    The weights are written last, so where they are the export is complete.
+    """
     settings = {"peft_type": "LORA", "bias": "none", "inference_mode": True, **lora_settings(backbone)}
-    (path / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    save_file(contiguous, path / WEIGHTS, metadata={"format": "pt", "base_fingerprint": backbone.fingerprint})
+    write_text(path / CONFIG, json.dumps(settings, indent=2) + "\n")
+    write_tensors(path / WEIGHTS, tensors, {"format": "pt", "base_fingerprint": backbone.fingerprint})
 
 
 def lora_settings(backbone: Backbone) -> dict[str, Any]:

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from emorl_bench.core.damage import reading
@@ -30,6 +28,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Policy, Resumable
 from emorl_bench.core.ranks import Ranks
+from emorl_bench.core.tensor_file import write_tensors
 
 FILE = "state.safetensors"
 END = "end.safetensors"
@@ -52,6 +51,7 @@ class Progress:
     trained: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # phase -> counters
+    meters: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # `core.ledger.Ledger.meters_of`
 
 
 @dataclass
@@ -85,13 +85,10 @@ class Checkpoint:
             tensors |= {f"best/{name}/{k}": v for k, v in self.best.get(name, {}).items()}
         for name, learner in self.learners.items():
             tensors |= {f"learner/{name}/{k}": v for k, v in learner.state_dict().items()}
-        self.dir.mkdir(parents=True, exist_ok=True)
         file = FILE if progress.ended is None else END
-        temporary = self.dir / f".{file}.{os.getpid()}"
-        ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        written = json.dumps(asdict(progress))
-        save_file(ready, temporary, metadata={"progress": written, "base": self._base, HASH: content(ready, written)})
-        os.replace(temporary, self.dir / file)
+        written = json.dumps(asdict(progress), sort_keys=True)
+        metadata = {"progress": written, "base": self._base, HASH: content(tensors, written)}
+        write_tensors(self.dir / file, tensors, metadata)
 
     def load(self) -> Progress:
         """Restore policies and learners in place; returns a new `Progress` where nothing was saved.
@@ -152,10 +149,10 @@ def check_progress(progress: Progress) -> None:
 
 
 def content(tensors: Mapping[str, Tensor], progress: str) -> str:
-    """64 hex digits of names, types, shapes and bytes of tensors on the CPU, and of the progress as JSON."""
+    """64 hex digits of names, types, shapes and bytes of tensors, and of the progress as JSON."""
     digest = hashlib.sha256(progress.encode())
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
+        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()

@@ -119,11 +119,16 @@ class TrainingRun:
         self.progress = self.checkpoint.load()
         for phase, cost in Ledger.from_dict(self.progress.cost).items():
             self.bench.ledger.charge(phase, cost)
+        self.bench.ledger.take_up(self.progress.meters)
         for row in self.progress.history if self.progress.ended is None else ():
             self._replay(row)
         self.bench.ledger.converged_at[self.name] = self.progress.converged_at
         if self.progress.ended is not None:
             self._deploy_best()
+            if not self.bench.runtime.frozen and not all(
+                (self.checkpoint.dir / name).exists() for name in self.policies
+            ):
+                self._export()  # an older program recorded the end first, and was killed before it exported
         elif self.bench.runtime.frozen:
             raise UserError(f"'{self.name}' was never trained to its end: run the same emorl-bench command first")
 
@@ -224,22 +229,30 @@ class TrainingRun:
     def save(self) -> None:
         """Write a checkpoint, with the cost so far."""
         self.bench.ledger.settle()
-        phases = self.bench.ledger.as_dict()
-        self.progress.cost = {p: phases[p] for p in (self.phase, f"validate/{self.name}") if p in phases}
+        phases, own = self.bench.ledger.as_dict(), (self.phase, f"validate/{self.name}")
+        self.progress.cost = {phase: phases[phase] for phase in own if phase in phases}
+        self.progress.meters = self.bench.ledger.meters_of(own)
         self.checkpoint.save(self.progress)
 
     def finish(self) -> None:
-        """Set every policy to its best validation, and write it in PEFT's format.
+        """Write every policy at its best validation in PEFT's format, record the end, and deploy these policies.
 
-        Where no validation was paid for, a policy stays as it is.
+        The end is recorded last: what has ended is exported. Where no validation was paid for, a policy stays as it is.
         """
         for name, policy in self.policies.items():
             self.progress.best.setdefault(name, (-math.inf, self.step))
             self.checkpoint.best.setdefault(name, policy.adapter())
+        last = {name: policy.adapter() for name, policy in self.policies.items()}
+        self._deploy_best()
+        self._export()
+        for name, policy in self.policies.items():
+            policy.load_adapter(last[name])
         self.save()
         self._deploy_best()
-        for name, policy in self.policies.items():
-            if self.bench.runtime.ranks.first:
+
+    def _export(self) -> None:
+        if self.bench.runtime.ranks.first:
+            for name, policy in self.policies.items():
                 policy.save(self.checkpoint.dir / name)
 
     def _deploy_best(self) -> None:

@@ -21,8 +21,8 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.totals import learner_phases
 from emorl_bench.core.types import Budget, Sampling, Splits, Training
 from emorl_bench.decoding.decode import Decoder
-from emorl_bench.ensemble.evaluations import FILE as SEARCH_FILE
-from emorl_bench.ensemble.evaluations import paid_by_preference
+from emorl_bench.ensemble.search_record import FILE as SEARCH_FILE
+from emorl_bench.ensemble.search_record import paid_by_preference
 from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.runner.base_model import (

@@ -20,13 +20,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from emorl_bench.core.atomic import write_json, write_text
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.progress import Report
 from emorl_bench.runner.identity import identity, place, read_json, summary_if_done
 from emorl_bench.runner.provenance import code_diff, provenance
 from emorl_bench.runner.recorded import check_regular
-from emorl_bench.tracking.atomic import write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class RunDirectory:
         """Record an error, if there was one, and release the lock."""
         try:
             if error is not None:
-                self.fail("interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}")
+                self.fail(_reason(error))
         except OSError as unwritten:  # a full disk: what the user must see is the first error, not this one
             log.warning("status.json cannot be written (%s)", unwritten.strerror)
         finally:
@@ -169,3 +169,10 @@ class RunDirectory:
             if entry.name == ".lock":
                 continue
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _reason(error: BaseException) -> str:
+    """Why a run ended, for its record: ``interrupted``, with the name of the signal where there was one."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted by {error}" if str(error) else "interrupted"
+    return f"{type(error).__name__}: {error}"

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from emorl_bench.config.checks import launched
+from emorl_bench.core.atomic import write_json
 from emorl_bench.launch.run_value import RunValue
 from emorl_bench.runner.identity import identity, place, read_json, summary_if_done
-from emorl_bench.tracking.atomic import write_json
 
 PLACE = ".finished"
 OBJECTIVE = "mean_reward"  # the value of a finished run that a sweeper gets

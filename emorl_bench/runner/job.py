@@ -13,7 +13,7 @@ from emorl_bench.config.compose import chosen, plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.damage import system_limits
 from emorl_bench.core.ranks import Ranks
-from emorl_bench.core.signals import sigterm_interrupts
+from emorl_bench.core.signals import signals_interrupt
 from emorl_bench.launch.run_value import RunValue
 from emorl_bench.progress import reported_to
 from emorl_bench.runner import bench, fingerprints, finished
@@ -46,7 +46,7 @@ def run(config: DictConfig, overrides: Sequence[str], names: Mapping[str, Any]) 
     hardware = settings["hardware"]
     with (
         system_limits(),
-        sigterm_interrupts(),
+        signals_interrupt(),
         process_group(hardware["device"], in_step=hardware["shard_base"]) as ranks,
     ):
         return _run(settings, overrides, ranks)

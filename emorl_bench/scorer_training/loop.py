@@ -1,4 +1,4 @@
-"""The training loop: AdamW over shuffled batches of similar length; texts are read in the order of their length."""
+"""The training loop: AdamW over shuffled batches of similar length; texts are read in batches of fixed shape."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from torch import Tensor, nn
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.seeds import seed_for
 from emorl_bench.progress import ProgressBar
-from emorl_bench.scorer_training.nets import ScorerNet, Text, tokenise
+from emorl_bench.scorer_training.nets import ScorerNet, Text, fixed_inputs, tokenise
 from emorl_bench.scorer_training.settings import Settings
 from emorl_bench.scorer_training.study import Subject
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises; it falls along a cosine afterwards
 WEIGHT_DECAY = 0.01
 CLIP_NORM = 1.0
-READ_ROWS = 64  # texts that are read at once
-TRAIN_ROWS = (64, 8)  # the same in training, on a GPU and on a CPU, where padding costs more than small matrix products
+TRAIN_ROWS = (64, 8)  # texts at once in training, on a GPU and on a CPU, where padding costs more than small products
 
 
 def fit(net: ScorerNet, tokenizer: Any, subject: Subject, settings: Settings, label: str) -> list[float]:
@@ -60,9 +59,13 @@ def fit(net: ScorerNet, tokenizer: Any, subject: Subject, settings: Settings, la
 
 @torch.no_grad()
 def read(net: ScorerNet, tokenizer: Any, texts: Sequence[Text], settings: Settings) -> Tensor:
-    """(N, O) float32 logits on the CPU, in the order of the texts."""
+    """(N, O) float32 logits on the CPU, in the order of the texts. Those of a text depend on no other text."""
     net.eval()
-    return _logits(net, tokenizer, texts, settings, READ_ROWS).cpu()
+    logits_NO, device = torch.empty(len(texts), len(net.threshold_steps_O)), next(net.parameters()).device
+    if texts:
+        for indices, inputs in fixed_inputs(tokenizer, texts, settings.reads, settings.max_tokens, device):
+            logits_NO[indices] = net(inputs)[: len(indices)].cpu()
+    return logits_NO
 
 
 def _logits(net: ScorerNet, tokenizer: Any, texts: Sequence[Text], settings: Settings, rows: int) -> Tensor:
@@ -74,8 +77,6 @@ def _logits(net: ScorerNet, tokenizer: Any, texts: Sequence[Text], settings: Set
         near = [texts[i] for i in order[start : start + rows]]
         inputs = tokenise(tokenizer, near, settings.reads, settings.max_tokens)
         read_NO.append(net({name: tensor.to(device) for name, tensor in inputs.items()}))
-    if not read_NO:
-        return torch.empty(0, len(net.threshold_steps_O))
     places = torch.empty(len(order), dtype=torch.long)
     places[order] = torch.arange(len(order))
     return torch.cat(read_NO)[places.to(device)]

@@ -8,7 +8,7 @@ the expected level divided by the highest: the mean of those probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emorl_bench.scorer_training.encoders import freeze
+from emorl_bench.scorer_training.shapes import fixed_batches
 
 HEAD_SHARE = 2 / 3  # of the encoder's width: 512 of RoBERTa-base's 768
 
@@ -55,17 +56,38 @@ class ScorerNet(nn.Module):
 
 
 def scores(logits_BO: Tensor) -> Tensor:
-    """(B,) in [0, 1]: the expected level divided by the highest."""
-    return torch.sigmoid(logits_BO).mean(1)
+    """(B,) float64 in [0, 1]: the expected level divided by the highest.
+
+    In float32 the last elements of a tensor are computed by other instructions than the rest.
+    """
+    return torch.sigmoid(logits_BO.double()).mean(1)
 
 
-def tokenise(tokenizer: Any, texts: Sequence[Text], reads: str, max_tokens: int) -> dict[str, Tensor]:
-    """Padded ids (B, T) and what else the encoder reads. Of a pair that is too long, the longer segment is cut."""
+def tokenise(
+    tokenizer: Any, texts: Sequence[Text], reads: str, max_tokens: int, *, padding: bool = True
+) -> dict[str, Any]:
+    """Padded ids (B, T) and what else the encoder reads, as tensors; without ``padding`` lists of B rows.
+
+    Of a pair that is too long, the longer segment is cut.
+    """
     prompts, responses = [p for p, _ in texts], [r for _, r in texts]
-    options = {"truncation": "longest_first", "max_length": max_tokens, "padding": True, "return_tensors": "pt"}
+    options = {"truncation": "longest_first", "max_length": max_tokens}
+    options |= {"padding": True, "return_tensors": "pt"} if padding else {}
     if reads == "pair":
         return dict(tokenizer(prompts, responses, **options))
     return dict(tokenizer(responses if reads == "response" else concatenated(texts), **options))
+
+
+def fixed_inputs(
+    tokenizer: Any, texts: Sequence[Text], reads: str, max_tokens: int, device: torch.device
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """The indices of some texts, and the inputs of a complete batch (`shapes`) whose first rows are these texts."""
+    encoded = tokenise(tokenizer, texts, reads, max_tokens, padding=False)
+    lengths = list(map(len, encoded["input_ids"]))
+    for indices, own, width in fixed_batches(lengths, max_tokens, device.type):
+        rows = {name: [values[i] for i in indices] for name, values in encoded.items()}
+        padded = tokenizer.pad(rows, padding="max_length", max_length=width, return_tensors="pt")
+        yield indices[:own], {name: tensor.to(device) for name, tensor in padded.items()}
 
 
 def concatenated(texts: Sequence[Text]) -> list[str]:

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.scorer_training.encoders import freeze
-from emorl_bench.scorer_training.loop import READ_ROWS
-from emorl_bench.scorer_training.nets import Text, tokenise
+from emorl_bench.scorer_training.nets import Text, fixed_inputs, tokenise
 from emorl_bench.scorer_training.settings import Settings
 
 STATISTICS = ("mean", "worst", "uncertainty")
+READ_ROWS = 64  # texts that `read_near` reads at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +136,25 @@ def standardise(net: RewardHeads, tokenizer: Any, texts: Sequence[Text], setting
     """Set every head's zero point and scale from the texts that it has learned from."""
     net.centre_K.zero_()
     net.scale_K.fill_(1.0)
-    raw_NK = read(net, tokenizer, texts, settings)
+    raw_NK = read_near(net, tokenizer, texts, settings)
     net.centre_K.copy_(raw_NK.mean(0))
     net.scale_K.copy_(raw_NK.std(0, correction=0).clamp_min(1e-6))
 
 
 @torch.no_grad()
 def read(net: RewardHeads, tokenizer: Any, texts: Sequence[Text], settings: Settings) -> Tensor:
-    """(N, K) float32 rewards on the CPU, in the order of the texts."""
+    """(N, K) float32 rewards on the CPU, in the order of the texts. Those of a text depend on no other text."""
+    rewards_NK = torch.zeros(len(texts), len(net.centre_K))
+    if texts:
+        batches = fixed_inputs(tokenizer, texts, settings.reads, settings.max_tokens, net.centre_K.device)
+        for indices, inputs in batches:
+            rewards_NK[indices] = net(inputs)[: len(indices)].float().cpu()
+    return rewards_NK
+
+
+@torch.no_grad()
+def read_near(net: RewardHeads, tokenizer: Any, texts: Sequence[Text], settings: Settings) -> Tensor:
+    """(N, K) float32 rewards as `read` has, up to rounding, in batches of texts with similar length."""
     device = net.centre_K.device
     order = sorted(range(len(texts)), key=lambda i: sum(map(len, texts[i])))
     rewards_NK = torch.zeros(len(texts), len(net.centre_K))

@@ -35,7 +35,7 @@ from emorl_bench.offline.fetching import cache_root
 from emorl_bench.scorer_training.artefacts import WEIGHTS, kept, read_card, write_card, write_weights
 from emorl_bench.scorer_training.gold_preferences import GoldPairs
 from emorl_bench.scorer_training.nets import Text
-from emorl_bench.scorer_training.preference_heads import HeadSettings, RewardHeads, read, standardise
+from emorl_bench.scorer_training.preference_heads import HeadSettings, RewardHeads, read_near, standardise
 from emorl_bench.scorer_training.preference_training import fit
 from emorl_bench.scorer_training.preferences import Choices, Preferences
 from emorl_bench.scorer_training.proxy_encoder import MatchEncoder
@@ -141,9 +141,12 @@ def card(unit: Unit) -> dict[str, Any]:
 
 @torch.no_grad()
 def rewards(unit: Unit, texts: list[Text], device: str = "cpu") -> Tensor:
-    """(B, heads) rewards on the CPU, in standard deviations of the training texts."""
+    """(B, heads) rewards on the CPU, in standard deviations of the training texts.
+
+    They are computed in float64 and rounded to float32, so those of a text depend on no other text.
+    """
     net, words = _loaded(unit, device)
-    return read(net, words, texts, unit.settings)
+    return read_near(net, words, texts, unit.settings)
 
 
 @lru_cache(maxsize=32)
@@ -151,7 +154,7 @@ def _loaded(unit: Unit, device: str) -> tuple[ProxyHeads, Words]:
     directory = ensure(unit)
     net, words = _fresh(unit)
     net.load_state_dict(load_file(directory / WEIGHTS))
-    return net.to(device).eval().requires_grad_(False), words
+    return net.to(device, torch.float64).eval().requires_grad_(False), words
 
 
 def _fresh(unit: Unit) -> tuple[ProxyHeads, Words]:
@@ -190,7 +193,7 @@ def _agreement(net: ProxyHeads, words: Words, unit: Unit) -> float:
     """Share of other, correctly labelled pairs that the mean of the heads has in gold's order."""
     judged: list[Choices] = unit.data.judged_on(JUDGED_PAIRS)
     texts = [text for choice in judged for text in choice.texts]
-    reward_P2 = read(net.eval(), words, texts, unit.settings).mean(1).view(-1, 2)
+    reward_P2 = read_near(net.eval(), words, texts, unit.settings).mean(1).view(-1, 2)
     better_P, worse_P = torch.tensor([choice.pairs[0] for choice in judged]).T
     rows_P = torch.arange(len(judged))
     return (reward_P2[rows_P, better_P] > reward_P2[rows_P, worse_P]).double().mean().item()

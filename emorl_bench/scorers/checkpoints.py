@@ -1,12 +1,12 @@
 """Scorers on models that are used as they are: found, checked, loaded once for each process and device.
 
-Texts are read in batches of similar length. Only safetensors are read. Code of a checkpoint is run only with
+Texts are read in batches of fixed shape. Only safetensors are read. Code of a checkpoint is run only with
 ``trust_remote_code``. A classifier whose head is not in its checkpoint is refused, because it would score at random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from emorl_bench.models.weights import check_weights, reason
 from emorl_bench.offline import locate, resolve
 from emorl_bench.offline.containment import check_contained
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
+from emorl_bench.scorer_training.shapes import fixed_batches
 from emorl_bench.scorers.rule import DeviceScorer
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -52,15 +53,14 @@ class Loaded:
         pad = self.tokenizer.pad_token_id
         return int((self.tokenizer.eos_token_id or 0) if pad is None else pad)
 
-    def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Right-padded ids and mask, both (B, T)."""
-        ids_BT = self.filled(rows, self.pad)
-        mask_BT = self.filled([[1] * len(row) for row in rows], 0)
+    def padded(self, rows: Sequence[Sequence[int]], width: int) -> dict[str, Tensor]:
+        """Right-padded ids and mask, both (B, width)."""
+        ids_BT = self.filled(rows, self.pad, width)
+        mask_BT = self.filled([[1] * len(row) for row in rows], 0, width)
         return {"input_ids": ids_BT, "attention_mask": mask_BT}
 
-    def filled(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
-        """(B, T) int64 on the model's device, with ``value`` after the end of each row."""
-        width = max(1, *map(len, rows))
+    def filled(self, rows: Sequence[Sequence[int]], value: int, width: int) -> Tensor:
+        """(B, width) int64 on the model's device, with ``value`` after the end of each row."""
         return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], device=self.device)
 
 
@@ -174,25 +174,17 @@ def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, d
     return loaded
 
 
-def in_batches(rows: Sequence[Sequence[int]], batch_tokens: int, judge: Callable[[list[int]], Tensor]) -> Tensor:
-    """(B,) float32 on the CPU: the values of ``judge``, which gets the indices of rows with similar length."""
-    values_B = torch.zeros(len(rows))
-    with torch.no_grad():
-        for indices in batches(list(map(len, rows)), batch_tokens):
-            values_B[indices] = judge(indices).float().cpu()
-    return values_B
+def in_batches(
+    rows: Sequence[Sequence[int]], loaded: Loaded, batch_tokens: int, judge: Callable[[list[int], int], Tensor]
+) -> Tensor:
+    """(B, ...) float32 on the CPU: the values of ``judge``, which gets the indices of some rows and their width.
 
-
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of the rows from short to long.
-
-    A batch ends where rows times the longest would exceed ``batch_tokens``.
+    The shape of a batch follows from the length of its rows alone, and so does every value (`scorer_training.shapes`).
     """
-    indices: list[int] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if indices and (len(indices) + 1) * lengths[place] > batch_tokens:
-            yield indices
-            indices = []
-        indices.append(place)
-    if indices:
-        yield indices
+    found: dict[int, Tensor] = {}
+    with torch.no_grad():
+        lengths = list(map(len, rows))
+        for indices, own, width in fixed_batches(lengths, loaded.context, loaded.device.type, batch_tokens):
+            values = judge(indices, width)[:own].float().cpu()
+            found |= zip(indices[:own], values, strict=True)
+    return torch.stack([found[i] for i in range(len(rows))]) if rows else torch.zeros(0)

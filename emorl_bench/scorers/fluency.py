@@ -45,21 +45,21 @@ class Fluency(Judge):
         cap = CAPS[self.form] if self.cap is None else self.cap
         if cap <= 1:
             raise UserError(f"scorer {self.name}: cap={cap}: give a perplexity above 1")
-        nll_B = self.nll(examples, responses)
+        nll_B = self.nll(examples, responses).double()  # float32 functions differ by the place in a tensor
         score_B = 1 - nll_B / math.log(cap) if self.form == "log" else 1 - nll_B.exp() / cap
         said_B = torch.tensor([bool(r.strip()) for r in responses], dtype=torch.bool)
-        return score_B.clamp(0.0, 1.0) * said_B
+        return score_B.clamp(0.0, 1.0).float() * said_B
 
     def nll(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         """(B,) mean negative log-likelihood in nats per counted token; infinite where no token counts."""
         loaded = self.loaded()
         rows, first = self._rows(loaded, [e.prompt for e in examples], responses)
 
-        def judge(indices: list[int]) -> Tensor:
-            logits_BTV = loaded.model(**loaded.padded([rows[i] for i in indices])).logits
+        def judge(indices: list[int], width: int) -> Tensor:
+            logits_BTV = loaded.model(**loaded.padded([rows[i] for i in indices], width)).logits
             return torch.stack([_mean_nll(logits_BTV[b], rows[i], first[i]) for b, i in enumerate(indices)])
 
-        return in_batches(rows, self.batch_tokens, judge)
+        return in_batches(rows, loaded, self.batch_tokens, judge)
 
     def _rows(
         self, loaded: Loaded, prompts: Sequence[str], responses: Sequence[str]

@@ -1,8 +1,8 @@
 """The K scorers of a task as one: asked once for each distinct (prompt, response), counted and checked.
 
-Searches and grading cache the scores of earlier texts. A training asks again for every rollout. The last bit of a
-network's score depends on the other texts in its batch; with a cache, a resumed training would have other scores than
-an uninterrupted one.
+Searches and grading cache the scores of earlier texts. A training asks again for every rollout, so that its cost is
+the same after a resume. The scores themselves do not depend on the cache, because those of a text depend on no other
+text (`scorer_training.shapes`).
 
 New texts are divided among the ranks of a run, and every rank gets all scores. A scorer that returns an invalid value
 stops the run, on every rank, with its name and the text that caused it. Where a scorer returns ``None`` it does not

@@ -21,6 +21,7 @@ from emorl_bench.core.types import Example
 from emorl_bench.scorer_training.gold_preferences import GoldPairs
 from emorl_bench.scorer_training.preference_heads import STATISTICS, statistics
 from emorl_bench.scorer_training.proxies import Unit, card, ensure, rewards
+from emorl_bench.scorer_training.shapes import exact_sigmoid
 from emorl_bench.scorers.gold import Gold
 from emorl_bench.scorers.rule import DeviceScorer
 
@@ -94,7 +95,7 @@ class Proxy(DeviceScorer):
         """(B,) scores from the members' rewards."""
         merged_B = statistics(rewards_BM, self.statistic, self.uncertainty_weight)
         said_B = torch.tensor([bool(response.strip()) for response in responses])
-        return torch.sigmoid(merged_B) * said_B
+        return exact_sigmoid(merged_B) * said_B
 
     def _check(self) -> None:
         where = f"scorer {self.name}"

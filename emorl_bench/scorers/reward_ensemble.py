@@ -27,6 +27,7 @@ from emorl_bench.scorer_training import preference_artefacts
 from emorl_bench.scorer_training.preference_artefacts import Heads
 from emorl_bench.scorer_training.preference_heads import HeadSettings, RewardHeads, read, statistics
 from emorl_bench.scorer_training.preferences import Choices, Preferences, every_pair, with_noise
+from emorl_bench.scorer_training.shapes import exact_sigmoid
 from emorl_bench.scorer_training.study import Study
 from emorl_bench.scorers.trained import Trained, judged
 
@@ -78,7 +79,7 @@ class RewardEnsemble(Trained, HeadSettings):
         said = [i for i, response in enumerate(responses) if response.strip()]
         score_B = torch.zeros(len(responses))
         if said:
-            score_B[said] = torch.sigmoid(self.merged(self.rewards(examples, responses)[said]))
+            score_B[said] = exact_sigmoid(self.merged(self.rewards(examples, responses).double())[said])
         return score_B
 
     def rewards(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:

@@ -55,14 +55,14 @@ class RewardModel(Judge):
             )
         rows, types = self._rows(loaded, [e.prompt for e in examples], responses)
 
-        def judge(indices: list[int]) -> Tensor:
-            inputs = loaded.padded([rows[i] for i in indices])
+        def judge(indices: list[int], width: int) -> Tensor:
+            inputs = loaded.padded([rows[i] for i in indices], width)
             if types is not None:
-                inputs["token_type_ids"] = loaded.filled([types[i] for i in indices], 0)
-            return self._transformed(loaded.model(**inputs).logits.float())
+                inputs["token_type_ids"] = loaded.filled([types[i] for i in indices], 0, width)
+            return self._transformed(loaded.model(**inputs).logits.double())
 
         said_B = torch.tensor([bool(r.strip()) for r in responses], dtype=torch.bool)
-        return torch.where(said_B, in_batches(rows, self.batch_tokens, judge), 0.0)
+        return torch.where(said_B, in_batches(rows, loaded, self.batch_tokens, judge), 0.0)
 
     def prepare(self) -> None:
         """See `Judge.prepare`."""

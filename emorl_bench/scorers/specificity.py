@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.types import Example
-from emorl_bench.scorers.checkpoints import Judge, batches
+from emorl_bench.scorers.checkpoints import Judge, in_batches
 
 POOLINGS = ("mean", "cls")
 
@@ -50,27 +50,28 @@ class Specificity(Judge):
         prompts = [e.prompt for e in examples]
         distinct = list(dict.fromkeys([*prompts, *responses]))  # a prompt is repeated for each of its samples
         place = {text: i for i, text in enumerate(distinct)}
-        embedded_NH = self.embed(distinct)
+        embedded_NH = self.embed(distinct).double()  # a float32 cosine differs by the number of rows
         cosine_B = F.cosine_similarity(
             embedded_NH[[place[p] for p in prompts]], embedded_NH[[place[r] for r in responses]]
         )
         said_B = torch.tensor([bool(r.strip()) for r in responses], dtype=torch.bool)
-        return ((1 + cosine_B) / 2).clamp(0.0, 1.0) * said_B
+        return ((1 + cosine_B) / 2).clamp(0.0, 1.0).float() * said_B
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """(N, H) float32 embeddings on the CPU. A text without a token is the zero vector."""
         loaded = self.loaded()
         most = min(self.max_tokens, loaded.context)
         rows = loaded.tokenizer(list(texts), truncation=True, max_length=most)["input_ids"]
+        told = [i for i, row in enumerate(rows) if row]
+
+        def judge(indices: list[int], width: int) -> Tensor:
+            inputs = loaded.padded([rows[told[i]] for i in indices], width)
+            states_BTH = loaded.model(**inputs).last_hidden_state.float()
+            weights_BT1 = inputs["attention_mask"][..., None].float()
+            mean_BH: Tensor = (states_BTH * weights_BT1).sum(1) / weights_BT1.sum(1)
+            return states_BTH[:, 0] if self.pooling == "cls" else mean_BH
+
         embedded_NH = torch.zeros(len(rows), loaded.model.config.hidden_size)
-        with torch.no_grad():
-            for indices in batches(list(map(len, rows)), self.batch_tokens):
-                indices = [i for i in indices if rows[i]]
-                if not indices:
-                    continue
-                inputs = loaded.padded([rows[i] for i in indices])
-                states_BTH = loaded.model(**inputs).last_hidden_state.float()
-                weights_BT1 = inputs["attention_mask"][..., None].float()
-                mean_BH = (states_BTH * weights_BT1).sum(1) / weights_BT1.sum(1)
-                embedded_NH[indices] = (states_BTH[:, 0] if self.pooling == "cls" else mean_BH).cpu()
+        if told:
+            embedded_NH[told] = in_batches([rows[i] for i in told], loaded, self.batch_tokens, judge)
         return embedded_NH

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emorl_bench.core.atomic import atomic, write_text
 from emorl_bench.core.damage import json_rows
-from emorl_bench.tracking.atomic import atomic, write_text
 
 TEXT_TABLES = ("samples",)  # read by people, so JSON; every other table is Parquet
 

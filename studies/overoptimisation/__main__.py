@@ -23,12 +23,12 @@ from torch import Tensor
 
 from benchmarks.record import run
 from benchmarks.timing import say
+from emorl_bench.core.atomic import write_json, write_text
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner.provenance import code_diff, provenance
 from emorl_bench.scorer_training.preference_heads import STATISTICS
 from emorl_bench.scorer_training.proxies import card
 from emorl_bench.scorers.proxy import Proxy
-from emorl_bench.tracking.atomic import write_json, write_text
 from studies.overoptimisation.curves import Candidates, Curve, Variant, proxy_of, scoring_seconds, trained
 from studies.overoptimisation.findings import SINGLE, findings, grouped, table
 from studies.overoptimisation.plot import KINDS, plot_curves

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emorl_bench.core.atomic import write_text
 from emorl_bench.indicators.intervals import t_interval
 from emorl_bench.report.palette import looks
 from emorl_bench.report.style import figure, panels
-from emorl_bench.tracking.atomic import write_text
 
 Floats = NDArray[np.float64]
 MEASURES = {"reward": "mean reward", "kl": "KL to the base (nats)"}

@@ -20,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from benchmarks.timing import say
 from emorl_bench.config import schema
 from emorl_bench.config.compose import VERSION_BASE, conf_dir
+from emorl_bench.core.atomic import write_json
 from emorl_bench.core.errors import UserError
 from emorl_bench.policies.together import on_one_base
 from emorl_bench.rl.loop import train
@@ -28,7 +29,6 @@ from emorl_bench.runner import job
 from emorl_bench.runner.bench import Workbench
 from emorl_bench.runner.fingerprints import fingerprint
 from emorl_bench.runner.provenance import provenance
-from emorl_bench.tracking.atomic import write_json
 
 EXCHANGE = "exchange"  # a directory within the results, for what both halves start from; it is not committed
 SAME = [  # settings that TRL's trainer does not have are off

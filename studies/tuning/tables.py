@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emorl_bench.tracking.atomic import write_text
+from emorl_bench.core.atomic import write_text
 
 
 @dataclass(frozen=True)

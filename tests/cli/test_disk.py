@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from emorl_bench.cli.harness import one_line
+from emorl_bench.core.atomic import write_json
 from emorl_bench.core.damage import json_rows, read_text, reading, refused, system_limits
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner.identity import read_json
-from emorl_bench.tracking.atomic import write_json
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Sampling, Training
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.ensemble.evaluations import paid_by_preference
+from emorl_bench.ensemble.search_record import paid_by_preference
 from emorl_bench.rl.agro import Agro
 from emorl_bench.rl.experts import expert_bank, expert_budget, expert_dir
 from emorl_bench.rl.likelihood import Likelihood

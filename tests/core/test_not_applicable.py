@@ -24,8 +24,9 @@ from emorl_bench.core.solutions import OnePolicy
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.emorl import Emorl
 from emorl_bench.ensemble.blending import HiddenState
-from emorl_bench.ensemble.evaluations import FILE, utilities
+from emorl_bench.ensemble.evaluations import utilities
 from emorl_bench.ensemble.front import SearchedFront
+from emorl_bench.ensemble.search_record import FILE
 from emorl_bench.rl.advantages import group_advantages
 from emorl_bench.rl.loop import train
 from emorl_bench.rl.ppo import Ppo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ ODD = ["Zoë’s naïve 🦊 résumé — ‮abc‬ \u0000?", "", "ﬀ ½ 漢字
 ODD += ["4 + 7 + 8 ="]  # what applies to sums alone
 ODD += ["since i lost my job, i drink every night. i feel guilty. i want to have some peace, but it calms me down."]
 SAID = ["w5 w6 👩‍👩‍👧 ok", "It is hard for you. #### 7", "", "   ", "w7 " * 60, "You feel alone, and that hurts."]
-TOLERANCE: dict[str, float] = {}
 GIVEN = {
     "fluency": {"model": "causal", "held_out_model": "other"},
     "specificity": {"model": "encoder"},
@@ -59,7 +59,7 @@ def test_every_option_binds_to_its_class(option: str) -> None:
 def test_every_ready_scorer_keeps_the_contract(option: str, request: pytest.FixtureRequest) -> None:
     paths = request.getfixturevalue("models")
     changes = {key: paths.get(value, value) for key, value in GIVEN.get(option, {}).items()}
-    keeps_the_contract(instantiate(declared(option) | changes, _convert_="object"), TOLERANCE.get(option, 1e-5))
+    keeps_the_contract(instantiate(declared(option) | changes, _convert_="object"))
 
 
 @pytest.mark.parametrize("option", TRAINED)
@@ -69,11 +69,11 @@ def test_every_trained_scorer_keeps_the_contract(
     monkeypatch.setenv("EMORL_BENCH_CACHE", str(tmp_path))
     places = {"encoder": request.getfixturevalue("encoder"), "data_dir": request.getfixturevalue("data")}
     changes = {**places, **FAST, **SMALL.get(option, {})}
-    keeps_the_contract(instantiate(declared(option) | changes, _convert_="object"), 1e-5)
+    keeps_the_contract(instantiate(declared(option) | changes, _convert_="object"))
 
 
-def keeps_the_contract(scorer: Any, tolerance: float) -> None:
-    """Bounds, shape, purity; the same alone and in any batch, in any order; silence and odd text are scored."""
+def keeps_the_contract(scorer: Any) -> None:
+    """Bounds, shape, purity; equal bits alone and in any batch, in any order; silence and odd text are scored."""
     given, said = grid()
     for judge in (scorer, scorer.held_out()):
         judge.prepare()
@@ -84,11 +84,16 @@ def keeps_the_contract(scorer: Any, tolerance: float) -> None:
         known = whole[~np.isnan(whole)]
         assert len(known)
         assert ((known >= low) & (known <= high)).all()
-        np.testing.assert_array_equal(numbers(judge.score(given, said)), whole)
-        order = np.random.default_rng(0).permutation(len(said))
-        shuffled = numbers(judge.score([given[i] for i in order], [said[i] for i in order]))
-        np.testing.assert_allclose(shuffled, whole[order], atol=tolerance)
-        alone = np.concatenate([numbers(judge.score([e], [r])) for e, r in zip(given, said, strict=True)])
-        np.testing.assert_allclose(alone, whole, atol=tolerance)
+        for indices in gatherings(len(said)):
+            some = numbers(judge.score([given[i] for i in indices], [said[i] for i in indices]))
+            np.testing.assert_array_equal(some, whole[indices])
         assert judge.fingerprint() == judge.fingerprint()
         assert judge.on(torch.device("cpu")).bounds == (low, high)
+
+
+def gatherings(count: int) -> Iterator[list[int]]:
+    """The texts again, in another order, each alone, and in sets of 2, 3, 5 and 7 with other neighbours."""
+    yield list(range(count))
+    for size in (count, 1, 2, 3, 5, 7):
+        order = np.random.default_rng(size).permutation(count).tolist()
+        yield from (order[start : start + size] for start in range(0, count, size))

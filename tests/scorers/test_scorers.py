@@ -12,7 +12,8 @@ import torch
 from support.ready_scorers import bert, examples, models, saved  # noqa: F401 - models is a fixture
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.scorers.checkpoints import batches, load
+from emorl_bench.scorer_training.shapes import fixed_batches
+from emorl_bench.scorers.checkpoints import load
 from emorl_bench.scorers.fluency import Fluency
 from emorl_bench.scorers.length_band import LengthBand
 from emorl_bench.scorers.python import Python
@@ -172,9 +173,12 @@ def fails(prompts: list[str], responses: list[str]) -> list[float]:
     return [1 / 0 for _ in responses]
 
 
-def test_batches_are_of_like_length_and_within_the_limit() -> None:
-    lengths = [5, 1, 9, 2, 2, 30, 4]
-    cut = list(batches(lengths, 10))
-    assert sorted(i for indices in cut for i in indices) == list(range(7))
-    assert all(len(indices) * max(lengths[i] for i in indices) <= 10 or len(indices) == 1 for indices in cut)
-    assert [lengths[i] for indices in cut for i in indices] == sorted(lengths)
+def test_the_shape_of_a_batch_follows_from_the_length_of_a_text_alone() -> None:
+    lengths = [5, 1, 17, 2, 16, 30, 4, 40, 0]
+    cut = list(fixed_batches(lengths, 40, "cuda", 64))
+    assert sorted(i for indices, own, _ in cut for i in indices[:own]) == list(range(9))
+    shapes = {i: (len(indices), width) for indices, own, width in cut for i in indices[:own]}
+    wide = {2: (2, 32), 5: (2, 32), 7: (1, 40)}
+    assert shapes == {i: wide.get(i, (4, 16)) for i in range(9)}
+    assert all(set(indices[own:]) <= {indices[own - 1]} for indices, own, _ in cut)
+    assert sorted(fixed_batches(lengths, 40, "cpu", 64)) == [([i], 1, max(1, n)) for i, n in enumerate(lengths)]

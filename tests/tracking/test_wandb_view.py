@@ -248,10 +248,10 @@ import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_wandb_view import identity, opened, steps
-from emorl_bench.core.signals import Terminated, sigterm_interrupts
+from emorl_bench.core.signals import Terminated, signals_interrupt
 tracker, ended = opened(identity(Path(sys.argv[2]))), "failed"
 try:
-    with sigterm_interrupts():
+    with signals_interrupt():
         steps(tracker, 0, 7)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
@@ -271,11 +271,11 @@ def test_sigterm_ends_the_run_in_wandb_with_all_its_rows(tmp_path: Path) -> None
     assert [r["exit"]["exit_code"] for r in records(log) if r["type"] == "exit"] == [1]
 
 
-def test_sigterm_interrupts_inside_the_block_and_nowhere_else() -> None:
-    from emorl_bench.core.signals import Terminated, sigterm_interrupts
+def test_signals_interrupt_inside_the_block_and_nowhere_else() -> None:
+    from emorl_bench.core.signals import Terminated, signals_interrupt
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt) as raised, sigterm_interrupts():
+    with pytest.raises(KeyboardInterrupt) as raised, signals_interrupt():
         signal.raise_signal(signal.SIGTERM)
     assert raised.type is Terminated
     assert signal.getsignal(signal.SIGTERM) == before

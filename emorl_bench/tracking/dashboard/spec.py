@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from emorl_bench.core.atomic import write_text
 from emorl_bench.core.errors import UserError
-from emorl_bench.tracking.atomic import write_text
 from emorl_bench.tracking.dashboard.pages import report, workspace
 from emorl_bench.tracking.dashboard.panels import Contents
 
