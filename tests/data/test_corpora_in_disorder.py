@@ -120,17 +120,33 @@ def test_a_reference_that_is_a_number_is_kept(tmp_path: Path, final: str) -> Non
 
 
 DIALOGUE = "\n\nHuman: hi\n\nAssistant:"
+POSTS = "sp_id,seeker_post,response_post,level\n"
+QUESTIONS = "questionID,questionTitle,questionText,answerText,upvotes\n"
+
+
+def lines(*rows: dict[str, Any]) -> str:
+    return "\n".join(map(json.dumps, rows))
+
+
+def review(text: str, label: int) -> dict[str, Any]:
+    return {"text": text, "label": label}
+
+
+def pairs(chosen: str, rejected: str) -> str:
+    return lines({"chosen": chosen, "rejected": rejected})
+
+
 COUNTED: list[tuple[Any, str, str]] = [
-    (gsm8k, '{"question": " ", "answer": "#### 1"}\n{"question": "a", "answer": "#### 1"}', "1 left out, without a question (row 1)"),
-    (imdb, '{"text": "<br />", "label": 1}\n{"text": "a", "label": 1}\n{"text": "a", "label": 0}', "1 left out, without a text (row 1)"),
-    (imdb, '{"text": "a", "label": 1}\n{"text": "a", "label": 1}\n{"text": "a", "label": 0}', "2 rows repeat the texts of an earlier row, 1 of them with another label"),
-    (epitome, "sp_id,seeker_post,response_post,level\na,sad,,0\na,sad,oh,1\na,sad,oh,2\n", "1 left out, without a post or an answer (row 2)"),
-    (epitome, "sp_id,seeker_post,response_post,level\na,sad,oh,1\na,sad,oh,2\n", "1 rows repeat the texts of an earlier row, 1 of them with another level"),
-    (counsel_chat, "questionID,questionTitle,questionText,answerText,upvotes\n1,,<p></p>,So.,3\n", "1 left out, without a question or an answer (row 2)"),
-    (psych8k, '[{"instruction": "i", "input": "", "output": "o"}]', "1 left out, in which the client says nothing (row 1)"),
-    (hh, json.dumps({"chosen": f"{DIALOGUE} a", "rejected": f" {DIALOGUE} b"}), "1 left out, whose two dialogues differ before the last answer (row 1)"),
-    (hh, json.dumps({"chosen": f"{DIALOGUE} a", "rejected": f"{DIALOGUE} a "}), "1 left out, whose two answers are equal (row 1)"),
-]  # fmt: skip  # noqa: E501
+    (gsm8k, lines({"question": " ", "answer": "#### 1"}), "1 left out, without a question (row 1)"),
+    (imdb, lines(review("<br />", 1), review("a", 1)), "1 left out, without a text (row 1)"),
+    (imdb, lines(review("a", 1), review("a", 1), review("a", 0)), "2 rows repeat the texts of an earlier row, 1 of"),
+    (epitome, f"{POSTS}a,sad,,0\na,sad,oh,1\n", "1 left out, without a post or an answer (row 2)"),
+    (epitome, f"{POSTS}a,sad,oh,1\na,sad,oh,2\n", "1 rows repeat the texts of an earlier row, 1 of them with another"),
+    (counsel_chat, f"{QUESTIONS}1,,<p></p>,So.,3\n", "1 left out, without a question or an answer (row 2)"),
+    (psych8k, '[{"instruction": "i", "input": "", "output": "o"}]', "1 left out, in which the client says nothing"),
+    (hh, pairs(f"{DIALOGUE} a", f" {DIALOGUE} b"), "1 left out, whose two dialogues differ before the last answer"),
+    (hh, pairs(f"{DIALOGUE} a", f"{DIALOGUE} a "), "1 left out, whose two answers are equal (row 1)"),
+]
 
 
 @pytest.mark.parametrize(("corpus", "content", "says"), COUNTED, ids=[f"{c.__name__}-{s[-30:]}" for c, _, s in COUNTED])

@@ -39,9 +39,10 @@ def read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[[str, byt
             try:
                 return [row for _, row in records(tmp_path / name, ("text", "label"))], caplog.text
             except UserError as error:
-                assert "\n" not in str(error)
-                assert str(error).startswith(f"task.data_dir: {tmp_path / name}")
-                return str(error), caplog.text
+                refusal = str(error)
+        assert "\n" not in refusal
+        assert refusal.startswith(f"task.data_dir: {tmp_path / name}")
+        return refusal, caplog.text
 
     return outcome
 
@@ -65,6 +66,8 @@ def test_whatever_a_library_writes_is_the_same_table(read, kind: str, quoting: i
     rng = random.Random(f"{kind}{quoting}{encoding}")
     for line_end in ("\n", "\r\n", "\r"):
         for texts in (TEXTS, ONE_LINE, TEXTS[:1], TEXTS[1:2], TEXTS[2:3]):
+            if line_end == "\r" and texts not in (ONE_LINE, TEXTS[:1]):
+                continue  # before Python 3.13 the library does not quote "\n" then, so that no reader could know
             content = separated(table(texts), rng, "," if kind == "csv" else "\t", quoting, line_end).encode(encoding)
             assert read(f"a.{kind}", content)[0] == table(texts)
             assert read(f"a.{kind}.gz", gzip.compress(content))[0] == table(texts)
@@ -104,13 +107,7 @@ def test_what_is_no_such_table_is_one_line(read, content: str) -> None:  # type:
 
 CUT: list[tuple[str, bytes]] = [
     ("a.csv", separated(table(), random.Random(3), ",", csv.QUOTE_MINIMAL).encode()),
-    (
-        "b.csv",
-        (
-            "label,text\n"
-            + "".join(f'{row["label"]},"{row["text"].replace(chr(34), chr(34) * 2)}"\n' for row in table())
-        ).encode(),
-    ),  # fmt: skip # noqa: E501
+    ("b.csv", b'label,text\n0,"my boss said ""late"", why?"\n1,"two\nlines"\n0,"so, so"\n'),
     ("c.csv", separated(table(ONE_LINE), random.Random(4), ",", csv.QUOTE_ALL, "\r\n").encode("utf-16")),
     ("a.tsv", separated(table(), random.Random(5), "\t", csv.QUOTE_MINIMAL).encode()),
     ("b.tsv", b'text\tlabel\ngood , "film"\t1\n"so bad\t0\n'),
