@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emorl_bench.core.errors import UserError
 
-CONFIG, INDEX = "config.json", "model.safetensors.index.json"
+CONFIG, INDEX, ADAPTER = "config.json", "model.safetensors.index.json", "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.*")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -24,6 +24,11 @@ def check_files(place: Path, path: str, key: str = "model.path", *, hub: bool = 
         UserError: the first thing that is missing.
     """
     check_config(place, path, key)
+    if (place / ADAPTER).is_file():
+        raise UserError(
+            f"{key}={path}: a model and an adapter ({ADAPTER}) in one directory, so it is not clear which is meant; "
+            "move the adapter away, or give the directory of a model into which it is merged"
+        )
     missing = missing_weights(place)
     if missing and (pickles := _present(place, PICKLES)):
         raise UserError(
@@ -54,6 +59,8 @@ def check_config(place: Path, path: str, key: str) -> None:
         UserError: it does not.
     """
     file = place / CONFIG
+    if not file.is_file() and (place / ADAPTER).is_file():
+        raise UserError(f"{key}={path}: is an adapter of PEFT, not a model; give its base model (docs/models.md)")
     if not file.is_file():
         raise UserError(f"{key}={path}: no {CONFIG} in it; give the directory of a transformers model")
     try:
