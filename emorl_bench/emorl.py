@@ -10,12 +10,17 @@ aggregator each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Aggregator, Bench, FrontStrategy, SearchStrategy, Solution
 from emorl_bench.ensemble.front import searched_or_uniform
+from emorl_bench.policies.peft_reading import check_directory
 from emorl_bench.rl.experts import expert_bank
+from emorl_bench.rl.given_experts import given_experts
+
+EXPERTS = "method.experts"
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,22 @@ class Emorl:
 
     ``search``: how the weights are found, for each preference or for all at once; ``None``: uniform weights answer
     every preference. ``search_share``: the share of the budget's prompts that the search of all preferences may spend.
+    ``experts``: directories of PEFT LoRA adapters, one for each objective in the task's order. They are used as the
+    experts, and nothing is trained.
+
+    Raises:
+        UserError: a directory of ``experts`` holds no adapter of PEFT.
     """
 
     aggregator: Aggregator
     search: SearchStrategy | FrontStrategy | None
     search_share: float = 0.25
+    experts: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Look for the adapters that are given, before a model is loaded."""
+        for path in self.experts or ():
+            check_directory(path, EXPERTS)
 
     def fit(self, bench: Bench) -> Solution:
         """Train the experts, and return the solution that searches their blend.
@@ -44,7 +60,10 @@ class Emorl:
             )
         self.aggregator.validate(bench.new_policy("check"))
         share = 0.0 if self.search is None else self.search_share
-        experts = expert_bank(bench, reserve=self._reserved(bench, share))
+        if self.experts is None:
+            experts = expert_bank(bench, reserve=self._reserved(bench, share))
+        else:
+            experts = given_experts(bench, self.experts, EXPERTS)
         aggregator = self.aggregator.calibrated(bench, experts)
         return searched_or_uniform(bench, experts, aggregator, self.search, share)
 

@@ -45,7 +45,7 @@ def reference(answer: str) -> Decimal:
     number = last_number(final)
     if number is None or not NUMBER.fullmatch(final):
         raise UserError(
-            f"task.scorers.gsm8k_accuracy: a reference is {ascii(final[:40])}; give a number, or an answer that ends "
+            f"task.scorers.gsm8k_accuracy: a reference is {final[:40]!a}; give a number, or an answer that ends "
             "with '#### number'"
         )
     return number

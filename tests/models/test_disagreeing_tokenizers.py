@@ -50,7 +50,7 @@ def test_an_id_without_a_token_has_no_probability(architecture: str) -> None:
     check_head(bank.backbone)
     policy, prompts = shaken(bank, 1), word_prompts(6)
     for temperature in (0.0, 1.0):
-        rollout = policy.generate(prompts, Sampling(12, 4, temperature), stream(0, "a"))
+        rollout = policy.generate(prompts, Sampling(12, temperature=temperature, samples_per_prompt=4), stream(0, "a"))
         assert rollout.response_ids_BT[rollout.response_mask_BT].max() < VOCABULARY
     logits_BTV = policy.logits(policy.hidden(rollout)).detach()
     own_BTV = bank.backbone.lm_head.weight.new_tensor(0) + logits_BTV[..., :VOCABULARY]
@@ -64,8 +64,8 @@ def test_blends_with_a_weight_of_zero_stay_numbers(aggregator: Any) -> None:
     bank = roomy("llama")
     experts = [shaken(bank, 1), shaken(bank, 2)]
     blend = aggregator.blend(experts, torch.tensor([[0.0, 1.0]], dtype=torch.float64))
-    alone = experts[1].generate(word_prompts(6), Sampling(8, 1, 0.0), stream(0, "a"))
-    assert blend.generate(word_prompts(6), Sampling(8, 1, 0.0), stream(0, "a")).responses == alone.responses
+    alone = experts[1].generate(word_prompts(6), Sampling(8, temperature=0.0), stream(0, "a"))
+    assert blend.generate(word_prompts(6), Sampling(8, temperature=0.0), stream(0, "a")).responses == alone.responses
 
 
 def test_a_model_whose_ids_all_have_tokens_is_left_alone() -> None:
