@@ -39,12 +39,16 @@ class Emorl:
     aggregator: Aggregator
     search: SearchStrategy | FrontStrategy | None
     search_share: float = 0.25
-    experts: Sequence[str] | None = None
+    experts: Sequence[str] | str | None = None
 
     def __post_init__(self) -> None:
         """Look for the adapters that are given, before a model is loaded."""
-        for path in self.experts or ():
+        for path in self._given():
             check_directory(path, EXPERTS)
+
+    def _given(self) -> list[str]:
+        """The directories of ``experts``; one text may name several with commas between them."""
+        return self.experts.split(",") if isinstance(self.experts, str) else [str(path) for path in self.experts or ()]
 
     def fit(self, bench: Bench) -> Solution:
         """Train the experts, and return the solution that searches their blend.
@@ -63,7 +67,7 @@ class Emorl:
         if self.experts is None:
             experts = expert_bank(bench, reserve=self._reserved(bench, share))
         else:
-            experts = given_experts(bench, self.experts, EXPERTS)
+            experts = given_experts(bench, self._given(), EXPERTS)
         aggregator = self.aggregator.calibrated(bench, experts)
         return searched_or_uniform(bench, experts, aggregator, self.search, share)
 

@@ -25,7 +25,8 @@ def _by_content(decided: dict[str, Any]) -> dict[str, Any]:
     """Settings in which adapters that the method is given (``method.experts``) are named by a hash of their files."""
     method = decided.get("method")
     if isinstance(method, dict) and (given := method.get("experts")):
-        decided["method"] = method | {"experts": [_hash_of(str(path)) for path in given]}
+        paths = given.split(",") if isinstance(given, str) else given
+        decided["method"] = method | {"experts": [_hash_of(str(path)) for path in paths]}
     return decided
 
 

@@ -97,6 +97,7 @@ def test_emorl_blends_adapters_of_its_own_format(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         sampler = method.fit(bench).policy_for(torch.tensor([0.5, 0.5], dtype=torch.float64))
     assert "their training is not in the cost" in caplog.text
+    assert Emorl(HiddenState(), None, experts=",".join(paths)).fit(bench).policy_for is not None
     assert "which base model" not in caplog.text, "its hash proves the base"
     given = sampler.generate(word_prompts(6), Sampling(8, temperature=0.0), stream(0, "a"))
     blend = HiddenState().blend(experts, torch.tensor([[0.5, 0.5]], dtype=torch.float64))
@@ -173,4 +174,6 @@ def test_a_run_is_named_by_the_content_of_its_adapters(tmp_path: Path) -> None:
         shaken(bank, seed).save(tmp_path / name)
     shutil.copytree(tmp_path / "one", tmp_path / "same")
     assert named(tmp_path / "one") == named(tmp_path / "same") != named(tmp_path / "other")
+    config = {"names": dict.fromkeys(("task", "model", "method"), "a"), "method": {"experts": str(tmp_path / "one")}}
+    assert identity(config, "f") == named(tmp_path / "one"), "one text with commas is a list"
     assert named(tmp_path / "one", "weights") != named(tmp_path / "same", "weights")
