@@ -10,17 +10,13 @@ aggregator each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Aggregator, Bench, FrontStrategy, SearchStrategy, Solution
 from emorl_bench.ensemble.front import searched_or_uniform
-from emorl_bench.policies.peft_reading import check_directory
 from emorl_bench.rl.experts import expert_bank
-from emorl_bench.rl.given_experts import given_experts
-
-EXPERTS = "method.experts"
+from emorl_bench.rl.given_experts import Given, check_given, given_experts
 
 
 @dataclass(frozen=True)
@@ -39,16 +35,11 @@ class Emorl:
     aggregator: Aggregator
     search: SearchStrategy | FrontStrategy | None
     search_share: float = 0.25
-    experts: Sequence[str] | str | None = None
+    experts: Given | None = None
 
     def __post_init__(self) -> None:
         """Look for the adapters that are given, before a model is loaded."""
-        for path in self._given():
-            check_directory(path, EXPERTS)
-
-    def _given(self) -> list[str]:
-        """The directories of ``experts``; one text may name several with commas between them."""
-        return self.experts.split(",") if isinstance(self.experts, str) else [str(path) for path in self.experts or ()]
+        check_given(self.experts)
 
     def fit(self, bench: Bench) -> Solution:
         """Train the experts, and return the solution that searches their blend.
@@ -67,7 +58,7 @@ class Emorl:
         if self.experts is None:
             experts = expert_bank(bench, reserve=self._reserved(bench, share))
         else:
-            experts = given_experts(bench, self._given(), EXPERTS)
+            experts = given_experts(bench, self.experts)
         aggregator = self.aggregator.calibrated(bench, experts)
         return searched_or_uniform(bench, experts, aggregator, self.search, share)
 
