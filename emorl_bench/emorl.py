@@ -16,6 +16,7 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Aggregator, Bench, FrontStrategy, SearchStrategy, Solution
 from emorl_bench.ensemble.front import searched_or_uniform
 from emorl_bench.rl.experts import expert_bank
+from emorl_bench.rl.given_experts import Given, check_given, given_experts
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,21 @@ class Emorl:
 
     ``search``: how the weights are found, for each preference or for all at once; ``None``: uniform weights answer
     every preference. ``search_share``: the share of the budget's prompts that the search of all preferences may spend.
+    ``experts``: directories of PEFT LoRA adapters, one for each objective in the task's order. They are used as the
+    experts, and nothing is trained.
+
+    Raises:
+        UserError: a directory of ``experts`` holds no adapter of PEFT.
     """
 
     aggregator: Aggregator
     search: SearchStrategy | FrontStrategy | None
     search_share: float = 0.25
+    experts: Given | None = None
+
+    def __post_init__(self) -> None:
+        """Look for the adapters that are given, before a model is loaded."""
+        check_given(self.experts)
 
     def fit(self, bench: Bench) -> Solution:
         """Train the experts, and return the solution that searches their blend.
@@ -44,7 +55,10 @@ class Emorl:
             )
         self.aggregator.validate(bench.new_policy("check"))
         share = 0.0 if self.search is None else self.search_share
-        experts = expert_bank(bench, reserve=self._reserved(bench, share))
+        if self.experts is None:
+            experts = expert_bank(bench, reserve=self._reserved(bench, share))
+        else:
+            experts = given_experts(bench, self.experts)
         aggregator = self.aggregator.calibrated(bench, experts)
         return searched_or_uniform(bench, experts, aggregator, self.search, share)
 

@@ -39,6 +39,7 @@ VERSION_BASE = "1.3"
 EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 """The extra of this package that brings each launcher of Hydra."""
 Jobs = Callable[[Swept], Iterator[list[str]]]  # what is swept -> the overrides of each job
+OPEN = ("method.", "update.", "task.", "tracker.")  # nodes that take any key of their class; the YAML need not list it
 SWITCHES = ("force", "hydra.job.chdir")
 SEED = re.compile(r"seed=\d+")
 PLAIN_TYPES = {
@@ -282,7 +283,9 @@ def _explain_key(cause: OmegaConfBaseException, source: str) -> str:
     if isinstance(cause, ConfigKeyError | AttributeError):
         siblings = cause.parent_node if isinstance(cause.parent_node, DictConfig) else {}
         known = [str(k) for k in siblings if k != "hydra"]
-        return f"{source}: unknown key '{key}'{did_you_mean(key.rpartition('.')[2], known)}"
+        similar = did_you_mean(key.rpartition(".")[2], known)
+        added = f" (if its class takes it: +{source})" if key.startswith(OPEN) and similar.startswith("; known") else ""
+        return f"{source}: unknown key '{key}'{similar}{added}"
     if isinstance(cause, ValidationError):
         for name, words in PLAIN_TYPES.items():
             if name in str(cause):

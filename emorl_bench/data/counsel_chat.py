@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import unescape
 
+from emorl_bench.data.notices import LeftOut, say_repeated
 from emorl_bench.data.sources import Source, read
 from emorl_bench.data.splitting import Division, divide
 
@@ -36,17 +37,21 @@ class Row:
 
 
 def load(source: Source) -> list[Row]:
-    """All answered questions, in file order.
+    """All answered questions, in file order. The log counts rows without a question or an answer, and repeated ones.
 
     Raises:
         UserError: the file is missing or broken.
     """
-    found = []
-    for _, row in read(source, COLUMNS, ABOUT):
+    found, empty = [], LeftOut(source, source.file)
+    for number, row in read(source, COLUMNS, ABOUT):
         question = plain_text(row["questionText"]) or plain_text(row["questionTitle"])
         answer, upvotes = plain_text(row["answerText"]), row["upvotes"].strip()
         if question and answer:
             found.append(Row(row["questionID"], question, answer, int(upvotes) if upvotes.isdecimal() else 0))
+        else:
+            empty.add(number, "without a question or an answer")
+    empty.say()
+    say_repeated(source, source.file, (((row.question, row.answer), row.upvotes) for row in found), "number of upvotes")
     return found
 
 

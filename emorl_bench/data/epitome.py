@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emorl_bench.data.notices import LeftOut, say_repeated
 from emorl_bench.data.reading import whole
 from emorl_bench.data.sources import Source, read
 from emorl_bench.data.splitting import Division, divide
@@ -40,15 +41,21 @@ class Row:
 def load(source: Source) -> list[Row]:
     """All answers in file order, white space normalised. Rows without a post or an answer are left out.
 
+    The log counts these, and rows that repeat a post and its answer (several people have rated them).
+
     Raises:
         UserError: the file is missing or broken, or a level is none of 0, 1, 2.
     """
-    found = []
+    found, empty = [], LeftOut(source, source.file)
     for number, row in read(source, COLUMNS, ABOUT):
         seeker, response = (" ".join(row[name].split()) for name in ("seeker_post", "response_post"))
         level = whole(row["level"], LEVELS, f"task.data_dir: {source.file}: row {number}: level")
         if seeker and response:
             found.append(Row(row["sp_id"], seeker, response, level))
+        else:
+            empty.add(number, "without a post or an answer")
+    empty.say()
+    say_repeated(source, source.file, (((row.seeker, row.response), row.level) for row in found), "level")
     return found
 
 

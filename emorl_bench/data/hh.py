@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.data.notices import LeftOut
 from emorl_bench.data.sources import Source, read
 from emorl_bench.data.splitting import Division, divide
 
@@ -37,19 +38,24 @@ class Row:
 
 
 def load(source: Source) -> list[Row]:
-    """All pairs whose two dialogues have the same prompt, in file order.
+    """All pairs whose two dialogues have the same prompt and other answers, in file order; the log counts the others.
 
     Raises:
         UserError: the file is missing or broken, or a dialogue has no assistant's turn.
     """
-    found = []
+    found, unusable = [], LeftOut(source, source.file)
     for number, row in read(source, COLUMNS, ABOUT):
         halves = [row[column].rpartition(ASSISTANT) for column in COLUMNS]
         if not all(mark for _, mark, _ in halves):
             raise UserError(f"task.data_dir: {source.file}: row {number}: a dialogue has no '{ASSISTANT.strip()}' turn")
         (prompt, _, chosen), (other, _, rejected) = halves
-        if prompt == other:
+        if prompt != other:
+            unusable.add(number, "whose two dialogues differ before the last answer")
+        elif chosen.strip() == rejected.strip():
+            unusable.add(number, "whose two answers are equal")
+        else:
             found.append(Row(prompt + ASSISTANT, chosen.strip(), rejected.strip()))
+    unusable.say()
     return found
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.data.reading import quoted
+from emorl_bench.data.notices import LeftOut, quoted, say_repeated
 from emorl_bench.data.sources import Source, read
 from emorl_bench.data.splitting import Division, divide
 
@@ -40,12 +40,12 @@ class Row:
 
 
 def load(source: Source) -> list[Row]:
-    """All labelled reviews in file order.
+    """All labelled reviews in file order, without empty ones; the log counts these, and repeated reviews.
 
     Raises:
         UserError: the file is missing or broken, or a label is none of pos, neg, 1, 0.
     """
-    found = []
+    found, empty = [], LeftOut(source, source.file)
     for number, row in read(source, COLUMNS, ABOUT, optional=("stars",)):
         label = row["label"].strip().casefold()
         if label not in LABELS:
@@ -55,6 +55,10 @@ def load(source: Source) -> list[Row]:
         stars = row.get("stars", "").strip()
         if text := " ".join(BREAK.sub(" ", row["text"]).split()):
             found.append(Row(text, LABELS[label], int(stars) if stars.isdecimal() else None))
+        else:
+            empty.add(number, "without a text")
+    empty.say()
+    say_repeated(source, source.file, ((row.text, row.label) for row in found), "label")
     return found
 
 

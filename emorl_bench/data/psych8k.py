@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emorl_bench.data.notices import LeftOut
 from emorl_bench.data.sources import Source, read
 from emorl_bench.data.splitting import Division, divide
 
@@ -33,11 +34,20 @@ class Row:
 def load(source: Source) -> list[Row]:
     """All rows in which the client says something, in file order, white space normalised.
 
+    The log counts the other rows.
+
     Raises:
         UserError: the file is missing or broken.
     """
-    rows = (Row(*(" ".join(row[name].split()) for name in COLUMNS)) for _, row in read(source, COLUMNS, ABOUT))
-    return [row for row in rows if row.input]
+    found, silent = [], LeftOut(source, source.file)
+    for number, texts in read(source, COLUMNS, ABOUT):
+        row = Row(*(" ".join(texts[name].split()) for name in COLUMNS))
+        if row.input:
+            found.append(row)
+        else:
+            silent.add(number, "in which the client says nothing")
+    silent.say()
+    return found
 
 
 def parts(rows: Sequence[Row], seed: int = 0) -> Division[Row]:

@@ -2,7 +2,8 @@
 
 Source: the Stanford Sentiment Treebank as in GLUE (Socher et al., EMNLP 2013; research use), for instance
 ``data/SST-2`` of github.com/forest-snow/alps.
-Layout: tab-separated with header: sentence, label (1 positive, 0 negative). No quoting.
+Layout: tab-separated with header: sentence, label (1 positive, 0 negative). No quoting; a file that
+shows that it is quoted is read so (`separated`).
 Size: 67,349 in train and dev, most of them phrases of 6,920 sentences; 872 whole, other sentences in test (GLUE's dev).
 
 A split by row would train on phrases of the very sentences it is tested on: a phrase of three words or more belongs to
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emorl_bench.data.notices import LeftOut, say_repeated
 from emorl_bench.data.reading import whole
 from emorl_bench.data.sources import Source, read
 from emorl_bench.data.splitting import Division, divide
@@ -37,16 +39,20 @@ class Row:
 
 
 def load(source: Source) -> list[Row]:
-    """All rows in file order, without empty ones.
+    """All rows in file order, without empty ones; the log counts these, and repeated rows.
 
     Raises:
         UserError: the file is missing or broken, or a label is neither 0 nor 1.
     """
-    found = []
+    found, empty = [], LeftOut(source, source.file)
     for number, row in read(source, COLUMNS, ABOUT):
         label = whole(row["label"], (0, 1), f"task.data_dir: {source.file}: row {number}: label")
         if text := " ".join(row["sentence"].split()):
             found.append(Row(text, label))
+        else:
+            empty.add(number, "without a sentence")
+    empty.say()
+    say_repeated(source, source.file, ((row.text, row.label) for row in found), "label")
     return found
 
 

@@ -31,7 +31,8 @@ class Bf16Argmax:
     Attributes:
         weight_VH: the head's own weight, in float32.
         rounded_XH: the copy, with rows of zeros up to a multiple of ``GROUPS``.
-        bias_X: minus infinity in these rows, so that none is the largest; None if there are no such rows.
+        bias_X: minus infinity in these rows, and for ids without a token, so that none is the largest; None if there
+            are none.
         longest: the largest norm of a row of the weight.
         pays: whether it saves time; false from the first call with too many candidates.
     """
@@ -43,8 +44,11 @@ class Bf16Argmax:
     pays: bool = True
 
     @classmethod
-    def of(cls, head: Any) -> Bf16Argmax | None:
-        """Prepare the argmax of a model's head; None where it would not be exact, or not faster."""
+    def of(cls, head: Any, without_token_V: Tensor | None = None) -> Bf16Argmax | None:
+        """Prepare the argmax of a model's head; None where it would not be exact, or not faster.
+
+        ``without_token_V``: the ids that may not be chosen (`Backbone.without_token`).
+        """
         if not isinstance(head, nn.Linear) or head.bias is not None or head.weight.numel() < LEAST_WEIGHTS:
             return None
         if head.weight.device.type != "cpu" or head.weight.dtype != torch.float32 or not _fast_bfloat16():
@@ -52,7 +56,12 @@ class Bf16Argmax:
         weight_VH = head.weight.detach()
         beyond = -len(weight_VH) % GROUPS
         rounded_XH = pad(weight_VH.bfloat16(), (0, 0, 0, beyond))
-        bias_X = pad(torch.zeros(len(weight_VH)), (0, beyond), value=-torch.inf).bfloat16() if beyond else None
+        bias_X = None
+        if beyond or without_token_V is not None:
+            bias_V = torch.zeros(len(weight_VH))
+            if without_token_V is not None:
+                bias_V.masked_fill_(without_token_V, -torch.inf)
+            bias_X = pad(bias_V, (0, beyond), value=-torch.inf).bfloat16()
         return cls(weight_VH, rounded_XH, bias_X, float(weight_VH.norm(dim=1).max()))
 
     def argmax(self, states_LH: Tensor) -> Tensor | None:

@@ -60,7 +60,7 @@ class Decoder:
     @cached_property
     def bf16_argmax(self) -> Bf16Argmax | None:
         """Made when the first greedy token is wanted, because it takes half the memory of the head."""
-        return Bf16Argmax.of(self.backbone.lm_head)
+        return Bf16Argmax.of(self.backbone.lm_head, self.backbone.without_token)
 
     def decode_policies(
         self,

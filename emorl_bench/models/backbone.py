@@ -22,6 +22,8 @@ from emorl_bench.models.gradient_checkpointing import checkpoint_blocks
 from emorl_bench.models.lora import AdapterSettings, LoraLinear, inject
 from emorl_bench.models.prompting import PromptFormat, PromptReader, end_ids
 
+NO_PROBABILITY = -1e30  # a logit so low that its probability is 0; finite, because 0 times infinity is no number
+
 
 @dataclass
 class Decoding:
@@ -71,6 +73,7 @@ class Backbone(ABC):
         self.eos, *self.other_ends = end_ids(tokenizer, model, chat)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos
         self.lm_head: Any = model.get_output_embeddings()
+        self.without_token = ids_without_token(tokenizer, int(self.lm_head.weight.shape[0]))
         self._fingerprint = fingerprint(model)
         self.layers: dict[str, LoraLinear] = inject(model, self.lm_head, settings.targets)
         self.sharded = False  # `sharding.shard` sets it: this process then holds only a part of each block
@@ -115,8 +118,12 @@ class Backbone(ABC):
         return is_eos
 
     def response_ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids and mask (B, T) of answers as the tokenizer encodes them, each with the end token added."""
-        rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        """Ids and mask (B, T) of answers as the tokenizer encodes them, each with the end token added.
+
+        Control tokens that are spelled in an answer are removed, as in prompts.
+        """
+        plain = [self.reader.without_controls(text) for text in texts]
+        rows = self.tokenizer(plain, add_special_tokens=False)["input_ids"]
         ids_BT, mask_BT = self._padded([[*row, self.eos] for row in rows], left=False)
         return ids_BT, mask_BT.bool()
 
@@ -167,8 +174,14 @@ class Backbone(ABC):
         return Decoding(state.cache, state.mask_RS[rows], memory)
 
     def head(self, hidden: Tensor) -> Tensor:
-        """(..., H) -> (..., V) logits, in the model's own dtype."""
-        return self.lm_head(hidden)
+        """(..., H) -> (..., V) logits, in the model's own dtype; an id without a token has no probability."""
+        return self._of_tokens(self.lm_head(hidden))
+
+    def _of_tokens(self, logits: Tensor) -> Tensor:
+        """The logits (..., V), `NO_PROBABILITY` at every id without a token."""
+        if self.without_token is None:
+            return logits
+        return logits.masked_fill(self.without_token.to(logits.device), NO_PROBABILITY)
 
     # teacher forcing --------------------------------------------------------------------------
     def checkpoint_gradients(self) -> None:
@@ -195,6 +208,17 @@ class Backbone(ABC):
         Returns:
             (N*B, T, H), adapter-major; T is the longest response of all rollouts.
         """
+
+
+def ids_without_token(tokenizer: Any, size: int) -> Tensor | None:
+    """(V,) whether the tokenizer has no token for an id; None where it has one for each.
+
+    Many checkpoints round the number of embeddings up. Such an id would be an answer that no text can show.
+    """
+    known = torch.tensor(sorted({i for i in tokenizer.get_vocab().values() if i < size}), dtype=torch.long)
+    if len(known) == size:
+        return None
+    return torch.ones(size, dtype=torch.bool).index_fill(0, known, False)
 
 
 def distinct_contexts(rollouts: Sequence[Rollout]) -> tuple[list[str], list[int]]:

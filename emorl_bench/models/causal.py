@@ -22,11 +22,17 @@ class CausalBackbone(Backbone):
         return getattr(self.model, self.model.base_model_prefix)
 
     def plain_ids(self, text: str) -> list[int]:
-        """The text and the separator token; without a separator, the text with the tokenizer's own special tokens."""
+        """The text and the separator token; without a separator, the text with the tokenizer's own special tokens.
+
+        End tokens that the tokenizer puts behind every text (``add_eos_token``) are taken off: an answer goes on there.
+        """
         separator = self.tokenizer.sep_token_id
         if separator is not None:
             return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], separator]
-        return list(self.tokenizer(text)["input_ids"]) or [self.eos]
+        ids = list(self.tokenizer(text)["input_ids"])
+        while ids and ids[-1] in (self.eos, *self.other_ends):
+            ids.pop()
+        return ids or [self.eos]
 
     @property
     def first_token(self) -> None:

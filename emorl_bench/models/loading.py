@@ -94,6 +94,11 @@ def load_backbone(
     if bool(config.is_encoder_decoder) != (source.family == "seq2seq"):
         other = "seq2seq" if config.is_encoder_decoder else "causal"
         raise UserError(f"model.path={source.path}: is a {config.model_type}; use model={other} for it")
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        raise UserError(
+            f"model.path={source.path}: its config.json has no decoder_start_token_id, the token that starts an "
+            "answer; add it (T5's is its pad_token_id)"
+        )
     check_context(config, source.max_prompt_tokens, new_tokens)
     with explained(source.path, "its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=code)
@@ -183,7 +188,10 @@ def check_head(backbone: Backbone) -> None:
         expected = backbone.model(input_ids=ids).logits[:, -1]
     _, hidden = backbone.start([ids[0].tolist()], 1)
     tolerance = 0.05 if hidden.dtype in (torch.bfloat16, torch.float16) else 1e-3
-    if not torch.allclose(backbone.head(hidden).float(), expected.float(), atol=tolerance, rtol=tolerance):
+    own = backbone.head(hidden)
+    if backbone.without_token is not None:
+        expected = torch.where(backbone.without_token.to(own.device), own, expected)
+    if not torch.allclose(own.float(), expected.float(), atol=tolerance, rtol=tolerance):
         raise UserError(
             f"model '{backbone.model.config.model_type}' changes its logits after the head (a scale or soft cap), "
             "so its hidden states cannot be blended; use another architecture"

@@ -78,7 +78,9 @@ class PromptReader:
     ) -> None:
         """Prepare the reader; see the class for the arguments."""
         self.tokenizer, self.form, self.limit, self.chat, self.plain = tokenizer, form, limit, chat, plain
-        self._controls = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._controls = [
+            token.content for token in tokenizer.added_tokens_decoder.values() if token.special and token.content
+        ]
         self._has_system = chat and form.system is not None and self._takes_system()
         self._read = lru_cache(maxsize=REMEMBERED)(self._read_anew)
 
@@ -116,11 +118,19 @@ class PromptReader:
     def _encoded(self, text: str) -> Sequence[int]:
         if self.chat:
             return self.tokenizer(self._conversation(text), add_special_tokens=False)["input_ids"]
-        return self.plain(self.form.template.replace(PLACE, text))
+        return self.plain(self.form.template.replace(PLACE, self.without_controls(text)))
+
+    def without_controls(self, text: str) -> str:
+        """A text in which no control token is spelled; what is left when one is removed may spell another."""
+        before = None
+        while before != text:
+            before = text
+            for control in self._controls:
+                text = text.replace(control, "")
+        return text
 
     def _conversation(self, text: str) -> str:
-        for control in self._controls:
-            text = text.replace(control, "")  # a prompt that contains the text of a control token must not become one
+        text = self.without_controls(text)
         messages: list[dict[str, Any]] = [{"role": "user", "content": text}]
         if self._has_system:
             messages.insert(0, {"role": "system", "content": self.form.system})

@@ -59,7 +59,7 @@ class Seq2SeqBackbone(Backbone):
         if getattr(self.model.config, "scale_decoder_outputs", False):
             # T5 with tied embeddings: the scale does not change the argmax, but it acts as a temperature in sampling.
             hidden = hidden * self.model.config.d_model**-0.5
-        return self.lm_head(hidden)
+        return self._of_tokens(self.lm_head(hidden))
 
     def forced(self, rollouts: Sequence[Rollout]) -> Tensor:
         """See `Backbone.forced`.

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.offline.containment import CONFIG, INDEX, check_contained
+from emorl_bench.offline.containment import ADAPTER, CONFIG, INDEX, check_contained
 
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.*")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -55,6 +55,8 @@ def check_config(place: Path, path: str, key: str) -> None:
         UserError: it does not.
     """
     file = place / CONFIG
+    if not file.is_file() and (place / ADAPTER).is_file():
+        raise UserError(f"{key}={path}: is an adapter of PEFT, not a model; give its base model (docs/models.md)")
     if not file.is_file():
         raise UserError(f"{key}={path}: no {CONFIG} in it; give the directory of a transformers model")
     try:

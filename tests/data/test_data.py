@@ -90,7 +90,11 @@ def test_text_that_no_file_could_hold_is_mended(tmp_path: Path) -> None:
 BROKEN: list[tuple[str, bytes, str]] = [
     ("a.csv", b"text,label\na,1\nb,1,c\n", "row 3 has 3 columns where the header has 2"),
     ("a.csv", b"text,label\na,1\nb\n", "row 3 has 1 columns"),
-    ("a.csv", b'text,label\n"a,1\nb,1\n', "row 2 has 1 columns"),
+    ("a.csv", b'text,label\n"a,1\nb,1\n', "row 2 (line 2): the quotation marks of a cell do not close"),
+    ("a.csv", b'text,label\na,1\n"b" c,1\n', "row 3 (line 3): the quotation marks of a cell do not close, or text"),
+    ("a.csv", b"text,label,text\na,1,b\n", "row 1 (the header) has 2 columns 'text'"),
+    ("a.tsv", b'"text"\t"label"\n"a\t"1"\n', "row 2 (line 2): the quotation marks of a cell do not close"),
+    ("a.jsonl", b'{"text": "a", "label": 1, "text": "b"}', "the name 'text' stands twice"),
     ("a.csv", b"txt,label\na,1\n", "no column 'text'; did you mean 'txt'"),
     ("a.csv", b"text;label\na;1\n", "no column 'text'"),
     ("a.csv", b"text,label\na\0b,1\n", "line 2 holds a NUL"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.ready_scorers import examples
 
+from emorl_bench.core.errors import UserError
 from emorl_bench.core.types import Example
 from emorl_bench.scorers.answer_format import AnswerFormat
 from emorl_bench.scorers.diversity_2 import Diversity2
@@ -38,10 +39,13 @@ def test_the_last_number(text: str, number: str | None) -> None:
 
 
 def test_gsm8k_accuracy_needs_a_reference() -> None:
-    answers = ["72", "He has 6*12=72.\n#### 72", None, "no number", "1,000"]
+    answers = ["72", "He has 6*12=72.\n#### 72", None, "-3", "1,000"]
     given = [Example("", "How many?", answer=answer) for answer in answers]
     said = ["It is 72.0 now", "71", "72", "72", "#### 1000"]
-    assert Gsm8kAccuracy().score(given, said) == [1.0, 0.0, None, None, 1.0]
+    assert Gsm8kAccuracy().score(given, said) == [1.0, 0.0, None, 0.0, 1.0]
+    for other in ("no number", "1/2", "#### twelve", "3 of 4", "He has 72.", ""):
+        with pytest.raises(UserError, match=r"a reference is .*; give a number"):
+            Gsm8kAccuracy().score([Example("", "How many?", answer=other)], ["72"])
 
 
 @pytest.mark.parametrize(
