@@ -23,7 +23,7 @@ from emorl_bench.core.protocols import Bench, Learner, Policy, Sampler, Weightin
 from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
-from emorl_bench.rl.optimiser import check_finite
+from emorl_bench.rl.divergence import check_finite
 
 
 @dataclass
