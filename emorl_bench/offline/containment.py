@@ -8,12 +8,14 @@ hub. Here they are read first, for base models, encoders and judges alike.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from emorl_bench.core.errors import UserError
 
 CONFIG, INDEX, ADAPTER = "config.json", "model.safetensors.index.json", "adapter_config.json"
+TOKENIZER = "tokenizer_config.json"
 READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py", "vocab.*")
 """The files that transformers may open."""
 SAFE = ".safetensors"
@@ -56,6 +58,29 @@ def check_contained(place: Path, path: str, key: str = "model.path") -> None:
             )
 
 
+def check_code(place: Path, path: str, key: str = "model.path") -> None:
+    """Check that the code of a model, where it is trusted, lies in the model's directory.
+
+    transformers takes a class that is named ``REPOSITORY--module.Class`` from the newest state of another repository of
+    the hub, which no hash and no commit of a run covers.
+
+    Args:
+        place: the model's directory.
+        path: the directory or name as the user gave it.
+        key: the key that messages name.
+
+    Raises:
+        UserError: its configuration or its tokenizer names such a class.
+    """
+    for file in (CONFIG, TOKENIZER):
+        for named in _texts(_object(place / file).get("auto_map")):
+            if "--" in named:
+                raise UserError(
+                    f"{key}={path}: {file} takes {named[:80]!r} from another repository of the hub, so its code could "
+                    "change between runs; copy that file here, and write module.Class into auto_map"
+                )
+
+
 def shards(place: Path) -> list[str] | None:
     """What the index of a model names, sorted; None where there is no index, or none that can be read."""
     named = _object(place / INDEX).get("weight_map")
@@ -72,6 +97,14 @@ def _check_regular(place: Path, said: str) -> None:
 def _is_own_weights(shard: str) -> bool:
     plain = "/" not in shard and "\\" not in shard and "\0" not in shard
     return plain and shard.endswith(SAFE) and not shard.startswith(".")
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from _texts(value)
 
 
 def _object(file: Path) -> dict[str, Any]:
