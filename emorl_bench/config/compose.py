@@ -149,6 +149,8 @@ def _check_lines(loader: ConfigLoaderImpl, lines: Sequence[str]) -> None:
     """
     parser = OverridesParser.create(config_loader=loader)
     for line in lines:
+        if not is_unicode(line):
+            raise UserError(f"{line!r}: is not UTF-8, and records are; rename the directory or file that it names")
         try:
             (override,) = parser.parse_overrides([line])
             key, value = override.key_or_group, override.value()
@@ -169,6 +171,11 @@ def _check_lines(loader: ConfigLoaderImpl, lines: Sequence[str]) -> None:
         if loader.repository.group_exists(key) and not isinstance(value, str | QuotedString | list | dict):
             known = loader.get_group_options(key)
             raise UserError(f"{line}: name an option of {key}{did_you_mean(str(value), known)}")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written into a file. Python marks each byte that it could not decode as a surrogate."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _loader(args: Namespace) -> ConfigLoaderImpl:

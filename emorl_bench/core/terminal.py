@@ -64,7 +64,7 @@ def tolerate(*, goes_on: bool = False) -> None:
     for name in STREAMS:
         stream: Any = getattr(sys, name)
         if stream is None:  # closed from the beginning, as with ``>&-``
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (stays open)
+            setattr(sys, name, open(os.devnull, "w", errors="replace"))  # noqa: SIM115 (stays open)
         elif stream is getattr(sys, f"__{name}__") and not isinstance(_raw(stream), _Tolerant):
             setattr(sys, name, _tolerant(stream, goes_on))
 
