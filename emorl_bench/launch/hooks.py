@@ -15,6 +15,10 @@ def _unknown(configs: Sequence[DictConfig]) -> list[None]:
     return [None] * len(configs)
 
 
+def _none(configs: Sequence[DictConfig]) -> list[str]:
+    return []
+
+
 def _nothing(*_: object) -> None:
     return None
 
@@ -27,6 +31,8 @@ class Hooks:
     """The values of jobs that were done before, from their whole configurations; None: start the job, and see."""
     seconds: Callable[[DictConfig], float | None] = _nothing
     """Seconds that a job may take, from recorded runs; None: unknown."""
+    modules: Callable[[Sequence[DictConfig]], Sequence[str]] = _none
+    """Modules that these jobs import in the course of their work, so that they can be imported once for all."""
     ended: Callable[[Sequence[JobReturn]], None] = _nothing
     """Called once, with all jobs of a sweep."""
 

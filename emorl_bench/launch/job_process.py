@@ -35,6 +35,7 @@ Work = Callable[[], Any]
 Outcome = tuple[str, Any]  # ("done", value) or ("failed", words)
 
 PRELOAD = ["emorl_bench.runner.job"]
+"""What the server imports. What is added after the first job has no effect."""
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PATIENCE = 5.0  # seconds that an interrupted job has to record the interruption
 

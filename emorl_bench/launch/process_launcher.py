@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from emorl_bench.launch.hooks import hooks
-from emorl_bench.launch.job_process import JobFailed, JobProcess, Outcome, hydra_job, stop
+from emorl_bench.launch.job_process import PRELOAD, JobFailed, JobProcess, Outcome, hydra_job, stop
 from emorl_bench.launch.sweep_job import SweepJob, announcement, run_of, sweep_jobs
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Processes(Launcher):
         logs.mkdir(parents=True, exist_ok=True)
         print(announcement(job_overrides, self.workers, logs), flush=True)
         jobs = sweep_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
+        PRELOAD.extend(sorted(set(hooks.modules([job.config for job in jobs])) - set(PRELOAD)))
         returns: dict[int, JobReturn] = {}
         with SweepProgress(jobs, self.workers) as progress:
             waiting = self._without_done(jobs, progress, returns, logs)

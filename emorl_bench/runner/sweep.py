@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from emorl_bench.config.compose import chosen, plain
@@ -20,7 +21,7 @@ from emorl_bench.runner.identity import NAMED, read_json
 
 def register() -> None:
     """Give the launchers of this process what they cannot know."""
-    hooks.done_before, hooks.seconds, hooks.ended = done_before, seconds, ended
+    hooks.done_before, hooks.seconds, hooks.modules, hooks.ended = done_before, seconds, modules, ended
 
 
 def done_before(configs: Sequence[DictConfig]) -> list[RunValue | None]:
@@ -37,6 +38,12 @@ def seconds(config: DictConfig) -> float | None:
     task, model, method = (names[name] for name in NAMED)
     found = _timings(str(config.runs_dir)).estimate((task, model, method), config.budget.prompts)
     return None if found is None else found.seconds
+
+
+def modules(configs: Sequence[DictConfig]) -> list[str]:
+    """What the trackers of these jobs import when they open."""
+    targets = {str(config.tracker["_target_"]) for config in configs}
+    return sorted({name for target in targets for name in getattr(get_object(target), "modules", ())})
 
 
 def ended(jobs: Sequence[JobReturn]) -> None:

@@ -62,6 +62,7 @@ class Viewer(Protocol):
     """Settings of a tracker, from config: what ``tracker._target_`` names.
 
     A class that needs packages of an extra says so in ``packages``: package -> the extra of this distribution.
+    One whose `open` imports large modules names them in ``modules``: a sweep imports them once for all its jobs.
     """
 
     def open(self, run: RunIdentity, rows: Sequence[Row]) -> View | None:

@@ -39,6 +39,7 @@ class Wandb:
     """
 
     packages: ClassVar[Mapping[str, str]] = {}
+    modules: ClassVar[Sequence[str]] = ("wandb", "wandb.sdk.launch", "emorl_bench.tracking.pictures")
 
     project: str
     entity: str | None
