@@ -33,6 +33,7 @@ from emorl_bench.config.sweeping import Swept, check_hydra, swept
 from emorl_bench.config.trackers import check_tracker
 from emorl_bench.config.trust import check_named
 from emorl_bench.config.trust import conf_dir as conf_dir  # other packages take it from here
+from emorl_bench.config.types import is_unicode
 from emorl_bench.core.errors import UserError, did_you_mean
 
 VERSION_BASE = "1.3"
@@ -171,11 +172,6 @@ def _check_lines(loader: ConfigLoaderImpl, lines: Sequence[str]) -> None:
         if loader.repository.group_exists(key) and not isinstance(value, str | QuotedString | list | dict):
             known = loader.get_group_options(key)
             raise UserError(f"{line}: name an option of {key}{did_you_mean(str(value), known)}")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be written into a file. Python marks each byte that it could not decode as a surrogate."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _loader(args: Namespace) -> ConfigLoaderImpl:

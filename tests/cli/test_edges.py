@@ -72,6 +72,21 @@ def test_a_name_that_is_not_utf8_is_one_line(
     assert said.count("\n") == 1
 
 
+def test_a_working_directory_whose_name_is_not_utf8_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "\udcffx"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["emorl-bench", "tracker=local"])
+    with pytest.raises(SystemExit) as end:
+        bench.main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert "is not UTF-8; choose another directory" in said
+    assert said.count("\n") == 1
+
+
 def test_a_glob_sweeps_the_options_that_match() -> None:
     schema.register()
     args = get_args_parser().parse_args(["-m", "method=glob(cory_no*)", "seed=0,1", "tracker=local"])
