@@ -19,6 +19,11 @@ TOKENIZER = "tokenizer_config.json"
 READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py", "vocab.*")
 """The files that transformers may open."""
 SAFE = ".safetensors"
+LAYERS = (
+    "num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers", "n_layer", "n_layers",
+)  # fmt: skip
+DEEPEST = 1_000  # layers that are built without a look at the weights
+LONGEST_HEADER = 100_000_000  # bytes that the format of safetensors allows
 ATTENTION = ("attn_implementation", "_attn_implementation")
 
 
@@ -50,6 +55,7 @@ def check_contained(place: Path, path: str, key: str = "model.path") -> None:
             f"the merged model, or delete {ADAPTER} where the model is whole without it"
         )
     config = _object(place / CONFIG)
+    _check_layers(place, config, said)
     for name in ATTENTION:
         if "/" in str(config.get(name, "")):
             raise UserError(
@@ -85,6 +91,31 @@ def shards(place: Path) -> list[str] | None:
     """What the index of a model names, sorted; None where there is no index, or none that can be read."""
     named = _object(place / INDEX).get("weight_map")
     return sorted({str(shard) for shard in named.values()}) if isinstance(named, dict) else None
+
+
+def _check_layers(place: Path, config: dict[str, Any], said: str) -> None:
+    """A configuration with millions of layers would be built for hours before the first weight is looked for."""
+    texts = config.get("text_config")
+    for node in (config, texts if isinstance(texts, dict) else {}):
+        for name in LAYERS:
+            value = node.get(name)
+            if isinstance(value, int) and value > DEEPEST and value > (tensors := _tensors(place)):
+                raise UserError(
+                    f"{said}: {CONFIG} wants {name}={value}, but its weights are {tensors} tensors; copy {CONFIG} again"
+                )
+
+
+def _tensors(place: Path) -> int:
+    """Number of tensors by the headers of all safetensors files; a damaged one counts as empty."""
+    count = 0
+    for file in place.glob(f"*{SAFE}"):
+        try:
+            with file.open("rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                count += len(json.loads(stream.read(min(length, LONGEST_HEADER))))
+        except (OSError, ValueError, RecursionError):
+            continue  # the loader reports it
+    return count
 
 
 def _check_regular(place: Path, said: str) -> None:

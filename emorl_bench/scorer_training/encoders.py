@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.models.weights import check_weights, reason
+from emorl_bench.models.weights import check_weights, reason, unreported
 from emorl_bench.offline import locate
 from emorl_bench.offline.containment import check_contained
 from emorl_bench.offline.content import content_hash
@@ -33,9 +33,10 @@ def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
         if config.is_encoder_decoder or not getattr(config, "hidden_size", None):
             raise UserError(f"encoder={encoder}: a {config.model_type} is no encoder; give one like RoBERTa or MiniLM")
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        model, report = AutoModel.from_pretrained(
-            place, use_safetensors=True, dtype="float32", trust_remote_code=False, output_loading_info=True
-        )
+        with unreported():
+            model, report = AutoModel.from_pretrained(
+                place, use_safetensors=True, dtype="float32", trust_remote_code=False, output_loading_info=True
+            )
     except UserError:
         raise
     except Exception as error:  # safetensors, torch and transformers have errors of many kinds for a damaged file
