@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 from emorl_bench.config.bounds import check_bounds, check_groups
 from emorl_bench.config.extras import check_extras
 from emorl_bench.config.schema import RootConfig
-from emorl_bench.config.types import fits, in_words
+from emorl_bench.config.types import fits, in_words, is_unicode
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.locating import OFFLINE, is_local, resolve
 from emorl_bench.offline.model_files import conversion
@@ -109,9 +109,11 @@ def check_writable(runs_dir: str | Path) -> None:
     """Check before the training, and not after an hour of it, that results can be written.
 
     Raises:
-        UserError: the directory cannot be created or written.
+        UserError: the directory cannot be created or written, or its name into a record.
     """
     directory = Path(runs_dir).expanduser()
+    if not is_unicode(str(directory.absolute())):
+        raise UserError(f"runs_dir={runs_dir}: {str(directory.absolute())!r} is not UTF-8; choose another directory")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.models.weights import check_weights, reason
+from emorl_bench.models.weights import check_weights, reason, unreported
 from emorl_bench.offline import locate, resolve
-from emorl_bench.offline.containment import check_contained
+from emorl_bench.offline.containment import check_code, check_contained
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
 from emorl_bench.scorer_training.shapes import fixed_batches
 from emorl_bench.scorers.rule import DeviceScorer
@@ -149,12 +149,15 @@ def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, d
     if not Path(place).is_dir():  # a name on the hub: its snapshot is checked like a directory
         place = str(locate(model, revision, code=trust_remote_code, key="scorer model").directory)
         check_contained(Path(place), model, "scorer model")
+    if trust_remote_code:
+        check_code(Path(place), model, "scorer model")
     options = {"trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        read, info = KINDS[kind].from_pretrained(
-            place, use_safetensors=True, dtype=getattr(torch, dtype), output_loading_info=True, **options
-        )
+        with unreported():
+            read, info = KINDS[kind].from_pretrained(
+                place, use_safetensors=True, dtype=getattr(torch, dtype), output_loading_info=True, **options
+            )
     except Exception as error:  # safetensors, torch and transformers have errors of many kinds for a damaged file
         raise UserError(
             f"scorer model={model}: could not be loaded ({reason(error)}); "
