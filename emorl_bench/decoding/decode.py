@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
@@ -51,6 +52,7 @@ class Decoder:
     max_rows: int = 4096
     blend_cache: BlendCache = field(default_factory=BlendCache)
     ranks: Ranks = ALONE
+    memory: Memory = field(default_factory=Memory)
     fused: FusedModel | None = field(init=False)
 
     def __post_init__(self) -> None:

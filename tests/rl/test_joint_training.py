@@ -322,7 +322,7 @@ def test_micro_batches_divide_all_rows_by_length(size):
     assert all(len(part) == (size or 24) for part in parts[:-1])
     assert [lengths[row] for part in parts for row in part] == sorted(lengths, reverse=True)
     learner = Scst(micro_batch=size, kl_coefficient=0.0).learner(policy, Ledger())
-    read_BT = learner.read(rollout, lambda hidden_BTH, part: token_logprobs(policy.logits(hidden_BTH), part))
+    read_BT = learner.read(rollout, lambda hidden_BTH, part: token_logprobs(policy, hidden_BTH, part))
     torch.testing.assert_close(read_BT, policy.logprobs(rollout).to(read_BT), atol=1e-6, rtol=0)
 
 
