@@ -74,12 +74,15 @@ def token_logprobs(
 @torch.no_grad()
 def divergence(head: Head, own_LH: Tensor, other_LH: Tensor, temperature: float, block_bytes: int) -> Tensor:
     """(L,) ``sum_v p(v) (log p(v) - log q(v))`` of the distributions p and q that two hidden states give."""
-    rows, found = rows_within(block_bytes, head, own_LH), []
-    for mine_LH, theirs_LH in zip(own_LH.split(rows), other_LH.split(rows), strict=True):
-        own_LV, base_LV = (scaled(head(h), temperature).log_softmax(-1) for h in (mine_LH, theirs_LH))
-        torch.sub(own_LV, base_LV, out=base_LV)
-        found.append(base_LV.mul_(own_LV.exp_()).sum(-1))
-    return torch.cat(found)
+    rows = rows_within(block_bytes, head, own_LH)
+    blocks = zip(own_LH.split(rows), other_LH.split(rows), strict=True)
+    return torch.cat([_diverged(head, own, other, temperature) for own, other in blocks])
+
+
+def _diverged(head: Head, own_LH: Tensor, other_LH: Tensor, temperature: float) -> Tensor:
+    own_LV, base_LV = (scaled(head(h), temperature).log_softmax(-1) for h in (own_LH, other_LH))
+    torch.sub(own_LV, base_LV, out=base_LV)
+    return base_LV.mul_(own_LV.exp_()).sum(-1)
 
 
 def scaled(logits: Tensor, temperature: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,8 +39,9 @@ def plain_logprobs(head: Any, hidden_BTH: Tensor, rollout: Rollout) -> Tensor:
     """The formula as it stands in a book: all logits, a log-softmax over them, and the chosen ones."""
     logits_BTV = head(hidden_BTH)
     logits_BTV = logits_BTV if logits_BTV.dtype == torch.float64 else logits_BTV.float()
-    chosen_BT1 = (logits_BTV / rollout.temperature).gather(-1, rollout.response_ids_BT[..., None])
-    return (chosen_BT1.squeeze(-1) - (logits_BTV / rollout.temperature).logsumexp(-1)) * rollout.response_mask_BT
+    logits_BTV = logits_BTV / rollout.temperature
+    chosen_BT = logits_BTV.gather(-1, rollout.response_ids_BT[..., None]).squeeze(-1)
+    return (chosen_BT - logits_BTV.logsumexp(-1)) * rollout.response_mask_BT
 
 
 def hidden_of(rollout: Rollout, dtype: torch.dtype) -> Tensor:
@@ -157,6 +159,7 @@ def test_all_that_exists_of_logits_stays_within_the_budget(
 def test_the_plain_formula_would_need_a_hundred_gigabytes() -> None:
     """What the measure says of the formula that the blocks replace; so it does see what is allocated."""
     rollout, hidden_BTH = large(torch.float32, gradients=False)
+    rollout = replace(rollout, response_mask_BT=rollout.response_mask_BT.to("meta"))
     with Allocations() as seen:
         plain_logprobs(large_head(torch.float32), hidden_BTH, rollout)
     assert seen.largest == 4 * ANSWERS * TOKENS * LARGE
