@@ -25,6 +25,7 @@ from emorl_bench.models.shape import Shape
 EMBEDDED = "embedded:"
 WORD = {"float32": 4, "bfloat16": 2, "float64": 8}
 COPIES_OF_AN_ADAPTER = 6  # its weights, a gradient, Adam's two moments, the best one and the first one; in float32
+READOUT = 1 << 28  # most of what a decode makes of logits at a time (`decoding.decode`)
 COPIES = 3  # of a block's logits (`models.readout`)
 
 
@@ -52,7 +53,7 @@ class Plan:
     def __str__(self) -> str:
         """One line, for a person."""
         sizes = {"weights": self.weights, "adapters": self.adapters, "scorers": self.scorers}
-        kept = ", ".join(f"{name} {gib(size)}" for name, size in sizes.items() if size)
+        kept = ", ".join(f"{name} {gib(size)}" for name, size in sizes.items() if gib(size) != "0.00")
         beside = f", {self.together} learners side by side where memory allows" if self.together > 1 else ""
         turns = f"a training pass of {self.rows} rows of {self.tokens} tokens {gib(self.training)}{beside}"
         return f"about {gib(self.peak)} GiB: {kept}; in turns {turns}; a rollout {gib(self.decoding)}"
@@ -77,7 +78,7 @@ def plan(settings: Config) -> Plan | None:
         weights=word * shape.parameters,
         adapters=4 * COPIES_OF_AN_ADAPTER * learners * shape.adapter_parameters(model["adapter"]["rank"]),
         training=rows * word * kept + logits,
-        decoding=int(learners * word * cache) + min(block, LARGEST // 4),
+        decoding=int(learners * word * cache) + min(block, READOUT, COPIES * 4 * shape.vocabulary * answers),
         scorers=_scorers(settings["task"]),
         rows=rows,
         tokens=prompt + answer,

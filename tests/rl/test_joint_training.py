@@ -200,9 +200,9 @@ def test_out_of_memory_repeats_the_round_apart(monkeypatch, capsys, where):
         torch.testing.assert_close(mine, plain, atol=1e-6, rtol=1e-6)
 
 
-def test_one_learner_that_does_not_fit_is_an_error():
+def test_one_row_that_does_not_fit_is_an_error():
     learners, rollouts = probes("t5", (4,))
-    learners[0].out_of_memory = 1
+    learners[0].out_of_memory = 3  # of 4 rows, of 2, and of 1
     with pytest.raises(torch.OutOfMemoryError):
         step(learners, rollouts)
 
