@@ -1,7 +1,7 @@
 """The planned peak of memory for every base model, as docs/models.md shows it: ``python -m benchmarks.memory_table``.
 
-One policy is trained by PPO at ``budget=full`` (64 rows of an update), with answers of up to 64 tokens behind prompts as
-long as the model reads. Nothing is loaded: `emorl_bench.runner.memory_plan` knows the sizes.
+One policy is trained by PPO at ``budget=full`` (64 rows of an update), with answers of up to 64 tokens behind prompts
+as long as the model reads. Nothing is loaded: `emorl_bench.runner.memory_plan` knows the sizes.
 """
 
 from __future__ import annotations

@@ -43,6 +43,8 @@ class Shape:
     kept: Kept
     positions: int = 0
     """Learned positions."""
+    joined: bool = False
+    """Whether queries, keys and values are one layer, as in GPT-2."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Shape | None:
@@ -73,6 +75,7 @@ class Shape:
     def adapter_parameters(self, rank: int) -> int:
         """Number of weights of one adapter of all linear layers but the head."""
         attention = 2 * (2 * self.width + self.heads * self.head_size + self.attended)
+        attention -= 2 * self.width if self.joined else 0
         mlp = (3 if self.gated else 2) * (self.width + self.feed)
         blocks = (self.layers + self.encoder_layers) * (attention + mlp)
         return rank * (blocks + (self.layers * attention if self.encoder_layers else 0))
@@ -124,6 +127,7 @@ def _gpt2(config: Mapping[str, Any]) -> Shape:
         tied=bool(config.get("tie_word_embeddings", True)),
         kept=Kept(width=9.5, feed=5),
         positions=config["n_positions"],
+        joined=True,
     )
 
 

@@ -27,6 +27,7 @@ from emorl_bench.scorer_training.shapes import fixed_batches
 from emorl_bench.scorers.rule import DeviceScorer
 
 DTYPES = ("float32", "bfloat16", "float16")
+PROBE = 8  # ids that a head is tried on; padding alone has no embedding, and so no logits, in some models
 KINDS: dict[str, Any] = {"causal": AutoModelForCausalLM, "classifier": AutoModelForSequenceClassification}
 
 
@@ -74,7 +75,7 @@ class Loaded:
     @cached_property
     def ends_in_its_head(self) -> bool:
         """Whether the logits of a causal model are its last hidden states times its head."""
-        ids = {"input_ids": torch.tensor([[self.pad]], device=self.device)}
+        ids = {"input_ids": torch.arange(PROBE, device=self.device)[None]}
         with torch.no_grad():
             own = self.model.get_output_embeddings()(self.model.base_model(**ids).last_hidden_state)
             return torch.equal(own, self.model(**ids).logits)

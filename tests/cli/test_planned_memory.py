@@ -1,4 +1,4 @@
-"""The planned peak of memory: printed before anything is loaded, and small enough where a preset says it fits a card."""
+"""The planned peak of memory: printed before anything is loaded, and below 24 GiB for the presets of real models."""
 
 from __future__ import annotations
 
