@@ -100,5 +100,6 @@ def _mean_nll(head: Head, states_TX: Tensor, ids: Sequence[int], first: int, blo
         return torch.tensor(math.inf)
     counted_TX = states_TX[first - 1 : len(ids) - 1]
     taken_T = torch.tensor(ids[first:], device=counted_TX.device)
-    blocks = torch.arange(len(taken_T), device=taken_T.device).split(rows_within(block_bytes, head, counted_TX))
+    size = rows_within(block_bytes, head, counted_TX)
+    blocks = torch.split(torch.arange(len(taken_T), device=taken_T.device), size)
     return -torch.cat([token_logprobs(head, counted_TX[at], taken_T[at]) for at in blocks]).mean().cpu()
