@@ -27,7 +27,7 @@ from emorl_bench.scorer_training.shapes import fixed_batches
 from emorl_bench.scorers.rule import DeviceScorer
 
 DTYPES = ("float32", "bfloat16", "float16")
-PROBE = 8  # ids that a head is tried on; padding alone has no embedding, and so no logits, in some models
+PROBE = 2  # ids that a head is tried on: padding alone has no embedding, and so no logits, in some models
 KINDS: dict[str, Any] = {"causal": AutoModelForCausalLM, "classifier": AutoModelForSequenceClassification}
 
 

@@ -32,7 +32,7 @@ def settings(*overrides: str) -> dict[str, object]:
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     schema.register()
     plugins.register()
-    dry_run(get_args_parser().parse_args(["tracker=local", *arguments]))
+    dry_run(get_args_parser().parse_args([*arguments, "tracker=local"]))
     return capsys.readouterr().out
 
 
