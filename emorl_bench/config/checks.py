@@ -25,6 +25,7 @@ MISSING = "???"
 Condition = tuple[Callable[[Any], bool], str]
 
 OPEN_KEYS = {"names"}  # keys that a job adds to its own configuration
+SMALLEST_BLOCK = 1 << 20  # bytes; one position of 150,000 words takes two thirds of it
 DEVICES = ("auto", "cpu", "cuda")
 CHOICES = {
     "reward": ("linear", "log"),
@@ -53,6 +54,10 @@ RULES: dict[str, Condition] = {
     "preferences.divisions": _not_negative,
     "hardware.threads": _positive,
     "hardware.max_rows": _positive,
+    "hardware.block_bytes": (
+        lambda v: v is None or v >= SMALLEST_BLOCK,
+        f"give {SMALLEST_BLOCK} (1 MiB) or more, or null for a share of the free memory",
+    ),
     "hardware.max_corpus_mb": _positive,
     "model.max_prompt_tokens": _positive,
     "model.adapter.rank": _positive,

@@ -26,6 +26,7 @@ NON_SEMANTIC_KEYS = (
     "names",
     "hardware.threads",
     "hardware.max_rows",
+    "hardware.block_bytes",
     "hardware.max_corpus_mb",
     "hardware.shard_base",
     "hardware.joint_experts",
@@ -115,6 +116,8 @@ class HardwareConfig:
     threads: int = MISSING
     max_rows: int = MISSING
     """Rows that are decoded at once."""
+    block_bytes: int | None = None
+    """Bytes of what is made of logits at a time; null: a share of the free memory."""
     max_corpus_mb: int = MISSING
     """The most megabytes that one file of a corpus may hold, unpacked."""
     scorer_device: str | None = None

@@ -23,7 +23,8 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.together import can_stack
-from emorl_bench.rl.stacking import Gradients, Pass, Stacking, gradients, reference_logprobs
+from emorl_bench.rl.fitting import Stacking
+from emorl_bench.rl.stacking import Gradients, Pass, gradients, reference_logprobs
 
 if TYPE_CHECKING:
     from emorl_bench.rl.learner import AdapterLearner
@@ -123,8 +124,9 @@ class Updater:
                 turn.batch = turn.learner.prepare(turn.rollout, turn.rewards, turn.has_reward_B, turn.reference_BT)
         planned = [turn.passes(turn.learner.minibatches(turn.batch, turn.rng)) for turn in turns]
         for going, passes in in_step(turns, planned):
-            for turn, one, done in zip(going, passes, self.stacking.each(passes, gradients), strict=True):
-                turn.add(*done)
+            for turn, one, parts in zip(going, passes, self.stacking.each(passes, gradients), strict=True):
+                for _, done in parts:
+                    turn.add(*done)
                 if one.last:
                     with self.ledger.alone(turn.index) as cost:
                         cost.trained_tokens += one.minibatch.rollout.tokens
@@ -138,8 +140,9 @@ class Updater:
         found = {turn.index: torch.zeros_like(turn.rollout.logprobs_BT) for turn in turns}
         for going, passes in in_step(turns, [turn.passes([Batch(turn.rollout)]) for turn in turns]):
             read = self.stacking.each(passes, reference_logprobs)
-            for turn, one, logprobs_RT in zip(going, passes, read, strict=True):
-                found[turn.index][one.rows, : logprobs_RT.shape[1]] = logprobs_RT.to(found[turn.index])
+            for turn, parts in zip(going, read, strict=True):
+                for rows, logprobs_RT in parts:
+                    found[turn.index][rows, : logprobs_RT.shape[1]] = logprobs_RT.to(found[turn.index])
         for turn in turns:
             turn.reference_BT = found[turn.index]
             turn.learner.policy.ranks.sum_([turn.reference_BT])  # one rank has read each row, the others have 0

@@ -20,6 +20,7 @@ from baselines.conditioned.training import ConditionedRun, Conditioning
 from baselines.conditioned.weight_ensembling_moe import WeightEnsemblingMoe
 from emorl_bench.config.compose import plain
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
@@ -58,6 +59,7 @@ class Table:
     name: str = "table"
     base: str = "table"
     ranks: Ranks = ALONE
+    memory: Memory = field(default_factory=Memory)
     asked: Asked = field(default_factory=lambda: Asked(torch.full((1, 2), 0.5)))
 
     def turn(self, preferences_WK: Tensor) -> None:
