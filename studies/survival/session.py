@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -96,7 +95,7 @@ class Session:
     @property
     def alive(self) -> bool:
         """Whether the process still runs."""
-        return not _zombie(self.pid)
+        return not gone(self.pid)
 
     def after(self, seconds: float) -> bool:
         """Wait until the process has computed for so long; False where it has ended before."""
@@ -204,7 +203,8 @@ def _computed(pid: int) -> float:
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
-def _zombie(pid: int) -> bool:
+def gone(pid: int) -> bool:
+    """Whether a process has ended, even if nobody has asked for its end."""
     fields = _stat(pid)
     return not fields or fields[0] == "Z"
 

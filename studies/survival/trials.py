@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -15,7 +14,7 @@ from typing import Any
 from emorl_bench.core.atomic import write_json
 from emorl_bench.runner.identity import read_json
 from studies.survival.compare import differences
-from studies.survival.session import RUNS, Session
+from studies.survival.session import RUNS, Session, gone
 from studies.survival.writes import Death
 
 KINDS = ("single kill", "repeated kills", "signals", "torn writes", "full disk", "two terminals", "sweeps")
@@ -216,4 +215,4 @@ ACTS: dict[str, Act] = {
 def processes(place: Path) -> list[int]:
     """The processes that the runs of a directory name, as far as they still run."""
     told: list[Any] = [(read_json(path) or {}).get("pid") for path in place.glob(f"{RUNS}/*/*/*/*/status.json")]
-    return [pid for pid in told if isinstance(pid, int) and os.path.exists(f"/proc/{pid}")]
+    return [pid for pid in told if isinstance(pid, int) and not gone(pid)]
