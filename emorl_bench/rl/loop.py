@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from emorl_bench.core.ledger import Cost
 from emorl_bench.core.protocols import Bench, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
 from emorl_bench.core.types import Budget, Example, Metrics
@@ -91,6 +92,8 @@ def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
     step together, on the same prompts. A run that has ended leaves the group.
     """
     meet(runs)
+    for run in runs:
+        bench.ledger.phases.setdefault(run.phase, Cost())  # in the order of trainings that begin together
     for run in runs:
         run.restore()
     log_again(runs)

@@ -77,6 +77,7 @@ def parsed(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--kinds", default=",".join(KINDS), help="of trials, with commas")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="trials at a time")
+    parser.add_argument("--most", type=int, help="trials of each kind, at most")
     parser.add_argument("--runs", type=Path, default=Path("runs/survival"), help="where runs are kept, to be resumed")
     parser.add_argument("--out", type=Path, default=Path("results/survival"), help="where the tables go")
     parser.add_argument("overrides", nargs="*", help="of every run, such as budget.prompts=100")
@@ -90,7 +91,7 @@ def parsed(argv: Sequence[str] | None) -> Plan:
     if unknown := [name for name in kinds if name not in KINDS]:
         raise UserError(f"--kinds {unknown[0]}: give some of {', '.join(KINDS)}")
     out, runs = given.out.resolve(), given.runs.resolve()
-    return Plan(given.kills, methods, kinds, given.seed, given.jobs, runs, out, told, given.overrides)
+    return Plan(given.kills, methods, kinds, given.seed, given.jobs, runs, out, given.most, told, given.overrides)
 
 
 def reference(plan: Plan, method: str, place: Path) -> Subject:

@@ -71,16 +71,20 @@ def _json(text: str) -> Any:
 
 
 def _without(name: str, value: Any) -> bytes:
-    return json.dumps(_pruned(value, exempt_keys(name), ""), ensure_ascii=False).encode()
+    hidden, dropped = (exempt_keys(name, optional=optional) for optional in (False, True))
+    return json.dumps(_pruned(value, hidden, dropped, ""), ensure_ascii=False).encode()
 
 
-def _pruned(value: Any, drop: re.Pattern[str], path: str) -> Any:
-    """The value with the exempt keys kept and their values left out, so that a key that is missing is found."""
+def _pruned(value: Any, hidden: re.Pattern[str], dropped: re.Pattern[str], path: str) -> Any:
+    """The value without exempt values. Their keys stay, unless they are optional: a key that is missing is found."""
     if isinstance(value, dict):
-        inner = {key: f"{path}/{key}" if path else key for key in value}
-        return {k: "exempt" if drop.search(inner[k]) else _pruned(v, drop, inner[k]) for k, v in value.items()}
+        at = {key: f"{path}/{key}" if path else key for key in value if not dropped.search(f"{path}/{key}".strip("/"))}
+        return {
+            key: "exempt" if hidden.search(place) else _pruned(value[key], hidden, dropped, place)
+            for key, place in at.items()
+        }
     if isinstance(value, list):
-        return [_pruned(v, drop, f"{path}/{i}") for i, v in enumerate(value)]
+        return [_pruned(inner, hidden, dropped, f"{path}/{i}") for i, inner in enumerate(value)]
     return value
 
 

@@ -6,7 +6,6 @@ Exempt are clocks, memory, the identity of a process, and what only says how oft
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -18,18 +17,25 @@ class Exempt:
         files: a regular expression that the whole name of a file matches.
         keys: one that the end of a key's path matches; parts of the path are joined by "/", but keys have slashes too.
         reason: why it may differ.
+        optional: whether a key may also be missing.
     """
 
     files: str
     keys: str
     reason: str
+    optional: bool = False
 
 
 EXEMPT = (
     Exempt(r".*\.(json|jsonl|safetensors)", r"(^|/|_)seconds(_sum|_max)?$", "time that has passed"),
     Exempt(r".*\.(json|jsonl|safetensors)", r"(^|/)peak_bytes$", "memory of a process, of this session only"),
     Exempt(r"status\.json", r"^(pid|host|heartbeat)$", "the process that wrote it, and when"),
-    Exempt(r"status\.json", r"^(doing|tokens_per_second|reward)$", "the last report of progress in 5 seconds"),
+    Exempt(
+        r"status\.json",
+        r"^(doing|tokens_per_second|reward)$",
+        "the last report of progress, written every 5 s",
+        optional=True,
+    ),
     Exempt(r"provenance\.json", r"^sessions/[^/]+/started$", "the date of a session"),
     Exempt(r"(state|end|previous)\.safetensors", r"^sha256$", "a hash of the file's content, seconds included"),
 )
@@ -42,7 +48,12 @@ LOGS = r"(^|/)\.sweeps/.*"
 """Output of a sweep's jobs, in a directory that is named by the date."""
 
 
-def exempt_keys(file: str, exempt: Sequence[Exempt] = EXEMPT) -> re.Pattern[str]:
-    """The keys of a file of this name that are not compared, as one expression to search for."""
-    mine = [f"(?:{one.keys})" for one in exempt if re.fullmatch(one.files, file)]
+def exempt_keys(file: str, *, optional: bool) -> re.Pattern[str]:
+    """The keys of a file of this name that are not compared, as one expression to search for.
+
+    Args:
+        file: the name of the file.
+        optional: those that may be missing; otherwise those that may not.
+    """
+    mine = [f"(?:{one.keys})" for one in EXEMPT if one.optional == optional and re.fullmatch(one.files, file)]
     return re.compile("|".join(mine) or r"(?!)")

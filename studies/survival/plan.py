@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Plan:
         jobs: trials at a time.
         runs: where runs are kept.
         out: where the tables go.
+        most: number of trials of each kind, at most; None: all.
         told: the content of ``survival.yaml``.
         overrides: overrides of every run.
     """
@@ -39,6 +41,7 @@ class Plan:
     jobs: int
     runs: Path
     out: Path
+    most: int | None
     told: Mapping[str, Any]
     overrides: Sequence[str]
 
@@ -61,7 +64,13 @@ def trials(plan: Plan, writes: Mapping[str, Mapping[str, list[int]]]) -> list[Tr
     found += [Trial("sweeps", SWEEP, n, VICTIMS[n % len(VICTIMS)]) for n in range(plan.told["sweeps"] * len(VICTIMS))]
     wanted = [trial for trial in found if trial.kind in plan.kinds]
     random.Random(plan.seed).shuffle(wanted)
-    return wanted
+    place: Counter[str] = Counter()
+    kept = []
+    for trial in wanted:
+        place[trial.kind] += 1
+        if plan.most is None or place[trial.kind] <= plan.most:
+            kept.append(trial)
+    return kept
 
 
 def _random(plan: Plan) -> list[Trial]:

@@ -52,6 +52,7 @@ def as_markdown(rows: Sequence[Row], overrides: Sequence[str]) -> str:
     """The page: numbers by kind and by method, what went wrong, and what was not compared."""
     origin = provenance(threads=1, device="cpu")
     total, machine = counted(rows), origin["machine"]
+    sums = f"{total['kills']} kills in {total['trials']} trials: {total['lost']} lost, {total['different']} different."
     lines = [
         "# Runs that were killed, against runs that were not",
         "",
@@ -59,7 +60,7 @@ def as_markdown(rows: Sequence[Row], overrides: Sequence[str]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, Python {origin['python']}, torch "
         f"{origin['versions']['torch']}. Every run: `{' '.join(overrides)}`.",
         "",
-        f"**{total['kills']} kills in {total['trials']} trials: {total['lost']} lost, {total['different']} different.** "
+        f"**{sums}** "
         "After the kills the same command is given until the run is done; then every file of the runs directory is "
         "compared with that of a run that was left alone, bit by bit. Lost: the run did not go on, hung, or showed a "
         "traceback. A full disk counts as a kill where the run has met it.",

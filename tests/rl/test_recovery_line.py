@@ -47,6 +47,7 @@ def result(bench: Bench) -> dict[str, Any]:
             found |= {f"{name}/{key}": file.get_tensor(key).tolist() for key in sorted(file.keys())}
         found[f"{name}/meters"] = read_progress(place / END).meters
     phases = {name: asdict(cost) for name, cost in bench.ledger.phases.items() if name != "setup"}
+    found["order of phases"] = list(phases)  # sums of FLOPs are rounded in this order
     return found | {name: {k: v for k, v in cost.items() if k not in CLOCKS} for name, cost in phases.items()}
 
 
