@@ -37,6 +37,7 @@ EXEMPT = (
         optional=True,
     ),
     Exempt(r"provenance\.json", r"^sessions/[^/]+/started$", "the date of a session"),
+    Exempt(r"provenance\.json", r"^sessions/[^/]+/commit$", "may move on; a trial is repeated where the code differs"),
     Exempt(r"(state|end|previous)\.safetensors", r"^sha256$", "a hash of the file's content, seconds included"),
 )
 """Keys of JSON, of JSON lines, and of the metadata of safetensors."""

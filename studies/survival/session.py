@@ -158,6 +158,7 @@ def _become(output: int, work: Callable[[], Any]) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
         work()
         code = 0
     except SystemExit as end:
