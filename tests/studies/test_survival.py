@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> Path:
     (directory / ".lock").touch()
     write_json(directory / "cost.json", COST)
     write_json(directory / "status.json", {"state": "done", "pid": 1, "heartbeat": 5.0, "reward": 0.5, "share": 1.0})
-    sessions = [{"started": "monday", "commit": "abc"}]
+    sessions = [{"started": "monday", "commit": "c0", "python": "abc"}]
     write_json(directory / "provenance.json", {"hash": "f0", "sessions": sessions})
     rows = [{"step": step, "train/reward": 0.25 * step, "learner/a/seconds": 1.0 * step} for step in range(3)]
     write_text(directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
