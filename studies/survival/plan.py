@@ -88,7 +88,7 @@ def _signals(plan: Plan) -> list[Trial]:
 
 def _torn(plan: Plan, writes: Mapping[str, Mapping[str, list[int]]]) -> list[Trial]:
     """Every point of every kind of write, each in one method that has such a write; methods take turns."""
-    found, rng = [], random.Random(plan.seed)
+    found, rng = list[Trial](), random.Random(plan.seed)
     for kind in sorted({kind for own in writes.values() for kind in own}):
         having = [method for method in plan.methods if kind in writes[method]]
         rng.shuffle(having)
@@ -102,7 +102,7 @@ def _torn(plan: Plan, writes: Mapping[str, Mapping[str, list[int]]]) -> list[Tri
 
 def _full(plan: Plan, writes: Mapping[str, Mapping[str, list[int]]]) -> list[Trial]:
     """No room in a write of each kind."""
-    found, rng = [], random.Random(plan.seed + 1)
+    found, rng = list[Trial](), random.Random(plan.seed + 1)
     for kind in sorted({kind for own in writes.values() for kind in own}):
         having = [method for method in plan.methods if any(writes[method].get(kind, ()))]
         if having and "inside" in points(kind, writes[having[0]][kind]):
