@@ -53,9 +53,8 @@ def meet(runs: Sequence[TrainingRun]) -> None:
 
     Nothing is loaded here, and only files of checkpoints that will be written again are removed.
     """
-    first = runs[0].bench.runtime
-    if len(runs) > 1 and not first.frozen:
-        first.ranks.once(partial(_meet, runs))
+    if len(runs) > 1 and not runs[0].bench.runtime.frozen:
+        runs[0].bench.runtime.ranks.once(partial(_meet, runs))
 
 
 def _meet(runs: Sequence[TrainingRun]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import WordShare, make_bank, make_bench
+from filelock import FileLock
 from safetensors import safe_open
 
 from emorl_bench.core.protocols import Bench
@@ -99,6 +103,28 @@ def test_killed_again_and_again(
             with pytest.raises(Killed):
                 expert_bank(made(tmp_path))
     assert result(made(tmp_path)) == whole[0]
+
+
+def test_a_bank_that_is_wholly_in_other_hands_is_waited_for_and_taken_whole(
+    tmp_path: Path, whole: tuple[dict[str, Any], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench, held = made(tmp_path), threading.Event()
+    places = [expert_dir(bench, name, expert_budget(bench)) for name in NAMES]
+
+    def hold() -> None:
+        with ExitStack() as stack:
+            for place in places:
+                place.mkdir(parents=True)
+                stack.enter_context(FileLock(place / "lock"))
+            held.set()
+            time.sleep(1.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    assert result(bench) == whole[0]
+    thread.join()
+    assert capsys.readouterr().err.count("another process is training it; waiting") == 1
 
 
 def test_a_learner_whose_partner_was_deleted_keeps_what_it_has(tmp_path: Path) -> None:
