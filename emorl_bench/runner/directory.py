@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from emorl_bench.core.atomic import write_json, write_text
+from emorl_bench.core.atomic import remove_left_over, write_json, write_text
 from emorl_bench.core.damage import refused
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
@@ -101,6 +101,7 @@ class RunDirectory:
     def _open(self) -> None:
         if not self.config["force"]:
             check_regular(self.path)
+        remove_left_over(self.path)
         before = self.read_json("status.json") or {}
         if self.config["force"]:
             self._wipe()
