@@ -94,7 +94,9 @@ class Checkpoint:
             (self.dir / PREVIOUS).unlink(missing_ok=True)  # all that were trained together have the last state
         elif progress.together and (self.dir / FILE).exists():
             os.replace(self.dir / FILE, self.dir / PREVIOUS)
-        written = json.dumps(asdict(progress), sort_keys=True)
+        # Rows keep the order of their keys, in which they are logged again; that of meters depends on the session.
+        meters = {at: dict(sorted(kinds.items())) for at, kinds in sorted(progress.meters.items())}
+        written = json.dumps(asdict(progress) | {"meters": meters})
         metadata = {"progress": written, "base": self._base, HASH: content(tensors, written)}
         write_tensors(self.dir / file, tensors, metadata)
 
