@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from emorl_bench.core.errors import UserError
 
+WRAPPER = "exit_hooks.py"  # of wandb, which puts a function of its own in the place of sys.exit
+
 
 @contextmanager
 def staying(what: str) -> Iterator[None]:
@@ -22,7 +24,8 @@ def staying(what: str) -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        last = next((frame for frame in reversed(frames) if not frame.filename.endswith(WRAPPER)), frames[-1])
         raise UserError(
             f"{what} ended the program with sys.exit({error.code!r}) in {last.name} ({last.filename}:{last.lineno}); "
             "raise an error there instead, or remove the call"

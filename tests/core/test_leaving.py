@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CPU
+from wandb.sdk.lib import exit_hooks as wandb_exit_hooks
 
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.errors import UserError
@@ -48,6 +49,14 @@ def test_the_error_says_what_where_and_how() -> None:
     line = leave.__code__.co_firstlineno + 1
     said = rf"^a method ended .*sys.exit\('enough'\) in leave \(.*leaving.py:{line}\)"
     with pytest.raises(UserError, match=said), staying("a method"):
+        leave()
+
+
+def test_a_wrapper_of_sys_exit_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("exit", "excepthook"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))  # so that it is put back
+    wandb_exit_hooks.ExitHooks().hook()
+    with pytest.raises(UserError, match=r"sys.exit\('enough'\) in leave \(.*test_leaving.py"), staying("a method"):
         leave()
 
 
