@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -162,6 +163,21 @@ def make_bench(tmp_path: Path, architecture: str = "t5", *, steps: int = 4, **ch
 @pytest.fixture(params=ARCHITECTURES)
 def architecture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Start the ``main`` of a program that must refuse its arguments; returns the one line that it says."""
+
+    def told(main: Callable[[], object], *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["emorl-bench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        line = capsys.readouterr().err
+        assert (ended.value.code, line.count("\n")) == (2, 1), line
+        return line
+
+    return told
 
 
 @pytest.fixture

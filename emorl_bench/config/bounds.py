@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from emorl_bench.config.tree import leaves, values_of
 from emorl_bench.core.errors import UserError
 
 Condition = tuple[Callable[[Any], bool], str]
@@ -82,8 +83,8 @@ def check_bounds(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: the first setting that cannot mean anything.
     """
-    for key, value in _numbers(config):
-        if abs(value) > LARGEST:
+    for key, value in leaves(config):
+        if _is_number(value) and abs(value) > LARGEST:
             raise UserError(f"{key}={_short(value)}: give a number of at most {LARGEST:.0e}")
     for key, most in MOST.items():
         if (value := _at(config, key)) > most:
@@ -157,31 +158,15 @@ def _check_samples(config: Mapping[str, Any]) -> None:
     samples = config["budget"]["training"]["samples_per_prompt"]
     if samples >= SHORTEST or config["method"]["_target_"] in UNTRAINED:
         return
-    for where, target in (*_targets(config["update"], "update"), *_targets(config["method"], "method")):
+    for key, target in (
+        found for group in ("update", "method") for found in values_of("_target_", config[group], group)
+    ):
         if target in GROUP_RELATIVE:
+            where = key.removesuffix("._target_")
             raise UserError(
                 f"budget.training.samples_per_prompt={samples}: {where} compares the answers to a prompt; "
                 "give 2 or more, or say update=ppo"
             )
-
-
-def _targets(node: Any, where: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield where, str(node["_target_"])
-        for key, value in node.items():
-            yield from _targets(value, f"{where}.{key}")
-
-
-def _numbers(node: Any, where: str = "") -> Iterator[tuple[str, int | float]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _numbers(value, f"{where}.{key}" if where else str(key))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _numbers(value, f"{where}[{index}]")
-    elif _is_number(node):
-        yield where, node
 
 
 def _is_number(value: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 from emorl_bench.config.bounds import check_bounds, check_groups
 from emorl_bench.config.extras import check_extras
 from emorl_bench.config.schema import RootConfig
+from emorl_bench.config.tree import leaves
 from emorl_bench.config.types import fits, in_words, is_unicode
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.locating import OFFLINE, is_local, resolve
@@ -98,7 +99,7 @@ def check_values(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: a value is missing (``???``), infinite or NaN.
     """
-    for key, value in _leaves(config):
+    for key, value in leaves(config):
         if value == MISSING:
             raise UserError(f"{key} is missing: say {key}=VALUE")
         if isinstance(value, float) and not math.isfinite(value):
@@ -243,17 +244,6 @@ def _check_attention(model: Mapping[str, Any], hardware: Mapping[str, Any]) -> N
     dtype = model["dtype"] or hardware["dtype"]
     if model["attention"] == "flash_attention_2" and (hardware["device"] == "cpu" or dtype == "float32"):
         raise UserError("model.attention=flash_attention_2: needs hardware=cuda and model.dtype=bfloat16; say sdpa")
-
-
-def _leaves(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _leaves(value, f"{where}.{key}" if where else str(key))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _leaves(value, f"{where}[{index}]")
-    else:
-        yield where, node
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:

@@ -8,11 +8,12 @@ it may name only what ``conf`` names, and no code of a user or of a model, unles
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from emorl_bench.config.tree import values_of
 from emorl_bench.core.errors import UserError, did_you_mean
 
 TARGET = re.compile(r"""_target_["']?\s*:\s*["']?([A-Za-z_][\w.]*)""")
@@ -63,7 +64,7 @@ def check_named(config: Mapping[str, Any], directories: Iterable[Path] = ()) -> 
         UserError: the first that neither ``conf`` nor a directory names.
     """
     own = tuple(directories)
-    for key, target in _values(config, "_target_"):
+    for key, target in values_of("_target_", config):
         if isinstance(target, str) and not is_named(target, own):  # what is no text is refused elsewhere
             alike = [name for name in named_in(conf_dir()) if name.startswith(OURS)]
             hint = did_you_mean(target, alike) if target.startswith(OURS) else ""
@@ -79,8 +80,8 @@ def check_is_data(config: Mapping[str, Any], run: Path) -> None:
     Raises:
         UserError: it names a class that ``conf`` does not name, or a `CODE` key is set.
     """
-    found = [(key, target) for key, target in _values(config, "_target_") if not is_named(str(target), ())]
-    found += [(key, value) for name in CODE for key, value in _values(config, name) if value]
+    found = [(key, target) for key, target in values_of("_target_", config) if not is_named(str(target), ())]
+    found += [(key, value) for name in CODE for key, value in values_of(name, config) if value]
     for key, value in found:
         raise UserError(
             f"RUN='{run}': its config.yaml says {key}={value}, which is code that emorl-bench does not bring; "
@@ -90,16 +91,3 @@ def check_is_data(config: Mapping[str, Any], run: Path) -> None:
 
 def _close(hint: str) -> str:
     return hint if "did you mean" in hint else ""
-
-
-def _values(node: Any, name: str, where: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of the key ``name`` below a node, with its full key."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            here = f"{where}.{key}" if where else str(key)
-            if key == name:
-                yield here, value
-            yield from _values(value, name, here)
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _values(value, name, f"{where}[{index}]")

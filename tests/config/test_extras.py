@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,18 +33,12 @@ def test_a_missing_extra_is_one_line_before_anything_starts(
     says: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
 ) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == package else object())
     more = ["method.weighting.bandit=vowpal_wabbit"] if method == "c_dynaopt" else []
-    monkeypatch.setattr(sys, "argv", ["emorl-bench", "-m", f"method=emorl,{method}", f"runs_dir={tmp_path}"])
-    if more:
-        monkeypatch.setattr(sys, "argv", ["emorl-bench", f"method={method}", *more, f"runs_dir={tmp_path}"])
-    with pytest.raises(SystemExit) as exit:
-        bench.main()
-    error = capsys.readouterr().err
-    assert (exit.value.code, error.count("\n")) == (2, 1)
-    assert says in error
+    chosen = [f"method={method}", *more] if more else ["-m", f"method=emorl,{method}"]
+    assert says in refused(bench.main, *chosen, f"runs_dir={tmp_path}")
     assert not (tmp_path / ".sweeps").exists()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,13 @@ from emorl_bench.tracking.method_rows import MethodRows
 def test_bad_input_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
     arguments: list[str],
     says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trackers, "find_spec", lambda package: None)
-    monkeypatch.setattr(sys, "argv", ["emorl-bench", *arguments])
-    with pytest.raises(SystemExit) as exit:
-        bench.main()
-    error = capsys.readouterr().err
-    assert exit.value.code == 2
-    assert says in error
-    assert error.count("\n") == 1
+    assert says in refused(bench.main, *arguments)
     assert not list(tmp_path.rglob("status.json")), "nothing has started"
 
 
