@@ -18,6 +18,7 @@ from emorl_bench.data.notices import warn_once
 from emorl_bench.data.reading import records
 
 Rows = list[dict[str, str]]
+Read = Callable[[str, bytes], tuple[Rows | str, str]]
 
 TEXTS = ("plain words", 'my boss said "late" again, – why?', "two\nlines, “curly”", "a\ttab; 5\" café's", ' "spaced" ')
 ONE_LINE = tuple(text.replace("\n", " ").replace("\t", " ") for text in TEXTS)
@@ -28,7 +29,7 @@ def table(texts: tuple[str, ...] = TEXTS) -> Rows:
 
 
 @pytest.fixture
-def read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[[str, bytes], tuple[Rows | str, str]]:
+def read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Read:
     """Reads bytes under a name: the rows or the refusal, and what the log said."""
 
     def outcome(name: str, content: bytes) -> tuple[Rows | str, str]:
@@ -62,7 +63,7 @@ def separated(rows: Rows, rng: random.Random, separator: str, quoting: int, line
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
 @pytest.mark.parametrize("kind", ["csv", "tsv"])
-def test_whatever_a_library_writes_is_the_same_table(read, kind: str, quoting: int, encoding: str) -> None:  # type: ignore[no-untyped-def]
+def test_whatever_a_library_writes_is_the_same_table(read: Read, kind: str, quoting: int, encoding: str) -> None:
     rng = random.Random(f"{kind}{quoting}{encoding}")
     for line_end in ("\n", "\r\n", "\r"):
         for texts in (TEXTS, ONE_LINE, TEXTS[:1], TEXTS[1:2], TEXTS[2:3]):
@@ -73,7 +74,7 @@ def test_whatever_a_library_writes_is_the_same_table(read, kind: str, quoting: i
             assert read(f"a.{kind}.gz", gzip.compress(content))[0] == table(texts)
 
 
-def test_json_under_any_of_its_names_is_the_same_table(read) -> None:  # type: ignore[no-untyped-def]
+def test_json_under_any_of_its_names_is_the_same_table(read: Read) -> None:
     lines = "\n".join(json.dumps({"id": 1, **row}, ensure_ascii=False) for row in table())
     for name in ("a.jsonl", "a.ndjson", "a.json"):
         assert read(name, lines.encode())[0] == table()
@@ -82,7 +83,7 @@ def test_json_under_any_of_its_names_is_the_same_table(read) -> None:  # type: i
     assert "give an object with named columns" in read("a.jsonl", json.dumps(table()).encode())[0]
 
 
-def test_tabs_without_quoting_are_the_same_table_or_one_line(read) -> None:  # type: ignore[no-untyped-def]
+def test_tabs_without_quoting_are_the_same_table_or_one_line(read: Read) -> None:
     """What SST-2 looks like: a mark is a mark."""
     for texts in (("good film", '"unclosed'), ('"good" film', "b"), ('"good film"', "so , so"), ('a "b"', 'c"')):
         content = "text\tlabel\n" + "".join(f"{row['text']}\t{row['label']}\n" for row in table(texts))
@@ -91,7 +92,7 @@ def test_tabs_without_quoting_are_the_same_table_or_one_line(read) -> None:  # t
     assert "row 3 (line 3): the quotation marks" in read("a.tsv", unclear.encode())[0]
 
 
-def test_spaces_around_quotation_marks_do_not_count(read) -> None:  # type: ignore[no-untyped-def]
+def test_spaces_around_quotation_marks_do_not_count(read: Read) -> None:
     assert read("a.csv", b'text, label\n "a, ""b""" ,0\nc, "1"\n')[0] == [
         {"text": 'a, "b"', "label": "0"},
         {"text": "c", "label": "1"},
@@ -101,7 +102,7 @@ def test_spaces_around_quotation_marks_do_not_count(read) -> None:  # type: igno
 @pytest.mark.parametrize(
     "content", ["text;label\na;1\n", "a,1\nb,0\n", "sep=,\ntext,label\na,1\n", "text,label\na,1,\n"]
 )
-def test_what_is_no_such_table_is_one_line(read, content: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_such_table_is_one_line(read: Read, content: str) -> None:
     assert isinstance(read("a.csv", content.encode())[0], str)
 
 
@@ -119,7 +120,7 @@ CUT: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize(("name", "content"), CUT, ids=[name for name, _ in CUT])
-def test_cut_at_any_byte_it_is_the_first_rows_or_one_line_or_a_warning(read, name: str, content: bytes) -> None:  # type: ignore[no-untyped-def]
+def test_cut_at_any_byte_it_is_the_first_rows_or_one_line_or_a_warning(read: Read, name: str, content: bytes) -> None:
     """An empty last cell is what remains of a text that was cut off at its beginning; loaders leave such rows out."""
     whole = read(name, content)[0]
     assert isinstance(whole, list)
@@ -135,7 +136,7 @@ def test_cut_at_any_byte_it_is_the_first_rows_or_one_line_or_a_warning(read, nam
     assert refused > len(content) // 4
 
 
-def test_a_stray_byte_changes_no_other_character(read) -> None:  # type: ignore[no-untyped-def]
+def test_a_stray_byte_changes_no_other_character(read: Read) -> None:
     rng, sound = random.Random(0), separated(table(), random.Random(3), ",", csv.QUOTE_ALL)
     places = [i for i in range(sound.index("boss"), len(sound)) if sound[i - 1 : i + 1].isalpha()]
     for place in rng.sample(places, 20):
