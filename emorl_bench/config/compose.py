@@ -290,6 +290,8 @@ def _explain_key(cause: OmegaConfBaseException, source: str) -> str:
         added = f" (if its class takes it: +{source})" if key.startswith(OPEN) and similar.startswith("; known") else ""
         return f"{source}: unknown key '{key}'{similar}{added}"
     if isinstance(cause, ValidationError):
+        if "is not Optional" in str(cause):
+            return f"{source}: null means nothing for {key}; give a value, or leave the key out"
         for name, words in PLAIN_TYPES.items():
             if name in str(cause):
                 return f"{source}: wrong type; {key} is {words}"

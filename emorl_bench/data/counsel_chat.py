@@ -20,6 +20,7 @@ from emorl_bench.data.splitting import Division, divide
 
 FILE = "counselchat/counselchat-data.csv"
 ABOUT = "Counsel-Chat (MIT) is data/counselchat-data.csv of github.com/nbertagnolli/counsel-chat"
+COUNT = re.compile(r"\d+(\.0*)?")  # other programs write a column with gaps as 3.0
 COLUMNS = ("questionID", "questionTitle", "questionText", "answerText", "upvotes")
 UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
@@ -47,7 +48,9 @@ def load(source: Source) -> list[Row]:
         question = plain_text(row["questionText"]) or plain_text(row["questionTitle"])
         answer, upvotes = plain_text(row["answerText"]), row["upvotes"].strip()
         if question and answer:
-            found.append(Row(row["questionID"], question, answer, int(upvotes) if upvotes.isdecimal() else 0))
+            found.append(
+                Row(row["questionID"], question, answer, int(float(upvotes)) if COUNT.fullmatch(upvotes) else 0)
+            )
         else:
             empty.add(number, "without a question or an answer")
     empty.say()

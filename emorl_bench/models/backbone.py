@@ -125,7 +125,7 @@ class Backbone(ABC):
         Control tokens that are spelled in an answer are removed, as in prompts.
         """
         plain = [self.reader.without_controls(text) for text in texts]
-        rows = self.tokenizer(plain, add_special_tokens=False)["input_ids"]
+        rows = self.tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
         ids_BT, mask_BT = self._padded([[*row, self.eos] for row in rows], left=False)
         return ids_BT, mask_BT.bool()
 

@@ -28,8 +28,8 @@ class CausalBackbone(Backbone):
         """
         separator = self.tokenizer.sep_token_id
         if separator is not None:
-            return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], separator]
-        ids = list(self.tokenizer(text)["input_ids"])
+            return [*self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], separator]
+        ids = list(self.tokenizer(text, verbose=False)["input_ids"])
         while ids and ids[-1] in (self.eos, *self.other_ends):
             ids.pop()
         return ids or [self.eos]

@@ -119,7 +119,7 @@ class PromptReader:
 
     def _encoded(self, text: str) -> Sequence[int]:
         if self.chat:
-            return self.tokenizer(self._conversation(text), add_special_tokens=False)["input_ids"]
+            return self.tokenizer(self._conversation(text), add_special_tokens=False, verbose=False)["input_ids"]
         return self.plain(self.form.template.replace(PLACE, self.without_controls(text)))
 
     def without_controls(self, text: str) -> str:

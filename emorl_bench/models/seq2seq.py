@@ -19,7 +19,7 @@ class Seq2SeqBackbone(Backbone):
 
     def plain_ids(self, text: str) -> list[int]:
         """The text without end tokens of its own, and then one end token, as T5 was trained."""
-        return [*(i for i in self.tokenizer(text)["input_ids"] if i != self.eos), self.eos]
+        return [*(i for i in self.tokenizer(text, verbose=False)["input_ids"] if i != self.eos), self.eos]
 
     @property
     def first_token(self) -> int:

@@ -62,6 +62,7 @@ REFUSED = [
     ("budget.prompts=100000000000000000000", "give a number of at most 1e+12"),
     ("budget.training.samples_per_prompt=1", "compares the answers to a prompt"),
     ("runs_dir=", "runs_dir= is empty"),
+    ("runs_dir=null", "runs_dir=null: null means nothing for runs_dir"),
     ("-m seed=range(0,1000000000)", "more than 10000 jobs"),
     ("-m seed=range(0,5000) method=emorl,base,cory", "this sweep has 15000 jobs"),
     ("-m seed=shuffle(range(0,1000000000))", "more than 10000 jobs"),

@@ -51,7 +51,7 @@ def test_counsel_chat_answers_are_plain_text(html: str, text: str) -> None:
 
 
 def test_counsel_chat_asks_the_title_where_there_is_no_text(tmp_path: Path) -> None:
-    lines = ["questionID,questionTitle,questionText,answerText,upvotes", "1,Why?,,<p>So.</p>,3", "2,Why?,Me?,,0"]
+    lines = ["questionID,questionTitle,questionText,answerText,upvotes", "1,Why?,,<p>So.</p>,3.0", "2,Why?,Me?,,0"]
     assert load(tmp_path, counsel_chat, "\n".join(lines)) == [counsel_chat.Row("1", "Why?", "So.", 3)]
 
 

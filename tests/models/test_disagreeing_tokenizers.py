@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,16 @@ def test_an_adapter_in_the_place_of_a_model_is_one_line(tmp_path: Path) -> None:
     shaken(make_bank("gpt2"), 1).save(tmp_path / "alone")
     with pytest.raises(UserError, match="is an adapter of PEFT, not a model"):
         load(tmp_path / "alone", "causal")
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "t5"])
+def test_a_long_prompt_that_is_cut_anyway_says_nothing(
+    architecture: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    backbone = make_bank(architecture).decoder.backbone
+    backbone.tokenizer.model_max_length = 4
+    assert len(backbone.plain_ids("w4 w5 w6 w7 w8 w9")) > 4
+    assert "indexing errors" not in caplog.text
+    backbone.tokenizer("w4 w5 w6 w7 w8 w9")
+    assert "indexing errors" in caplog.text, "this is how it would be heard"
