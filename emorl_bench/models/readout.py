@@ -1,9 +1,10 @@
 """What is read off logits, without all logits: a large vocabulary makes them the largest tensor of a run.
 
 256 answers of 256 tokens over 151,936 words have 10 billion logits, 37 GiB in float32, and every operation on them
-makes as much again. So positions go through the head in blocks. All that exists of a block's logits at one time stays
-within a budget of bytes. The chosen logits are gathered and the normaliser is summed up, so no normalised copy is made;
-at temperature 1 no scaled one is made either. A position of padding needs no logits once there is more than one block.
+makes as much again. So positions go through the head in blocks, and the logits of a block, with their copies, stay
+within a budget of bytes. The logits of the chosen tokens are gathered and the normaliser is computed, so no normalised
+copy is made; at temperature 1 no scaled copy is made either. Positions of padding are left out where there are several
+blocks.
 
 Where one block suffices, its logits are kept for the backward pass, whose numbers are those of the plain formula. Where
 several are needed, the backward pass computes each block's logits again: the logits of training stay within the budget

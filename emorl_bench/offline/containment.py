@@ -38,8 +38,8 @@ def check_contained(place: Path, path: str, key: str = "model.path") -> None:
         key: the key that messages name.
 
     Raises:
-        UserError: a file is none, the index names something that is not a safetensors file of this directory, an
-            adapter lies beside the model, or its configuration wants a kernel from the hub.
+        UserError: something in a file's place is no regular file, the index names something that is not a safetensors
+            file of this directory, an adapter lies beside the model, or its configuration wants a kernel from the hub.
     """
     said = f"{key}={path}"
     _check_regular(place, said)

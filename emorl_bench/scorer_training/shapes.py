@@ -1,9 +1,9 @@
 """What a network says of a text does not depend on the texts beside it: batches of fixed shape, or no batches.
 
-Matrix products of another shape round in another order, and on a processor even the place of a row in its batch
-changes the last bit. So a processor reads every text alone and without padding, which saves as much as batches do. On
-an accelerator every batch has one number of rows, and a width that follows from a text's own length. An incomplete
-batch is filled with copies of its last text.
+Matrix products of another shape round in another order. On a CPU even the place of a row in its batch changes the last
+bit. So a CPU reads every text alone and without padding, which saves as much time as batches do. On a GPU every batch
+has the same number of rows, and a width that follows from a text's own length. An incomplete batch is filled with
+copies of its last text.
 """
 
 from __future__ import annotations
