@@ -15,6 +15,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from emorl_bench.config.hardware import LOW_PRECISION
+
 Config = Mapping[str, Any]
 """A plain, resolved configuration: nested mappings and lists."""
 
@@ -37,6 +39,8 @@ NON_SEMANTIC_KEYS = (
 )
 """What does not change a run's numbers; ``*`` is any key. Data and model are hashed by content instead of by place.
 The KL coefficient of the root acts through the update rules that take it, where it is decided."""
+CORRECTION = ("sampler_correction", "importance_limit")
+"""Keys of ``hardware`` that act in low precision alone, and decide no number otherwise."""
 
 
 @dataclass
@@ -106,13 +110,14 @@ class BudgetConfig:
 
 @dataclass
 class HardwareConfig:
-    """Device, precision and division of the work. Only ``device`` and the two dtypes can change numbers."""
+    """Device, precision and division of the work. Only ``device``, the dtypes and, in bfloat16, the last two decide numbers."""
 
     device: str = MISSING
-    """``auto``, ``cpu`` or ``cuda``."""
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:NUMBER``."""
     dtype: str = MISSING
-    """``float32`` or ``bfloat16``; ``float64`` to compare machines."""
-    threads: int = MISSING
+    """``auto``, ``float32``, ``tf32`` (float32 with rounded products), ``bfloat16``; ``float64`` to compare machines."""
+    threads: int | None = MISSING
+    """Null: the job's share of the cores."""
     max_rows: int = MISSING
     """Rows that are decoded at once."""
     max_corpus_mb: int = MISSING
@@ -125,6 +130,10 @@ class HardwareConfig:
     """Whether experts are trained at the same time; the numbers are the same without."""
     shard_base: bool = MISSING
     """Whether the base model's blocks are divided among the processes of a distributed run."""
+    sampler_correction: str = MISSING
+    """What updates do about a sampler in bfloat16 (`rl.sampler_mismatch`): ``recompute``, ``importance``, ``none``."""
+    importance_limit: float = MISSING
+    """The largest importance weight of a token."""
 
 
 @dataclass
@@ -172,7 +181,15 @@ def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = copy.deepcopy(dict(config))
     for key in NON_SEMANTIC_KEYS:
         _drop(kept, key.split("."))
+    hardware = kept.get("hardware")
+    if isinstance(hardware, dict) and _dtype(config) not in LOW_PRECISION:
+        for key in CORRECTION:
+            hardware.pop(key, None)
     return kept
+
+
+def _dtype(config: Mapping[str, Any]) -> Any:
+    return (config.get("model") or {}).get("dtype") or config["hardware"].get("dtype")
 
 
 def _drop(node: Any, path: Sequence[str]) -> None:

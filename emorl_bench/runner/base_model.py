@@ -25,6 +25,7 @@ from emorl_bench.models.prompting import PLACE, PromptFormat
 from emorl_bench.models.sharding import shard
 from emorl_bench.offline import Located
 from emorl_bench.runner.directory import RunDirectory
+from emorl_bench.runner.placement import torch_dtype
 from emorl_bench.runner.provenance import with_model
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def load_base(config: Config, task: Task, device: torch.device, ranks: Ranks) ->
         model_source(config),
         AdapterSettings(**{**adapter, "targets": targets}),
         CPU if ranks.in_step else device,
-        getattr(torch, dtype_name(config)),
+        torch_dtype(dtype_name(config)),
         prompt_format(config, task),
         config["sampling"]["max_new_tokens"],
     )

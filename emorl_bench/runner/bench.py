@@ -27,6 +27,7 @@ from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.runner.base_model import (
     check_answer_room,
+    dtype_name,
     load_base,
     note_model,
 )
@@ -41,6 +42,7 @@ from emorl_bench.runner.fingerprints import (
     scorer_fingerprints,
 )
 from emorl_bench.runner.ladder import Ladder, Repeating, row_of
+from emorl_bench.runner.placement import in_words
 from emorl_bench.runner.process_group import device_of
 from emorl_bench.runner.provenance import assets_hash
 from emorl_bench.scorers.panel import ScorerPanel
@@ -172,6 +174,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     """
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
+    log.info("%s", in_words(ledger.device, dtype_name(config), config["hardware"]["max_rows"]))
     directory.share = partial(_share, ledger, config["budget"]["prompts"])
     line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
     log.info(line, workbench.prompts)

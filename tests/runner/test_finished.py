@@ -171,7 +171,7 @@ def test_an_undecided_device_is_the_cpu_only_where_there_can_be_no_gpu(
 ) -> None:
     done()
     for gpu, value in ((False, 0.5), (True, None)):
-        monkeypatch.setattr(finished, "_may_have_gpu", lambda gpu=gpu: gpu)
+        monkeypatch.setattr(finished, "may_have_gpu", lambda gpu=gpu: gpu)
         assert finished.recall(settings(tmp_path, "hardware=auto")) == value
     monkeypatch.undo()
     monkeypatch.setattr(finished.metadata, "version", lambda _: "2.13.0")
