@@ -110,12 +110,12 @@ class BudgetConfig:
 
 @dataclass
 class HardwareConfig:
-    """Device, precision and division of the work. Only ``device``, the dtypes and, in bfloat16, the last two decide numbers."""
+    """Device, precision and division of the work. Numbers depend on device, dtypes and, in bfloat16, `CORRECTION`."""
 
     device: str = MISSING
     """``auto``, ``cpu``, ``cuda`` or ``cuda:NUMBER``."""
     dtype: str = MISSING
-    """``auto``, ``float32``, ``tf32`` (float32 with rounded products), ``bfloat16``; ``float64`` to compare machines."""
+    """``auto``, ``float32``, ``tf32`` (products rounded), ``bfloat16``; ``float64`` to compare machines."""
     threads: int | None = MISSING
     """Null: the job's share of the cores."""
     max_rows: int = MISSING

@@ -80,8 +80,7 @@ def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) ->
 
 
 def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain, checked configuration: with Hydra's choices, with ``auto`` decided in
-    ``hardware``.
+    """The plain, checked configuration: with Hydra's choices, and with every ``auto`` of ``hardware`` decided.
 
     The thread limit is set.
     """
