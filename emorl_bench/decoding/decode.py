@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
-from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.core.types import Correction, Example, Rollout, Sampling
 from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
 from emorl_bench.decoding.bf16_argmax import Bf16Argmax
 from emorl_bench.decoding.blend_cache import BlendCache
@@ -43,7 +43,7 @@ class Decoder:
 
     ``max_rows`` bounds the rows of a batch. When a batch exhausts the memory, the bound is halved and stays halved.
     ``fused`` is the faster step for this architecture, found and tested when the decoder is made (`find_fused`). It is
-    None where transformers' own modules are used.
+    None where transformers' own modules are used. ``correction`` is for whoever learns from what is sampled.
     """
 
     backbone: Backbone
@@ -51,6 +51,7 @@ class Decoder:
     max_rows: int = 4096
     blend_cache: BlendCache = field(default_factory=BlendCache)
     ranks: Ranks = ALONE
+    correction: Correction | None = None
     fused: FusedModel | None = field(init=False)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.core.types import Correction, Example, Rollout, Sampling
 from emorl_bench.decoding.decode import Decoder
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, active, fresh_adapter
@@ -44,6 +44,11 @@ class BackbonePolicy(ABC):
     def ranks(self) -> Ranks:
         """The processes that divide the policy's work."""
         return self.decoder.ranks
+
+    @property
+    def correction(self) -> Correction | None:
+        """What updates do about the decoder's log-probabilities."""
+        return self.decoder.correction
 
     @abstractmethod
     def hidden(self, rollout: Rollout) -> Tensor:

@@ -1,6 +1,7 @@
 """The driver of every update: from rollouts to optimiser steps. What an update rule defines is in `rl.learner`.
 
-    mask rows without a reward; read the reference; `AdapterLearner.prepare` computes what is frozen
+    mask rows without a reward; in bfloat16, read the policy again (`rl.sampler_mismatch`); read the reference;
+    `AdapterLearner.prepare` computes what is frozen
     for every minibatch (`AdapterLearner.minibatches`):
         for every micro-batch of it:
             hidden states -> `AdapterLearner.loss` -> gradients, which are added up (`rl.stacking`)
@@ -11,7 +12,7 @@ Learners that are updated together take these steps at the same time. A rule kno
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +24,7 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.together import can_stack
+from emorl_bench.rl.sampler_mismatch import CLIP, corrected, policy_logprobs
 from emorl_bench.rl.stacking import Gradients, Pass, Stacking, gradients, reference_logprobs
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class _Turn:
     rewards: Tensor  # (B,), or (B, K) for a rule that keeps objectives separate
     rng: torch.Generator
     reference_BT: Tensor | None = None
+    mismatch: Metrics = field(default_factory=dict)  # between the sampler and the training pass
     batch: Batch | None = None
     totals: dict[str, float] = field(default_factory=dict)  # of the minibatch so far
     steps: list[Metrics] = field(default_factory=list)  # of each optimiser step
@@ -71,6 +74,11 @@ class _Turn:
         self.has_reward_B = ~self.rewards.isnan().view(len(rewards), -1).all(1)
         self.rollout = rollout.keeping(self.has_reward_B)
         return bool(self.has_reward_B.any())
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the rule uses log-probabilities that its policy's sampler has rounded otherwise than training."""
+        return self.learner.rule.needs_behaviour_logprobs and self.learner.policy.correction is not None
 
     def passes(self, minibatches: Sequence[Batch]) -> list[Pass]:
         """One pass for each micro-batch, in order."""
@@ -117,6 +125,7 @@ class Updater:
         return [turn.metrics for turn in turns]
 
     def _run(self, turns: Sequence[_Turn]) -> None:
+        self._correct([turn for turn in turns if turn.corrects])
         self._read_reference([turn for turn in turns if turn.learner.uses_reference])
         for turn in turns:
             with self.ledger.alone(turn.index):
@@ -131,18 +140,34 @@ class Updater:
                         turn.descend()
         for turn in turns:
             with self.ledger.alone(turn.index):
-                turn.metrics = turn.learner.finish(turn.batch, means(turn.steps))
+                turn.metrics = {**turn.learner.finish(turn.batch, means(turn.steps)), **turn.mismatch}
 
     def _read_reference(self, turns: Sequence[_Turn]) -> None:
         """Read the log-probabilities of each rollout under the base model, 0 where masked."""
+        for turn, read_BT in self._read(turns, reference_logprobs):
+            turn.reference_BT = read_BT
+
+    def _correct(self, turns: Sequence[_Turn]) -> None:
+        """Replace the sampler's log-probabilities by those of the training pass, at one more forward pass."""
+        for turn, read_BT in self._read(turns, policy_logprobs):
+            correction, clip = turn.learner.policy.correction, getattr(turn.learner.rule, "clip", CLIP)
+            assert correction is not None
+            turn.rollout, turn.mismatch = corrected(turn.rollout, read_BT, correction, clip)
+            with self.ledger.alone(turn.index) as cost:
+                cost.forward_passes += turn.rollout.tokens
+
+    def _read(
+        self, turns: Sequence[_Turn], work: Callable[[Sequence[Pass]], list[Tensor]]
+    ) -> Iterator[tuple[_Turn, Tensor]]:
+        """What ``work`` finds of the tokens (B, T) of each rollout, 0 where masked."""
         found = {turn.index: torch.zeros_like(turn.rollout.logprobs_BT) for turn in turns}
         for going, passes in in_step(turns, [turn.passes([Batch(turn.rollout)]) for turn in turns]):
-            read = self.stacking.each(passes, reference_logprobs)
+            read = self.stacking.each(passes, work)
             for turn, one, logprobs_RT in zip(going, passes, read, strict=True):
                 found[turn.index][one.rows, : logprobs_RT.shape[1]] = logprobs_RT.to(found[turn.index])
         for turn in turns:
-            turn.reference_BT = found[turn.index]
-            turn.learner.policy.ranks.sum_([turn.reference_BT])  # one rank has read each row, the others have 0
+            turn.learner.policy.ranks.sum_([found[turn.index]])  # one rank has read each row, the others have 0
+            yield turn, found[turn.index]
 
 
 def in_step(turns: Sequence[_Turn], planned: Sequence[Sequence[Pass]]) -> Iterator[tuple[list[_Turn], list[Pass]]]:

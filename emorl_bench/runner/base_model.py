@@ -14,10 +14,12 @@ from functools import lru_cache
 import torch
 
 from emorl_bench.assets.shipped import asset_dir
+from emorl_bench.config.hardware import LOW_PRECISION
 from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Task
 from emorl_bench.core.ranks import Ranks
+from emorl_bench.core.types import Correction
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.loading import ModelSource, load_backbone
 from emorl_bench.models.lora import AdapterSettings
@@ -58,6 +60,14 @@ def prompt_format(config: Config, task: Task) -> PromptFormat:
 def dtype_name(config: Config) -> str:
     """The base model's own dtype, or else the hardware's."""
     return str(config["model"].get("dtype") or config["hardware"]["dtype"])
+
+
+def correction(config: Config) -> Correction | None:
+    """What updates do about a sampler that rounds otherwise than the training pass; None where it does not matter."""
+    hardware = config["hardware"]
+    if dtype_name(config) not in LOW_PRECISION or hardware["sampler_correction"] == "none":
+        return None
+    return Correction(hardware["sampler_correction"] == "importance", hardware["importance_limit"])
 
 
 def load_base(config: Config, task: Task, device: torch.device, ranks: Ranks) -> Backbone:

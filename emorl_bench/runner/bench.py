@@ -27,6 +27,7 @@ from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.runner.base_model import (
     check_answer_room,
+    correction,
     dtype_name,
     load_base,
     note_model,
@@ -88,7 +89,7 @@ class Workbench:
         panel, held_out, gold = _panels(task, config["hardware"], ledger, ranks)
         base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
         check_answer_room(task, base, config["sampling"]["max_new_tokens"])
-        bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks), config["seed"])
+        bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks, correction=correction(config)), config["seed"])
         limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
         training = Training(**config["budget"]["training"])
         update: UpdateRule = build(config["update"])

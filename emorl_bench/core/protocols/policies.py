@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.ranks import Ranks
-from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.core.types import Correction, Example, Rollout, Sampling
 
 
 class Sampler(Protocol):
@@ -43,6 +43,10 @@ class Policy(Sampler, Protocol):
     @property
     def ranks(self) -> Ranks:
         """The processes that divide this policy's work."""
+
+    @property
+    def correction(self) -> Correction | None:
+        """What updates do about its sampler's log-probabilities; None where they are those of the training pass."""
 
     def hidden(self, rollout: Rollout) -> Tensor:
         """(B, T, H) hidden states from which each response token is predicted; gradients flow through them."""
