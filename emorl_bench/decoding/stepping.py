@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel, FusedStepper
-from emorl_bench.decoding.fused.registry import fused_model
+from emorl_bench.decoding.fused.registry import fused_model, unfused_because
 from emorl_bench.decoding.fused.rows import PromptStates, moved
 from emorl_bench.decoding.layer_averaging import LayerAveraging, averaging_in
 from emorl_bench.decoding.prefix_tree import Moves
@@ -141,12 +141,20 @@ def find_fused(backbone: Backbone) -> FusedModel | None:
     """The fused step for this backbone's model, or None where decoding goes through the model's own modules.
 
     None for an architecture without a fused step, for a sharded base (the fused step reads whole weights), and for a
-    model on which `check_fused` finds that the two differ.
+    model on which `check_fused` finds that the two differ. But for the sharded base, a line on stderr says so.
     """
     if backbone.sharded:
         return None
     fused = fused_model(backbone.model, backbone.layers)
-    return fused if fused is not None and check_fused(backbone, fused) else None
+    if fused is None:
+        _say(backbone, unfused_because(backbone.model.config))
+        return None
+    return fused if check_fused(backbone, fused) else None
+
+
+def _say(backbone: Backbone, why: str | None) -> None:
+    kind = backbone.model.config.model_type
+    print(f"model '{kind}': decoded by its own modules, slower; {why}", file=sys.stderr, flush=True)
 
 
 @torch.no_grad()
@@ -161,8 +169,7 @@ def check_fused(backbone: Backbone, fused: FusedModel) -> bool:
     tolerance = 0.1 if own_H.dtype in (torch.bfloat16, torch.float16) else 1e-3
     if torch.allclose(fused_H.float(), own_H.float(), atol=tolerance * float(own_H.abs().max()), rtol=0):
         return True
-    kind = backbone.model.config.model_type
-    print(f"model '{kind}': decoded by its own modules, slower; the fused step differs from them", file=sys.stderr)
+    _say(backbone, "the fused step differs from them")
     return False
 
 
