@@ -236,14 +236,19 @@ def check_model(model: Mapping[str, Any]) -> None:
 
 
 def check_attention(model: Mapping[str, Any], hardware: Mapping[str, Any]) -> None:
-    """Check that FlashAttention-2 can be used where it is asked for; ``auto`` in ``hardware`` may still allow it.
+    """Check that the attention that is asked for can be used; ``auto`` in ``hardware`` may still allow it.
+
+    transformers' eager attention computes its softmax in float32, where the mask of float64 is infinite, so that rows
+    with padding become NaN.
 
     Raises:
-        UserError: it needs a GPU, bfloat16, and a package that is not installed.
+        UserError: eager attention in float64; or FlashAttention-2 without a GPU, bfloat16 or its package.
     """
+    dtype = model["dtype"] or hardware["dtype"]
+    if model["attention"] == "eager" and dtype == "float64":
+        raise UserError("model.attention=eager: padding becomes NaN in hardware.dtype=float64; say sdpa")
     if model["attention"] != FLASH:
         return
-    dtype = model["dtype"] or hardware["dtype"]
     if hardware["device"] == "cpu" or dtype not in ("auto", "bfloat16"):
         raise UserError(f"model.attention={FLASH}: needs hardware=cuda and model.dtype=bfloat16; say sdpa")
     if find_spec("flash_attn") is None:

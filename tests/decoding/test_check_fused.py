@@ -25,7 +25,7 @@ def deep(dtype: torch.dtype) -> tuple[Backbone, Any]:
     """A Llama of twelve layers with its fused step."""
     torch.manual_seed(0)
     shape = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
-    config = LlamaConfig(vocab_size=VOCABULARY, num_hidden_layers=LAYERS, initializer_range=SPREAD / 2, **shape)
+    config = LlamaConfig(vocab_size=VOCABULARY, num_hidden_layers=LAYERS, initializer_range=SPREAD, **shape)
     model = LlamaForCausalLM(config).to(dtype)
     backbone = CausalBackbone(model, word_tokenizer(), AdapterSettings(rank=4), 64)
     return backbone, fused_model(model, backbone.layers)

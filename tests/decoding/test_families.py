@@ -94,19 +94,19 @@ def test_logits_that_are_capped_are_refused(build: Callable[[], Any]) -> None:
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3", "gemma3"])
 def test_sdpa_is_eager_attention_on_rows_with_padding_on_the_left(name: str) -> None:
     """Prompts of unequal length in one batch, decoded by the modules and read again with gradients."""
-    found = []
+    f32, found = torch.float32, []
     for attention in ("eager", "sdpa"):
-        bank = make_bank(name, dtype=F64) if name in ("llama", "gpt2") else bank_of(family((UNFUSED | FUSED)[name]))
+        bank = make_bank(name) if name in ("llama", "gpt2") else bank_of(family((UNFUSED | FUSED)[name]), f32)
         bank.backbone.model.set_attn_implementation(attention)
         bank.decoder.fused = None
-        policy = shaken(bank, 1)
+        policy = shaken(bank, 1, 0.1)
         rollout = policy.generate(PROMPTS, Sampling(9, 1.0, 2), stream(0))
-        loss = policy.logprobs(rollout)
-        slopes = torch.autograd.grad(loss.sum(), list(policy.parameters()), materialize_grads=True)
-        found.append((rollout.responses, rollout.logprobs_BT, loss, *slopes))
+        logprobs_BT = policy.logprobs(rollout)
+        slopes = torch.autograd.grad(logprobs_BT.sum(), list(policy.parameters()), materialize_grads=True)
+        found.append((rollout.responses, rollout.logprobs_BT, logprobs_BT, *slopes))
     assert found[0][0] == found[1][0]
     for eager, sdpa in zip(found[0][1:], found[1][1:], strict=True):
-        torch.testing.assert_close(eager, sdpa, atol=1e-9, rtol=1e-7)
+        torch.testing.assert_close(eager, sdpa, atol=1e-3, rtol=1e-3)
 
 
 def test_answers_of_1024_tokens_from_shared_prompts_are_those_of_generate() -> None:

@@ -129,3 +129,8 @@ def test_flash_attention_is_allowed_where_it_can_work(device, dtype, says, monke
         check_attention(model, {"device": device, "dtype": dtype})
     monkeypatch.setattr("emorl_bench.config.checks.find_spec", lambda name: object())
     check_attention(model, {"device": "cuda", "dtype": "bfloat16"})
+
+
+def test_eager_attention_in_float64_would_be_nan() -> None:
+    with pytest.raises(UserError, match="say sdpa"):
+        check_attention({"attention": "eager", "dtype": None}, {"device": "cpu", "dtype": "float64"})
