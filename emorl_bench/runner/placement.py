@@ -99,8 +99,8 @@ def _memory(device: torch.device) -> str:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return f"{free / GIB:.1f} of {total / GIB:.1f} GiB of its memory are free"
-    free = _free_memory()
-    return "its free memory is unknown" if free is None else f"{free / GIB:.1f} GiB of memory are free"
+    room = _free_memory()
+    return "its free memory is unknown" if room is None else f"{room / GIB:.1f} GiB of memory are free"
 
 
 def _free_memory() -> int | None:
