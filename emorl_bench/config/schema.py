@@ -189,7 +189,7 @@ def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dtype(config: Mapping[str, Any]) -> Any:
-    return (config.get("model") or {}).get("dtype") or config["hardware"].get("dtype")
+    return (config.get("model") or {}).get("dtype") or (config.get("hardware") or {}).get("dtype")
 
 
 def _drop(node: Any, path: Sequence[str]) -> None:

@@ -64,10 +64,12 @@ def dtype_name(config: Config) -> str:
 
 def correction(config: Config) -> Correction | None:
     """What updates do about a sampler that rounds otherwise than the training pass; None where it does not matter."""
-    hardware = config["hardware"]
-    if dtype_name(config) not in LOW_PRECISION or hardware["sampler_correction"] == "none":
+    how = config["hardware"].get(
+        "sampler_correction", "none"
+    )  # earlier runs, which `emorl-generate` loads, lack the key
+    if dtype_name(config) not in LOW_PRECISION or how == "none":
         return None
-    return Correction(hardware["sampler_correction"] == "importance", hardware["importance_limit"])
+    return Correction(how == "importance", config["hardware"]["importance_limit"])
 
 
 def load_base(config: Config, task: Task, device: torch.device, ranks: Ranks) -> Backbone:

@@ -28,8 +28,13 @@ def decided(hardware: Mapping[str, Any]) -> dict[str, Any]:
     """
     device = chosen_device(hardware)
     dtype = chosen_dtype(hardware["dtype"], device)
-    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+    set_products(dtype)
     return {**hardware, "device": device.type, "dtype": dtype, "threads": named.threads(hardware)}
+
+
+def set_products(dtype: str) -> None:
+    """Let products of float32 on a GPU be rounded under tf32, and under no other dtype."""
+    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
 
 
 def chosen_device(hardware: Mapping[str, Any]) -> torch.device:
