@@ -14,8 +14,16 @@ from emorl_bench.core.errors import UserError, did_you_mean
 DEVICES = ("auto", "cpu", "cuda")
 NUMBERED = re.compile(r"cuda:(\d{1,4})")
 LOW_PRECISION = ("bfloat16",)  # where two orders of the same sums differ enough to matter in a ratio of probabilities
+CORRECTION = ("sampler_correction", "importance_limit")
+"""Keys of ``hardware`` that act in low precision alone, and decide no number otherwise."""
 GPU_FILES = ("nvidia*", "nvmap", "dxg", "kfd")  # below /dev, where torch could use a GPU: Linux, Jetson, WSL, ROCm
 CORES = "EMORL_BENCH_CORES"  # cores of one job, which a launcher sets in its environment
+
+
+def low_precision(config: Mapping[str, Any]) -> bool:
+    """Whether the base model of a configuration computes in low precision."""
+    dtype = (config.get("model") or {}).get("dtype") or (config.get("hardware") or {}).get("dtype")
+    return dtype in LOW_PRECISION
 
 
 def check_device(name: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from emorl_bench.config.hardware import LOW_PRECISION
+from emorl_bench.config.hardware import CORRECTION, low_precision
 
 Config = Mapping[str, Any]
 """A plain, resolved configuration: nested mappings and lists."""
@@ -39,8 +39,6 @@ NON_SEMANTIC_KEYS = (
 )
 """What does not change a run's numbers; ``*`` is any key. Data and model are hashed by content instead of by place.
 The KL coefficient of the root acts through the update rules that take it, where it is decided."""
-CORRECTION = ("sampler_correction", "importance_limit")
-"""Keys of ``hardware`` that act in low precision alone, and decide no number otherwise."""
 
 
 @dataclass
@@ -182,14 +180,10 @@ def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in NON_SEMANTIC_KEYS:
         _drop(kept, key.split("."))
     hardware = kept.get("hardware")
-    if isinstance(hardware, dict) and _dtype(config) not in LOW_PRECISION:
+    if isinstance(hardware, dict) and not low_precision(config):
         for key in CORRECTION:
             hardware.pop(key, None)
     return kept
-
-
-def _dtype(config: Mapping[str, Any]) -> Any:
-    return (config.get("model") or {}).get("dtype") or (config.get("hardware") or {}).get("dtype")
 
 
 def _drop(node: Any, path: Sequence[str]) -> None:

@@ -19,8 +19,8 @@ from hydra.types import RunMode
 
 from emorl_bench.config.checks import check
 from emorl_bench.config.compose import Composed, conf_dir, every_job
-from emorl_bench.config.hardware import decided_on_cpu, may_have_gpu
-from emorl_bench.config.schema import CORRECTION, Config, what_decides
+from emorl_bench.config.hardware import CORRECTION, decided_on_cpu, may_have_gpu
+from emorl_bench.config.schema import Config, what_decides
 from emorl_bench.core.errors import UserError
 from emorl_bench.launch.slots import slots
 from emorl_bench.progress import duration

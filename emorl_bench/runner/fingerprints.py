@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from emorl_bench.config.schema import CORRECTION, Config, what_decides
+from emorl_bench.config.hardware import CORRECTION
+from emorl_bench.config.schema import Config, what_decides
 from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Scorer, Task
