@@ -1,6 +1,7 @@
 # make bench: install, run the main comparison, write the report.
 # make test:  install with test dependencies, then ruff, mypy, import contracts and pytest.
 # make docs:  install with the documentation's dependencies, then build the site into build/site; fails on dead links.
+# make pythons: a fresh install, quick tests and two runs with each of PYTHONS whose interpreter is here (path, pyenv, uv).
 # make gpu:   test and measure on the GPU that is at hand (docs/gpu.md); GPU_ARGS="--device cpu --quick" rehearses it.
 
 PYTHON ?= python3
@@ -8,6 +9,7 @@ VENV ?= .venv
 SWEEP ?= main_table
 RUNS ?= runs/$(SWEEP)
 REPORT ?= report/$(SWEEP)
+PYTHONS ?= 3.11 3.12 3.13
 GPU_OUT ?= report/gpu
 GPU_ARGS ?=
 BIN := $(VENV)/bin
@@ -17,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: bench test docs gpu install install-test install-docs clean
+.PHONY: bench test docs gpu pythons install install-test install-docs clean
 
 bench: install
 	$(BIN)/emorl-bench --config-dir sweeps --config-name $(SWEEP) runs_dir=$(RUNS); status=$$?; \
@@ -35,6 +37,9 @@ docs: install-docs
 
 gpu: install-test
 	$(BIN)/python -m benchmarks.gpu --out $(GPU_OUT) $(GPU_ARGS)
+
+pythons:
+	.ci/pythons $(PYTHONS)
 
 install: $(VENV)/installed
 install-test: $(VENV)/installed-test

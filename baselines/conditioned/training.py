@@ -24,7 +24,7 @@ from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.policies.together import on_one_base
 from emorl_bench.rl.experts import expert_bank
 from emorl_bench.rl.loop import prompts, run_rounds
-from emorl_bench.rl.preferences import PreferenceRun, drawn
+from emorl_bench.rl.preferences import PreferenceRun, drawn, select_part
 from emorl_bench.rl.run import TrainingRun, refuse_too_little
 from emorl_bench.rl.showing import describe
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
@@ -138,7 +138,7 @@ def fit_conditioned(bench: Bench, name: str, settings: Conditioning, network_for
     settings.check(bench)
     learners = len(bench.objectives) + 1
     share = bench.budget.share(learners)
-    step, validation = min(bench.training.batch_prompts, len(bench.train)), learners * len(bench.select)
+    step, validation = min(bench.training.batch_prompts, len(bench.train)), learners * len(select_part(bench, learners))
     if share.prompts is not None and step + 2 * validation > share.prompts:
         refuse_too_little(bench, name, share, step, validation)
     experts = expert_bank(bench, learners=learners)

@@ -72,7 +72,7 @@ class RewardsInContext:
     mapping: Association = "linf"
     offline: float = 0.5
     quantile: float = 0.7
-    updates: int = 4
+    updates: int = 8
 
     def fit(self, bench: Bench) -> Solution:
         """See `core.protocols.Method.fit`.

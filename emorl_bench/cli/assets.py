@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from emorl_bench.cli.harness import one_line
+from emorl_bench.cli.harness import arguments_of, one_line
 from emorl_bench.offline import PACKAGES, fetch
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program. The exit code is 1 where a requirement of the embedded tasks is not met."""
-    arguments = parser().parse_args(argv)
+    arguments = arguments_of(parser(), argv)
     with one_line("emorl-assets"):
         return int(arguments.command(arguments) or 0)
 

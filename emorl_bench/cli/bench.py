@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from emorl_bench.cli.looking import COMMANDS
 from emorl_bench.config import schema
 from emorl_bench.config.compose import chosen, plain
 from emorl_bench.core.signals import signals_interrupt
+from emorl_bench.core.terminal import tolerate
 from emorl_bench.launch import plugins
 from emorl_bench.launch.job_process import run_apart
 from emorl_bench.launch.run_value import RunValue
@@ -69,9 +69,9 @@ def _run(config: DictConfig, overrides: list[str], names: dict[str, Any]) -> flo
 def main() -> None:
     """Run the program."""
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
-        with one_line(PROGRAM), suppress(BrokenPipeError):  # as in `emorl-bench list methods | head`
+        tolerate()
+        with one_line(PROGRAM):
             COMMANDS[sys.argv[1]](sys.argv[2:])
-            sys.stdout.flush()
         return
     schema.register()
     plugins.register()

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emorl_bench.cli.harness import one_line
+from emorl_bench.cli.harness import arguments_of, one_line
 from emorl_bench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ PROGRAM = "emorl-dashboard"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program."""
-    args = _parser().parse_args(argv)
+    args = arguments_of(_parser(), argv)
     with one_line(PROGRAM, traceback=args.traceback):
         dashboard(Path(args.runs), Path(args.out), args.entity, args.project, publish=args.publish)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emorl_bench.cli.harness import one_line
+from emorl_bench.cli.harness import arguments_of, one_line
 from emorl_bench.config.trust import check_is_data
 from emorl_bench.core.damage import reading
 from emorl_bench.core.errors import UserError
@@ -24,7 +24,7 @@ from emorl_bench.runner.recorded import FILE, REMEDY, recorded_config
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program."""
-    arguments = parser().parse_args(argv)
+    arguments = arguments_of(parser(), argv)
     with one_line("emorl-generate", traceback=arguments.traceback):
         generate(arguments)
 

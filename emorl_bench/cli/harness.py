@@ -6,12 +6,14 @@ torch is imported at module level, so that a typo is reported in about a second.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from typing import Any
 
 import hydra
@@ -22,6 +24,7 @@ from emorl_bench.config.compose import VERSION_BASE, conf_dir, precheck, runnabl
 from emorl_bench.config.schema import Config
 from emorl_bench.core.damage import system_limits
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.terminal import tolerate
 
 WRONG, INTERRUPTED = 2, 130
 GRACE = 15.0  # seconds; a busy launcher needs several to end the other ranks
@@ -81,13 +84,18 @@ def run_hydra(
     Raises:
         SystemExit: something is wrong (`one_line`), or a job of a sweep has failed.
     """
+    tolerate(goes_on=True)
     parser = get_args_parser()
+    for action in parser._actions:  # Hydra's --version would tell that of Hydra
+        if isinstance(action, argparse._VersionAction):
+            action.version, action.help = version(program), "show the version and exit"
     if dry_run is not None:
         parser.add_argument("--dry-run", action="store_true")
     args = parser.parse_args()
     sys.argv = [argument for argument in sys.argv if argument != "--dry-run"]  # Hydra reads the others again
     runs = not (args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
     with one_line(program, again=again):
+        check_place()
         if args.experimental_rerun is not None:
             raise UserError(
                 f"--experimental-rerun {args.experimental_rerun}: reads a pickle, which can run code; repeat the "
@@ -99,6 +107,33 @@ def run_hydra(
         if runs:
             precheck(args, root, verify)
         hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=root)(task)()
+
+
+def version(program: str) -> str:
+    """What a program prints for ``--version``."""
+    try:
+        return f"{program} {metadata.version('emorl-bench')}"
+    except metadata.PackageNotFoundError:  # the files alone, without an installation
+        return f"{program}, not installed as a package"
+
+
+def arguments_of(parser: argparse.ArgumentParser, given: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments of a program that Hydra does not configure; ``--version`` is one of them."""
+    tolerate()
+    parser.add_argument("--version", action="version", version=version(parser.prog), help="show the version and exit")
+    return parser.parse_args(given)
+
+
+def check_place() -> None:
+    """Check that there is a working directory, which Hydra and relative paths need.
+
+    Raises:
+        UserError: it was removed, or may not be read.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the working directory is gone ({error.strerror}); change to one that exists") from error
 
 
 def _say(line: str) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from emorl_bench.cli.harness import one_line
+from emorl_bench.cli.harness import arguments_of, one_line
 from emorl_bench.core.errors import UserError
 from emorl_bench.progress import ProgressBar
 from emorl_bench.report.comparison import Comparison, comparisons
@@ -43,7 +43,7 @@ class Choice:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program."""
-    args = _parser().parse_args(argv)
+    args = arguments_of(_parser(), argv)
     groups = tuple(key for text in args.group_by for key in text.split(",") if key)
     choice = Choice(args.fingerprint, tuple(args.where), groups)
     with one_line("emorl-report", traceback=args.traceback):

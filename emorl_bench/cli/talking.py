@@ -13,6 +13,7 @@ from rich.console import Console
 
 from emorl_bench.cli import answers
 from emorl_bench.cli.answering import Talker
+from emorl_bench.core.terminal import reader_left
 from emorl_bench.core.types import Sampling
 
 SHOWN = 3  # number of report prompts that are answered when no text is given
@@ -32,6 +33,8 @@ def talk(arguments: argparse.Namespace, configs: Mapping[Path, dict[str, Any]], 
     talkers = list(_loaded(arguments, configs, preference))
     console, asked_for = Console(highlight=False), dict(zip(talkers[0].objectives, preference, strict=True))
     for text in given_texts(arguments.text) or talkers[0].prompts(SHOWN):
+        if reader_left() and arguments.json is None:  # as in `emorl-generate RUN --text - | head`
+            break
         print(f"> {text}", flush=True)
         for talker in talkers:
             answers.show(console, talker.answer(text), talker.name if len(talkers) > 1 else "")
@@ -69,5 +72,23 @@ def _record(
 def given_texts(text: str | None) -> Iterator[str] | None:
     """The texts to answer: the given one, or lines of standard input for ``-``; None: report prompts."""
     if text == "-":
-        return (line.strip() for line in sys.stdin if line.strip())
-    return None if text is None else iter([text])
+        return (line.strip() for line in _lines() if line.strip())
+    return None if text is None else iter([_readable(text.encode("utf-8", "surrogateescape"), "--text")])
+
+
+def _lines() -> Iterator[str]:
+    """The lines of standard input."""
+    binary = getattr(sys.stdin, "buffer", None)
+    if binary is None:  # something has replaced it
+        yield from sys.stdin
+        return
+    for number, line in enumerate(binary, 1):
+        yield _readable(line, f"line {number} of standard input")
+
+
+def _readable(data: bytes, where: str) -> str:
+    """UTF-8 as text. Bytes that are none are replaced, and it is said where: no model has seen such text."""
+    text = data.decode("utf-8", "replace")
+    if "\N{REPLACEMENT CHARACTER}" in text and text.encode("utf-8") != data:
+        print(f"{where} is not UTF-8; unknown bytes are read as \N{REPLACEMENT CHARACTER}", file=sys.stderr, flush=True)
+    return text

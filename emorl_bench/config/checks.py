@@ -18,7 +18,7 @@ from emorl_bench.config.bounds import check_bounds, check_groups
 from emorl_bench.config.extras import check_extras
 from emorl_bench.config.hardware import check_device
 from emorl_bench.config.schema import RootConfig
-from emorl_bench.config.types import fits, in_words
+from emorl_bench.config.types import fits, in_words, is_unicode
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.offline.locating import OFFLINE, is_local, resolve
 from emorl_bench.offline.model_files import conversion
@@ -28,6 +28,7 @@ FLASH = "flash_attention_2"
 Condition = tuple[Callable[[Any], bool], str]
 
 OPEN_KEYS = {"names"}  # keys that a job adds to its own configuration
+SMALLEST_BLOCK = 1 << 20  # bytes; one position of 150,000 words takes two thirds of it
 CHOICES = {
     "reward": ("linear", "log"),
     "model.family": ("seq2seq", "causal"),
@@ -56,6 +57,10 @@ RULES: dict[str, Condition] = {
     "hardware.threads": (lambda v: v is None or v > 0, "give a number above 0, or null for a share of the cores"),
     "hardware.importance_limit": (lambda v: v >= 1, "give 1 or more: equal probabilities have weight 1"),
     "hardware.max_rows": _positive,
+    "hardware.block_bytes": (
+        lambda v: v is None or v >= SMALLEST_BLOCK,
+        f"give {SMALLEST_BLOCK} (1 MiB) or more, or null for a share of the free memory",
+    ),
     "hardware.max_corpus_mb": _positive,
     "model.max_prompt_tokens": _positive,
     "model.adapter.rank": _positive,
@@ -113,9 +118,11 @@ def check_writable(runs_dir: str | Path) -> None:
     """Check before the training, and not after an hour of it, that results can be written.
 
     Raises:
-        UserError: the directory cannot be created or written.
+        UserError: the directory cannot be created or written, or its name into a record.
     """
     directory = Path(runs_dir).expanduser()
+    if not is_unicode(str(directory.absolute())):
+        raise UserError(f"runs_dir={runs_dir}: {str(directory.absolute())!r} is not UTF-8; choose another directory")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

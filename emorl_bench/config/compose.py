@@ -33,6 +33,7 @@ from emorl_bench.config.sweeping import Swept, check_hydra, swept
 from emorl_bench.config.trackers import check_tracker
 from emorl_bench.config.trust import check_named
 from emorl_bench.config.trust import conf_dir as conf_dir  # other packages take it from here
+from emorl_bench.config.types import is_unicode
 from emorl_bench.core.errors import UserError, did_you_mean
 
 VERSION_BASE = "1.3"
@@ -149,6 +150,8 @@ def _check_lines(loader: ConfigLoaderImpl, lines: Sequence[str]) -> None:
     """
     parser = OverridesParser.create(config_loader=loader)
     for line in lines:
+        if not is_unicode(line):
+            raise UserError(f"{line!r}: is not UTF-8, and records are; rename the directory or file that it names")
         try:
             (override,) = parser.parse_overrides([line])
             key, value = override.key_or_group, override.value()

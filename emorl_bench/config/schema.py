@@ -28,6 +28,7 @@ NON_SEMANTIC_KEYS = (
     "names",
     "hardware.threads",
     "hardware.max_rows",
+    "hardware.block_bytes",
     "hardware.max_corpus_mb",
     "hardware.shard_base",
     "hardware.joint_experts",
@@ -118,6 +119,8 @@ class HardwareConfig:
     """Null: the job's share of the cores."""
     max_rows: int = MISSING
     """Rows that are decoded at once."""
+    block_bytes: int | None = None
+    """Bytes of what is made of logits at a time; null: a share of the free memory."""
     max_corpus_mb: int = MISSING
     """The most megabytes that one file of a corpus may hold, unpacked."""
     scorer_device: str | None = None

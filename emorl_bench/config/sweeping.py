@@ -43,7 +43,7 @@ def _values(override: Override) -> list[str]:
         raise UserError(f"{override.input_line}: only lists of values can be swept, such as seed=0,1,2")
     if _length(override) > MOST_JOBS:
         raise UserError(f"{override.input_line}: more than {MOST_JOBS} jobs; give fewer values")
-    values = list(override.sweep_string_iterator())
+    values = list(dict.fromkeys(override.sweep_string_iterator()))  # equal jobs would write one run directory
     if not values:
         raise UserError(f"{override.input_line}: no value is left to sweep; give some")
     return values

@@ -11,8 +11,10 @@ the path is not used.
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -23,6 +25,7 @@ from hydra.utils import get_object
 from emorl_bench.config.trust import OURS
 from emorl_bench.config.types import fits, in_words
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.leaving import staying
 
 BASELINES = "baselines"
 INSTRUCTIONS = ("_target_", "_partial_")  # the keys of a node that are no arguments
@@ -123,16 +126,33 @@ def _bind(node: Mapping[str, Any], where: str) -> None:
 def _locate(path: str, where: str) -> Callable[..., Any]:
     claim_baselines()
     try:
-        built: Any = get_object(path)
+        with staying(f"{where}._target_={path}"), _quiet():
+            built: Any = get_object(path)
+    except UserError:
+        raise
     except Exception as error:  # importing a user's module may raise anything
         reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
         which = f", where baselines is {baselines_dir()}" if path.startswith(f"{BASELINES}.") else ""
-        raise UserError(f"{where}._target_={path}: cannot be imported ({reason}{which}); check the name") from error
+        own = "" if path.startswith(OURS) else ", and put the directory of your module on PYTHONPATH"
+        raise UserError(
+            f"{where}._target_={path}: cannot be imported ({reason}{which}); check the name{own}"
+        ) from error
     if not callable(built):
         raise UserError(f"{where}._target_={path}: is not a class or function")
     if path.startswith(OURS) and (not inspect.isclass(built) or f"{built.__module__}.{built.__qualname__}" != path):
         raise UserError(f"{where}._target_={path}: is no class of that module; name the class where it is defined")
     return built  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hydra logs several lines before it raises; the one line of the error says the same."""
+    logger = logging.getLogger(get_object.__module__)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _hints(built: Callable[..., Any]) -> dict[str, Any]:

@@ -64,9 +64,9 @@ def check_named(config: Mapping[str, Any], directories: Iterable[Path] = ()) -> 
     """
     own = tuple(directories)
     for key, target in _values(config, "_target_"):
-        if not is_named(str(target), own):
+        if isinstance(target, str) and not is_named(target, own):  # what is no text is refused elsewhere
             alike = [name for name in named_in(conf_dir()) if name.startswith(OURS)]
-            hint = did_you_mean(str(target), alike) if str(target).startswith(OURS) else ""
+            hint = did_you_mean(target, alike) if target.startswith(OURS) else ""
             raise UserError(
                 f"{key}={target}: is named neither by conf nor by a file of --config-dir; to use a class of your own, "
                 f"write it into a YAML file of a directory, and give --config-dir DIRECTORY{_close(hint)}"

@@ -30,6 +30,11 @@ def fits(value: Any, hint: Any) -> bool:
     return True
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written into a file. Python marks each byte that it could not decode as a surrogate."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def in_words(hint: Any) -> str:
     """What a user has to give for an annotation, such as ``a whole number or null``."""
     if get_origin(hint) in (Union, types.UnionType):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.[0-9a-f]{8}\.tmp")  # beside the file that it will replace
 
 
 @contextmanager
@@ -21,6 +24,20 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_left_over(directory: Path, name: str | None = None) -> None:
+    """Remove temporary files that killed processes have left below a directory.
+
+    The caller holds a lock, so that no other process is writing these files.
+
+    Args:
+        directory: where to look.
+        name: only those that would have replaced files of this name; None: all.
+    """
+    for path in directory.rglob(".*.tmp"):
+        if (match := TEMPORARY.fullmatch(path.name)) and name in (None, match["name"]):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

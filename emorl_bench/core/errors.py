@@ -12,6 +12,6 @@ class UserError(ValueError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of an error message: ``"; did you mean 'emorl'?"`` for a close name, else the list of all known names."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"
+    names = {name.lower(): name for name in sorted(known)}  # whoever writes EMORL means emorl
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.5)
+    return f"; did you mean '{names[close[0]]}'?" if close else f"; known: {', '.join(names.values())}"

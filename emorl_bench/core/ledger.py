@@ -27,9 +27,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, field, fields
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.flops import FlopCounter
 from emorl_bench.core.totals import is_counted, part_of_phase, totals
 
 
@@ -81,11 +81,11 @@ class Meter:
     flops: float = 0.0
     tokens: int = 0
 
-    def flops_of(self, tokens: int, counter: FlopCounterMode | None) -> float:
+    def flops_of(self, tokens: int, counter: FlopCounter | None) -> float:
         """The FLOPs of a call: counted, or else as many for each token as in the calls that were counted."""
         if counter is None:
             return self.flops / self.tokens * tokens if self.tokens else 0.0
-        counted = float(counter.get_total_flops())
+        counted = float(counter.total)
         self.flops, self.tokens = self.flops + counted, self.tokens + tokens
         return counted
 
@@ -181,7 +181,7 @@ class Ledger:
         call, meter = _Call(), self.meters.setdefault(TOGETHER.join(self._open[-1]), {}).setdefault(kind, Meter())
         sampled = self.flops_every and meter.calls % self.flops_every == 0
         meter.calls += 1
-        counter = FlopCounterMode(display=False) if sampled else None
+        counter = FlopCounter() if sampled else None
         started = time.perf_counter()
         if counter is None:
             yield call

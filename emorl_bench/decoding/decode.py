@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Correction, Example, Rollout, Sampling
 from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
@@ -29,12 +30,14 @@ from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel
 from emorl_bench.decoding.mixing import Identity, Mixing
 from emorl_bench.decoding.prefix_tree import PrefixTree
+from emorl_bench.decoding.room import starting_rows
 from emorl_bench.decoding.sampling import sample_token
 from emorl_bench.decoding.stepping import Start, Stepper, find_fused, stepping
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, merge
 
 READOUT_BYTES = 1 << 26  # logits computed at once: many rows for a fast product, few for a large vocabulary
+READOUT_COPIES = 4  # tensors as large as the logits of one adapter that exist for each of them at one time
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Decoder:
     max_rows: int = 4096
     blend_cache: BlendCache = field(default_factory=BlendCache)
     ranks: Ranks = ALONE
+    memory: Memory = field(default_factory=Memory)
     correction: Correction | None = None
     fused: FusedModel | None = field(init=False)
 
@@ -163,7 +167,7 @@ class Decoder:
         mine = self.ranks.share(len(batch.prompts))
         low, end = mine.start, mine.start + (self.ranks.most(len(mine)) if self.ranks.in_step else len(mine))
         while low < end:
-            rows = self._starting_rows(plan, batch)
+            rows = starting_rows(self.backbone, plan, batch, self.max_rows, self.ranks)
             outputs = batch.of_rows(low, min(low + rows, mine.stop))
             try:
                 fed += self._part(plan, outputs, batch.only(outputs), generated)
@@ -190,11 +194,6 @@ class Decoder:
         return Generated(
             torch.where(mask, ids, self.backbone.pad), mask, torch.where(mask, logprobs, generated.logprobs)
         )
-
-    def _starting_rows(self, plan: Plan, batch: Batch) -> int:
-        """How many starting rows to decode at once, so that ``max_rows`` holds even if no two outputs share a row."""
-        blocks = 1 if batch.mix_SM is not None else max(1, len(plan.adapters))
-        return max(1, self.max_rows * len(batch.prompts) // (blocks * len(batch.start_O)))
 
     def _halve(self) -> None:
         self.max_rows //= 2
@@ -248,7 +247,7 @@ class Decoder:
             token_L = part.known_OT[tree.output_L, t]
         logp_L = torch.full_like(token_L, torch.nan, dtype=torch.promote_types(self.backbone.dtype, torch.float32))
         open_L = (token_L < 0).nonzero().squeeze(1)
-        for chunk in open_L.split(self.readout_rows) if len(open_L) else ():
+        for chunk in open_L.split(self.readout_rows(len(hidden_NRH))) if len(open_L) else ():
             rows, output = tree.row_L[chunk], tree.output_L[chunk]
             chosen_L = self._bf16_greedy(plan, hidden_NRH, rows, part.weights_OM[output])
             if chosen_L is None:
@@ -265,10 +264,11 @@ class Decoder:
         states_LH = plan.mixing.states(hidden_NRH, row_L, weights_LM)
         return None if states_LH is None else self.bf16_argmax.argmax(states_LH)
 
-    @property
-    def readout_rows(self) -> int:
-        """How many outputs' logits are computed at a time."""
-        return max(16, READOUT_BYTES // (4 * self.backbone.vocabulary))
+    def readout_rows(self, adapters: int) -> int:
+        """How many outputs' logits are computed at a time, each from the hidden states of so many adapters."""
+        logits = torch.promote_types(self.backbone.dtype, torch.float32).itemsize * self.backbone.vocabulary
+        fast = max(16, READOUT_BYTES // (4 * self.backbone.vocabulary))
+        return max(1, min(fast, self.memory.block_bytes // (READOUT_COPIES * adapters * logits)))
 
     def _rollout(
         self, generated: Generated, examples: Sequence[Sequence[Example]], sampling: Sampling, passes: int

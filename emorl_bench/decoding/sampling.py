@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emorl_bench.models.readout import scaled
+
 WINDOW = 128  # tokens in a block of `blockwise_argmax`
 
 
@@ -21,12 +23,12 @@ def sample_token(logits_LV: Tensor, temperature: float, uniforms_L: Tensor) -> t
         ids (L,), and log-probabilities (L,) at this temperature. Those of greedy tokens are NaN: no update reads them,
         and over a large vocabulary their normalisation would cost as much as everything else here.
     """
-    logits_LV = logits_LV if logits_LV.dtype == torch.float64 else logits_LV.float()
     if temperature == 0:
+        logits_LV = scaled(logits_LV, 1.0)
         token_L = blockwise_argmax(logits_LV)
         return token_L, torch.full_like(token_L, torch.nan, dtype=logits_LV.dtype)
-    logps_LV = (logits_LV / temperature).log_softmax(-1)
-    cumulative_LV = logps_LV.exp().cumsum(-1)
+    logps_LV = scaled(logits_LV, temperature).log_softmax(-1)
+    cumulative_LV = logps_LV.exp().cumsum_(-1)
     threshold_L1 = (uniforms_L.to(cumulative_LV) * cumulative_LV[:, -1])[:, None]
     token_L = (cumulative_LV <= threshold_L1).sum(-1).clamp_max(logits_LV.shape[-1] - 1)
     return token_L, logps_LV.gather(-1, token_L[:, None]).squeeze(-1)

@@ -62,6 +62,8 @@ class Evaluations:
         self.pot = self._pot()
         read, path = read_questions if self.bench.runtime.frozen else take_up, self.bench.dir / FILE
         questions = self.bench.runtime.ranks.once(lambda: read(path))
+        # Here, and not at the first question, which is asked while grading: so phases keep their order after a resume.
+        self.bench.ledger.phases.setdefault("search", Cost())
         with reading(path):
             for row in (row for rows in questions for row in rows):
                 self._remember(row)

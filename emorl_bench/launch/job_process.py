@@ -28,6 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from emorl_bench.config.compose import VERSION_BASE
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.terminal import tolerate
+from emorl_bench.launch.sockets import choose_place
 
 Work = Callable[[], Any]
 Outcome = tuple[str, Any]  # ("done", value) or ("failed", words)
@@ -158,6 +160,7 @@ def _context() -> Any:
         multiprocessing.set_start_method(method, force=True)
     if method == "spawn":
         return multiprocessing.get_context(method)
+    choose_place()
     for name in ONE_THREAD:  # read when the server imports torch: it must not have threads when it forks
         os.environ.setdefault(name, "1")
     context = multiprocessing.get_context(method)
@@ -171,6 +174,7 @@ def _do(work: Work, environment: Mapping[str, str], log: Path | None, result: Co
     os.environ.update(environment)  # the server still has the environment of the first job
     if log is not None:
         redirect(log)
+    tolerate(goes_on=True)
     result.send(attempt(work))
 
 

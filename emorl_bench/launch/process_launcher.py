@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from emorl_bench.launch.hooks import hooks
 from emorl_bench.launch.job_process import PRELOAD, JobFailed, JobProcess, Outcome, hydra_job, stop
 from emorl_bench.launch.slots import Slot, slots
-from emorl_bench.launch.sweep_job import SweepJob, announcement, sweep_jobs
+from emorl_bench.launch.sweep_job import SweepJob, announcement, run_of, sweep_jobs
 
 if TYPE_CHECKING:
     from emorl_bench.launch.sweep_progress import SweepProgress
@@ -90,10 +90,12 @@ class Processes(Launcher):
         logs: Path,
     ) -> None:
         running: list[_Running] = []
+        runs = {job.number: run_of(job.config) for job in waiting}
         try:
             while waiting or running:
-                while waiting and free:
-                    running.append(self._start(waiting.pop(0), free.pop(0), progress, logs))
+                while free and (job := _next(waiting, running, runs)):
+                    waiting.remove(job)
+                    running.append(self._start(job, free.pop(0), progress, logs))
                 ready = wait([entry.process.result for entry in running], TICK)
                 progress.tick()
                 for entry in [entry for entry in running if entry.process.result in ready]:
@@ -111,6 +113,12 @@ class Processes(Launcher):
         process = JobProcess.start(work, log, slot.environment(job.config.hardware))
         progress.started(job, process.process.pid)
         return _Running(process, job, slot, log, started)
+
+
+def _next(waiting: Sequence[SweepJob], running: Sequence[_Running], runs: Mapping[int, str]) -> SweepJob | None:
+    """The first job whose run directory no running job writes; None: there is none now."""
+    busy = {runs[entry.job.number] for entry in running}
+    return next((job for job in waiting if runs[job.number] not in busy), None)
 
 
 def job_return(overrides: Sequence[str], outcome: Outcome, log: Path) -> JobReturn:

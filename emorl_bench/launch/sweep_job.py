@@ -15,7 +15,8 @@ from hydra.core.utils import filter_overrides
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from emorl_bench.config.compose import SEED
+from emorl_bench.config.compose import SEED, plain
+from emorl_bench.config.schema import what_decides
 from emorl_bench.launch.hooks import hooks
 
 PLACE = ("task", "model", "method")  # the groups that name a run's place below runs_dir
@@ -102,6 +103,16 @@ def sweep_config(
         config.hydra.job.id = str(number)
         config.hydra.job.num = number
     return config
+
+
+def run_of(config: DictConfig) -> str:
+    """What decides which run directory a job writes: two jobs with the same must not run at the same time.
+
+    They may differ in what changes no number, such as ``hardware.threads``.
+    """
+    settings = plain(config)
+    places = [settings.get(key) for key in ("runs_dir", "task", "model")]  # `what_decides` leaves paths out
+    return json.dumps([what_decides(settings), places], sort_keys=True, default=str)
 
 
 def _dirname(overrides: Sequence[str], form: DictConfig) -> str:

@@ -95,7 +95,11 @@ class Grid(Sweeper):
 def _choices(override: Override) -> list[str]:
     if not override.is_discrete_sweep():
         return [str(override.input_line)]
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    values = list(override.sweep_string_iterator())
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) < len(values):
+        print(f"{override.input_line}: equal values are run once", flush=True)
+    return [f"{override.get_key_element()}={value}" for value in distinct]
 
 
 def _line(job: JobReturn, common: Set[str]) -> str:

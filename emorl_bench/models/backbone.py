@@ -21,6 +21,7 @@ from emorl_bench.core.types import Rollout
 from emorl_bench.models.gradient_checkpointing import checkpoint_blocks
 from emorl_bench.models.lora import AdapterSettings, LoraLinear, inject
 from emorl_bench.models.prompting import PromptFormat, PromptReader, end_ids
+from emorl_bench.models.shape import Shape
 
 NO_PROBABILITY = -1e30  # a logit so low that its probability is 0; finite, because 0 times infinity is no number
 
@@ -78,6 +79,7 @@ class Backbone(ABC):
         self.layers: dict[str, LoraLinear] = inject(model, self.lm_head, settings.targets)
         self.sharded = False  # `sharding.shard` sets it: this process then holds only a part of each block
         self._recomputes = False
+        self.shape = Shape.of(model.config.to_dict())
 
     @property
     def device(self) -> torch.device:

@@ -17,7 +17,8 @@ from emorl_bench.models.causal import CausalBackbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.models.prompting import PromptFormat
 from emorl_bench.models.seq2seq import Seq2SeqBackbone
-from emorl_bench.models.weights import check_weights, reason
+from emorl_bench.models.weights import check_weights, reason, unreported
+from emorl_bench.offline.containment import check_code
 from emorl_bench.offline.locating import Located, locate
 from emorl_bench.offline.model_files import check_files
 
@@ -61,6 +62,8 @@ class ModelSource:
             raise UserError(f"model.family='{self.family}': must be one of {', '.join(FAMILIES)}")
         located = locate(self.path, self.revision, self.fallback, self.trust_remote_code)
         check_files(located.directory, self.path, hub=located.source == "hub")
+        if self.trust_remote_code:
+            check_code(located.directory, self.path)
         return located
 
 
@@ -117,7 +120,7 @@ def _with_weights(auto: Any, source: ModelSource, place: str, dtype: torch.dtype
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": source.trust_remote_code}
     if source.attention is not None:
         options["attn_implementation"] = source.attention
-    with explained(source.path, "its weights"):
+    with explained(source.path, "its weights"), unreported():
         model, report = auto.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
     check_weights(model, report["missing_keys"], f"model.path={source.path}")
     return model

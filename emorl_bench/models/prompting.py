@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.patience import at_most
 
 PLACE = "{prompt}"
 LONGEST_TOKEN = 64  # characters: tokens are shorter on average, so text beyond this times the limit is not encoded
@@ -23,6 +24,7 @@ REMEMBERED = 8192  # prompts whose tokens are cached, because each prompt is rea
 # A template may insert today's date (Llama 3) or ask for thoughts before the answer (Qwen 3). The prompt must be the
 # same on every day, and only the answer is graded.
 TEMPLATE_SETTINGS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+PATIENCE = 10.0  # seconds for one conversation in a template, which takes milliseconds
 MARK = "mark"  # stands for an answer, to find the token that follows it in a template
 
 
@@ -148,8 +150,13 @@ class PromptReader:
 
 
 def rendered(tokenizer: Any, messages: Sequence[dict[str, Any]], **options: Any) -> str:
-    """A conversation as the text of the tokenizer's chat template."""
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, **TEMPLATE_SETTINGS, **options)
+    """A conversation as the text of the tokenizer's chat template.
+
+    Raises:
+        UserError: the template does not end.
+    """
+    with at_most(PATIENCE, "the chat template of the model"):
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, **TEMPLATE_SETTINGS, **options)
     return text
 
 

@@ -6,12 +6,25 @@ random, and its numbers look like any others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError
+
+
+@contextmanager
+def unreported() -> Iterator[None]:
+    """Surrounds loading. transformers logs a table of what does not fit, which `check_weights` says in one line."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @torch.no_grad()
@@ -41,5 +54,7 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if "ignore_mismatched_sizes" in text or "size mismatch" in text:
         return "its weights have other shapes than its config.json says"
+    if isinstance(error, KeyError):
+        return f"{text} is missing in one of its files"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__

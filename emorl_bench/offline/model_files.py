@@ -61,7 +61,7 @@ def check_config(place: Path, path: str, key: str) -> None:
         raise UserError(f"{key}={path}: no {CONFIG} in it; give the directory of a transformers model")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{key}={path}: {CONFIG} cannot be read ({error}); copy it again") from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise UserError(f"{key}={path}: {CONFIG} names no model_type; it is not the configuration of a model")

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.memory import Memory
+from emorl_bench.core.protocols import Policy
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Correction, Example, Rollout, Sampling
 from emorl_bench.decoding.decode import Decoder
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, active, fresh_adapter
+from emorl_bench.models.readout import response_logprobs
 from emorl_bench.policies.peft_io import save_adapter
 
 
@@ -50,6 +53,11 @@ class BackbonePolicy(ABC):
         """What updates do about the decoder's log-probabilities."""
         return self.decoder.correction
 
+    @property
+    def memory(self) -> Memory:
+        """What fits into memory."""
+        return self.decoder.memory
+
     @abstractmethod
     def hidden(self, rollout: Rollout) -> Tensor:
         """(B, T, H) hidden states from which each response token is predicted; gradients flow through them."""
@@ -64,7 +72,7 @@ class BackbonePolicy(ABC):
 
     def logprobs(self, rollout: Rollout) -> Tensor:
         """(B, T) log-probabilities of the rollout's tokens at its temperature, 0 where masked; differentiable."""
-        return token_logprobs(self.logits(self.hidden(rollout)), rollout)
+        return response_logprobs(self.logits, self.hidden(rollout), rollout, self.memory.block_bytes)
 
     def tokenize_responses(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids (B, T) of given responses and their mask (B, T); the end token is added."""
@@ -160,9 +168,6 @@ class AdapterBank:
         return AdapterPolicy(name, self.decoder, own)
 
 
-def token_logprobs(logits_BTV: Tensor, rollout: Rollout) -> Tensor:
-    """(B, T) log-probabilities of the rollout's tokens under these logits at its temperature, 0 where masked."""
-    logits_BTV = logits_BTV if logits_BTV.dtype == torch.float64 else logits_BTV.float()
-    logits_BTV = logits_BTV / rollout.temperature
-    chosen_BT = logits_BTV.gather(-1, rollout.response_ids_BT[..., None]).squeeze(-1)
-    return (chosen_BT - logits_BTV.logsumexp(-1)) * rollout.response_mask_BT
+def token_logprobs(policy: Policy, hidden_BTH: Tensor, rollout: Rollout) -> Tensor:
+    """(B, T) log-probabilities of the rollout's tokens under these hidden states, 0 where masked (`models.readout`)."""
+    return response_logprobs(policy.logits, hidden_BTH, rollout, policy.memory.block_bytes)

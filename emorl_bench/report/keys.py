@@ -25,7 +25,8 @@ UNSET = "unset"
 IGNORED = (
     "seed", "*.seed", "runs_dir", "force", "tracker.*", "hydra.*", "kl_coefficient", "decoding*", "names.*",
     "model.path", "model.revision", "model.fallback", "hardware.device", "hardware.threads", "hardware.max_rows",
-    "hardware.max_corpus_mb", "hardware.shard_base", "hardware.joint_experts", "hardware.scorer_device",
+    "hardware.block_bytes", "hardware.max_corpus_mb", "hardware.shard_base", "hardware.joint_experts",
+    "hardware.scorer_device",
     "budget.ladder*", "budget.training.checkpoint_every", "task.data_dir", "task.scorers.*.data_dir",
 )  # fmt: skip
 # What answers are graded on and by: runs that differ here are never in one table.

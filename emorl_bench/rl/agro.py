@@ -87,7 +87,7 @@ class _AgroLearner(ReinforceLearner[Agro]):
     ) -> Weighted:
         assert reference_BT is not None
         # The policy as it is now; the answers may be those of an older policy, or of another sampler.
-        current_BT = self.read(rollout, lambda hidden_BTH, part: token_logprobs(self.policy.logits(hidden_BTH), part))
+        current_BT = self.read(rollout, lambda hidden_BTH, part: token_logprobs(self.policy, hidden_BTH, part))
         log_ratio_B = sequence_kl(current_BT, reference_BT, rollout.response_mask_BT)
         regularised_B = rewards_B - self.rule.kl_coefficient * log_ratio_B
         metrics = {

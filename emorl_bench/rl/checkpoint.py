@@ -2,7 +2,8 @@
 
 ``state.safetensors`` is the training as it continues; ``end.safetensors`` is what its budget made of it. They differ
 where the end asked for a validation that is not due in a longer training. A larger budget continues from the first
-file, in a directory of its own. So it has the numbers of a training that never stopped.
+file, in a directory of its own. So it has the numbers of a training that never stopped. ``previous.safetensors`` is the
+checkpoint before the last one. Only learners that are trained together keep it, until they end (`rl.recovery`).
 
 The metadata also hold a hash of the tensors and of the progress (`content`). What is read must have it, must fit
 the policies, and must be finite: a damaged checkpoint is an error, and never the beginning of other numbers.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +34,7 @@ from emorl_bench.core.tensor_file import write_tensors
 
 FILE = "state.safetensors"
 END = "end.safetensors"
+PREVIOUS = "previous.safetensors"
 HASH = "sha256"
 REMEDY = "delete its folder to train it again"
 
@@ -52,6 +55,7 @@ class Progress:
     best: dict[str, tuple[float, int]] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)  # phase -> counters
     meters: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # `core.ledger.Ledger.meters_of`
+    together: list[str] = field(default_factory=list)  # the learners that took the last step together; none: it alone
 
 
 @dataclass
@@ -86,7 +90,13 @@ class Checkpoint:
         for name, learner in self.learners.items():
             tensors |= {f"learner/{name}/{k}": v for k, v in learner.state_dict().items()}
         file = FILE if progress.ended is None else END
-        written = json.dumps(asdict(progress), sort_keys=True)
+        if progress.ended is not None:
+            (self.dir / PREVIOUS).unlink(missing_ok=True)  # all that were trained together have the last state
+        elif progress.together and (self.dir / FILE).exists():
+            os.replace(self.dir / FILE, self.dir / PREVIOUS)
+        # Rows keep the order of their keys, in which they are logged again; that of meters depends on the session.
+        meters = {at: dict(sorted(kinds.items())) for at, kinds in sorted(progress.meters.items())}
+        written = json.dumps(asdict(progress) | {"meters": meters})
         metadata = {"progress": written, "base": self._base, HASH: content(tensors, written)}
         write_tensors(self.dir / file, tensors, metadata)
 
@@ -110,7 +120,8 @@ class Checkpoint:
         return progress
 
     def _read(self) -> tuple[Progress, dict[str, Tensor]] | None:
-        places = [self.dir / END, self.dir / FILE, *(place / FILE for place in self.earlier)]
+        own = [self.dir / name for name in (END, FILE, PREVIOUS)]
+        places = [*own, *(place / FILE for place in self.earlier)]
         path = next((place for place in places if place.exists()), None)
         if path is None:
             return None
@@ -133,6 +144,16 @@ class Checkpoint:
                 if name in progress.best:
                     check_adapter(f"best/{name}", _below(tensors, f"best/{name}/"), policy.adapter())
         return progress, tensors
+
+
+def read_progress(path: Path) -> Progress:
+    """The progress in a checkpoint, without its tensors.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    with reading(path, REMEDY), safe_open(path, framework="pt") as file:
+        return Progress(**json.loads(file.metadata()["progress"]))
 
 
 def check_progress(progress: Progress) -> None:

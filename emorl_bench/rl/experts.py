@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from emorl_bench.core.atomic import remove_left_over
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Bench, Policy
 from emorl_bench.core.types import Budget
@@ -31,6 +32,7 @@ from emorl_bench.rl.loop import single_policy_run, train_runs
 from emorl_bench.rl.weighting import one_hot
 
 PROMPTS = re.compile(r"prompts(\d+)")
+TAKING = ".taking"  # a lock that is held for the moment in which a process locks experts
 
 
 def expert_bank(bench: Bench, *, reserve: float = 0.0, learners: int | None = None) -> list[Policy]:
@@ -91,16 +93,17 @@ def smaller(directory: Path) -> list[Path]:
 def _train_or_wait(bench: Bench, experts: Mapping[str, Policy], share: Budget) -> None:
     """Train experts to their end here; wait for those that another process is training.
 
-    Several processes may ask at once. No process waits while it holds a lock, so they cannot block one another. The
-    checkpoint of a killed process is continued by the next one. Among the ranks of one run the first holds the locks.
+    Several processes may ask at once. No process waits while it holds the lock of an expert, so they cannot block one
+    another. The checkpoint of a killed process is continued by the next one, which takes all experts that are free: so
+    those that were trained together go on together. Among the ranks of one run the first holds the locks.
     """
-    with ExitStack() as held:
-        mine = bench.runtime.ranks.once(lambda: [name for name in experts if _taken(_lock(bench, name, share), held)])
-        _train(bench, {name: experts[name] for name in mine}, share)
-    for name in [name for name in experts if name not in mine]:
+    missing = dict(experts)
+    while missing:
         with ExitStack() as held:
-            bench.runtime.ranks.once(partial(_await, bench, name, share, held))
-            _train(bench, {name: experts[name]}, share)
+            mine = bench.runtime.ranks.once(partial(_take, bench, list(missing), share, held))
+            _train(bench, {name: missing.pop(name) for name in mine}, share)
+        if missing:
+            bench.runtime.ranks.once(partial(_await, bench, list(missing), share))
 
 
 def _train(bench: Bench, experts: Mapping[str, Policy], share: Budget) -> None:
@@ -119,14 +122,24 @@ def _lock(bench: Bench, objective: str, share: Budget) -> FileLock:
     return FileLock(directory / "lock")
 
 
-def _await(bench: Bench, objective: str, share: Budget, held: ExitStack) -> None:
-    print(f"expert {objective}: another process is training it; waiting", file=sys.stderr, flush=True)
-    held.enter_context(_lock(bench, objective, share))
+def _take(bench: Bench, objectives: Sequence[str], share: Budget, held: ExitStack) -> list[str]:
+    """Lock all experts that are free, and name them. One process does so at a time, so that no two divide a bank."""
+    bench.runtime.experts_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(bench.runtime.experts_dir / TAKING):
+        return [name for name in objectives if _taken(_lock(bench, name, share), expert_dir(bench, name, share), held)]
 
 
-def _taken(lock: FileLock, held: ExitStack) -> bool:
+def _await(bench: Bench, objectives: Sequence[str], share: Budget) -> None:
+    """Wait until another process has left the experts. A process that is killed leaves the last one last."""
+    print(f"expert {objectives[-1]}: another process is training it; waiting", file=sys.stderr, flush=True)
+    with _lock(bench, objectives[-1], share):
+        pass
+
+
+def _taken(lock: FileLock, directory: Path, held: ExitStack) -> bool:
     try:
         held.enter_context(lock.acquire(timeout=0))
     except Timeout:
         return False
+    remove_left_over(directory)
     return True

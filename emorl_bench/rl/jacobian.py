@@ -209,7 +209,7 @@ class _JacobianLearner(AdapterLearner[JacobianRule, Objectives]):
         return [replace(batch, k=k) for k in range(len(batch.names))]
 
     def loss(self, hidden_BTH: Tensor, part: Objectives, minibatch: Objectives) -> tuple[Tensor, Metrics]:
-        logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part.rollout)
+        logprobs_BT = token_logprobs(self.policy, hidden_BTH, part.rollout)
         return scst_loss(part.rollout.weighted(logprobs_BT), part.shares_BK[:, part.k]), {}
 
     def descend(self, totals: Metrics) -> Metrics:

@@ -18,6 +18,7 @@ from torch import Tensor
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Learner, Policy
 from emorl_bench.core.types import Metrics, Rollout
+from emorl_bench.rl.fitting import by_parts
 from emorl_bench.rl.optimiser import Optimiser, numbered
 from emorl_bench.rl.update import Batch, Updater, micro_batches
 
@@ -110,12 +111,16 @@ class AdapterLearner(Learner, ABC, Generic[Rule, Frozen]):
     def read(self, rollout: Rollout, off: Callable[[Tensor, Rollout], Tensor]) -> Tensor:
         """(B, T, ...): ``off(hidden, rows)`` of the policy as it is now, by micro-batches and without gradient."""
         found = rollout.logprobs_BT.new_zeros(0)
-        for rows in micro_batches(rollout, self.rule.micro_batch, ranks=self.policy.ranks):
+
+        def read(rows: Sequence[int]) -> Tensor:
             part = rollout.rows(rows)
-            values = off(self.policy.hidden(part), part)
-            if not len(found):
-                found = rollout.logprobs_BT.new_zeros(*rollout.logprobs_BT.shape, *values.shape[2:])
-            found[rows, : values.shape[1]] = values.to(found)
+            return off(self.policy.hidden(part), part)
+
+        for rows in micro_batches(rollout, self.rule.micro_batch, ranks=self.policy.ranks):
+            for part, values in by_parts(rows, read, self.policy):
+                if not len(found):
+                    found = rollout.logprobs_BT.new_zeros(*rollout.logprobs_BT.shape, *values.shape[2:])
+                found[part, : values.shape[1]] = values.to(found)
         self.policy.ranks.sum_([found])  # one rank has read each row, the others have 0
         return found
 

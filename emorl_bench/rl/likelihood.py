@@ -24,7 +24,7 @@ from emorl_bench.rl.scst import ReinforceLearner, Weighted
 class Likelihood(AdapterRule):
     """Settings: those that every rule has."""
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 3.56e-3
 
     needs_behaviour_logprobs: ClassVar[bool] = False
     rewards_are_weights: ClassVar[bool] = True

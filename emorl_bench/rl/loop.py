@@ -11,12 +11,14 @@ from pathlib import Path
 
 import torch
 
+from emorl_bench.core.ledger import Cost
 from emorl_bench.core.protocols import Bench, Policy, Weighting
 from emorl_bench.core.seeds import seed_for, stream
 from emorl_bench.core.types import Budget, Example, Metrics
 from emorl_bench.policies.together import can_stack, generate_together
 from emorl_bench.progress import ProgressBar
 from emorl_bench.rl.learner import AdapterLearner
+from emorl_bench.rl.recovery import meet
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.showing import describe, log_again, reward_line
 from emorl_bench.rl.update import Updater
@@ -89,6 +91,9 @@ def run_rounds(bench: Bench, runs: Sequence[TrainingRun], round: Round) -> None:
     The runs that are furthest behind go first. So runs that resume at different steps meet. From then on they take each
     step together, on the same prompts. A run that has ended leaves the group.
     """
+    meet(runs)
+    for run in runs:
+        bench.ledger.phases.setdefault(run.phase, Cost())  # in the order of trainings that begin together
     for run in runs:
         run.restore()
     log_again(runs)
@@ -113,6 +118,8 @@ def _furthest_behind(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
 def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequence[Metrics]:
     """One step of runs that stand at the same step, or the end of those runs that have reached a limit."""
     training = bench.training
+    for run in group:
+        run.progress.together = [other.name for other in group] if len(group) > 1 else []
     with bench.ledger.together([run.phase for run in group]):
         validate(bench, [run for run in group if not run.progress.history and run.fits])
         limits = {run.name: run.limit() for run in group}
@@ -127,11 +134,12 @@ def _advance(bench: Bench, group: Sequence[TrainingRun], round: Round) -> Sequen
     if not going:
         return []
     with bench.ledger.together([run.phase for run in going]):
-        step = going[0].step
+        step, names = going[0].step, [run.name for run in going]
         # A run with dropout is trained alone, and each rank draws other masks.
         torch.manual_seed(seed_for(bench.seed, going[0].name, "dropout", step) + bench.runtime.ranks.index)
         metrics = round(going, step)
         for run, own in zip(going, metrics, strict=True):
+            run.progress.together = names if len(names) > 1 else []
             run.advance(own)
         if (step + 1) % training.validate_every == 0:
             validate(bench, going)

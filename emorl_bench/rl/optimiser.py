@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
+from emorl_bench.rl.divergence import check_finite
 
 
 class Optimiser:
@@ -87,17 +86,6 @@ class Optimiser:
                 self.adamw.state[parameter] = {
                     k: v.clone() if k == "step" else v.to(parameter.device).clone() for k, v in mine.items()
                 }
-
-
-def check_finite(what: str, value: float) -> None:
-    """End a training whose numbers are no longer finite.
-
-    Raises:
-        UserError: the value is infinite or NaN.
-    """
-    if math.isfinite(value):
-        return
-    raise UserError(f"training has diverged: {what} is {value}; lower update.learning_rate or model.adapter.alpha")
 
 
 def numbered(parameters: Iterable[torch.nn.Parameter], prefix: str) -> dict[str, torch.nn.Parameter]:

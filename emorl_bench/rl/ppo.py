@@ -160,7 +160,7 @@ class _PpoLearner(AdapterLearner[Ppo, Estimated]):
     def loss(self, hidden_BTH: Tensor, part: Estimated, minibatch: Estimated) -> tuple[Tensor, Metrics]:
         rule, old_BT, mask_BT = self.rule, part.rollout.logprobs_BT, part.rollout.response_mask_BT
         tokens = minibatch.rollout.response_mask_BT.sum()
-        logprobs_BT = token_logprobs(self.policy.logits(hidden_BTH), part.rollout)
+        logprobs_BT = token_logprobs(self.policy, hidden_BTH, part.rollout)
         policy_BT = surrogate_loss(logprobs_BT, old_BT, part.advantages_BT, rule.clip)
         value_BT = value_loss(self._values(hidden_BTH), part.old_values_BT, part.returns_BT, rule.value_clip)
         policy, value = (policy_BT * mask_BT).sum() / tokens, (value_BT * mask_BT).sum() / tokens

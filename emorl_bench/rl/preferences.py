@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from emorl_bench.core.masked import mean_scores
-from emorl_bench.core.protocols import Sampler
+from emorl_bench.core.protocols import Bench, Sampler
+from emorl_bench.core.types import Example
 from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights, one_hot
 
@@ -21,11 +22,17 @@ def drawn(count: int, objectives: int, rng: torch.Generator) -> Tensor:
     return parts_WK / parts_WK.sum(1, keepdim=True)
 
 
+def select_part(bench: Bench, preferences: int) -> Sequence[Example]:
+    """The first of the select prompts: as many as each preference answers, where all together may ask a whole split."""
+    return bench.select[: max(1, len(bench.select) // preferences)]
+
+
 class PreferenceRun(TrainingRun, ABC):
     """The training of one policy that answers every preference, whose name is `TrainingRun.name`.
 
     A validation decodes the select split greedily at each corner of the simplex and at its centre. Each of these
-    preferences gives a utility. Checkpoints are chosen and convergence is judged by the mean of these utilities.
+    preferences gives a utility. Checkpoints are chosen and convergence is judged by the mean of these utilities. The
+    preferences divide the prompts of a validation, so that it costs what the validation of any other policy costs.
     """
 
     @abstractmethod
@@ -41,9 +48,14 @@ class PreferenceRun(TrainingRun, ABC):
         return {f"{self.name}/{'-'.join(f'{w:.2f}' for w in point.weights)}": point for point in points}
 
     @property
+    def select_prompts(self) -> Sequence[Example]:
+        """The select prompts that each preference answers."""
+        return select_part(self.bench, len(self.grid))
+
+    @property
     def validation_prompts(self) -> int:
-        """Prompts of a validation: each preference answers the select split."""
-        return len(self.grid) * len(self.bench.select)
+        """Prompts of a validation: each preference answers its part of the select split."""
+        return len(self.grid) * len(self.select_prompts)
 
     @property
     def graded(self) -> Mapping[str, Sampler]:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.rl.fitting import Stacking
 from emorl_bench.rl.sampler_mismatch import CLIP, corrected, policy_logprobs
-from emorl_bench.rl.stacking import Pass, Stacking, reference_logprobs
+from emorl_bench.rl.stacking import Pass, reference_logprobs
 
 if TYPE_CHECKING:
     from emorl_bench.rl.update import Turn
@@ -45,8 +46,9 @@ def _read(
     """What ``work`` finds of the tokens (B, T) of each rollout, 0 where masked."""
     found = {turn.index: torch.zeros_like(turn.rollout.logprobs_BT) for turn in turns}
     for going, passes in in_step(turns, [turn.passes() for turn in turns]):
-        for turn, one, logprobs_RT in zip(going, passes, stacking.each(passes, work), strict=True):
-            found[turn.index][one.rows, : logprobs_RT.shape[1]] = logprobs_RT.to(found[turn.index])
+        for turn, parts in zip(going, stacking.each(passes, work), strict=True):
+            for rows, logprobs_RT in parts:
+                found[turn.index][rows, : logprobs_RT.shape[1]] = logprobs_RT.to(found[turn.index])
     for turn in turns:
         turn.learner.policy.ranks.sum_([found[turn.index]])  # one rank has read each row, the others have 0
         yield turn, found[turn.index]

@@ -20,10 +20,10 @@ from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Cost, Ledger
 from emorl_bench.core.masked import mean_scores, stated
 from emorl_bench.core.protocols import Bench, Learner, Policy, Sampler, Weighting
-from emorl_bench.core.types import Budget, Metrics
+from emorl_bench.core.types import Budget, Example, Metrics
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
-from emorl_bench.rl.optimiser import check_finite
+from emorl_bench.rl.divergence import check_finite
 
 
 @dataclass
@@ -78,7 +78,7 @@ class TrainingRun:
     @property
     def validation_prompts(self) -> int:
         """Prompts that a validation spends: each policy answers the select split."""
-        return len(self.policies) * len(self.bench.select)
+        return len(self.policies) * len(self.select_prompts)
 
     @property
     def fits(self) -> bool:
@@ -163,6 +163,11 @@ class TrainingRun:
     def graded(self) -> Mapping[str, Sampler]:
         """The samplers that are validated, by name; here the policies themselves."""
         return self.policies
+
+    @property
+    def select_prompts(self) -> Sequence[Example]:
+        """The prompts that each of them answers in a validation; here the select split."""
+        return self.bench.select
 
     def worth(self, name: str, scores_K: Tensor) -> float:
         """The utility of the mean scores (K,) of the sampler of this name."""

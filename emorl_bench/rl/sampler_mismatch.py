@@ -35,8 +35,7 @@ def policy_logprobs(passes: Sequence[Pass]) -> list[Tensor]:
     hidden_MBTH = hidden_together([one.learner.policy for one in passes], parts)
     found = []
     for one, part, hidden_BTH in zip(passes, parts, hidden_MBTH, strict=True):
-        logits_BTV = one.learner.policy.logits(hidden_BTH[:, : part.response_ids_BT.shape[1]])
-        found.append(token_logprobs(logits_BTV, part))
+        found.append(token_logprobs(one.learner.policy, hidden_BTH[:, : part.response_ids_BT.shape[1]], part))
     return found
 
 

@@ -1,29 +1,26 @@
 """Passes through the model: of one learner, or of several in one stack (docs/decisions/stacked_updates.md).
 
-A pass changes no state. So where memory does not suffice, passes are repeated, one learner after the other. The ranks
-of a run must make the same passes in the same order; the driver makes them agree on whether they stack.
+A pass changes no state, so it can be repeated in parts where memory does not suffice (`rl.fitting`).
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from emorl_bench.core.types import Metrics
 from emorl_bench.policies.adapter_policy import token_logprobs
-from emorl_bench.policies.together import concatenated, fills_a_pass, hidden_together
+from emorl_bench.policies.together import concatenated, hidden_together
 
 if TYPE_CHECKING:
     from emorl_bench.rl.learner import AdapterLearner
     from emorl_bench.rl.update import Batch
 
-T = TypeVar("T")
 Gradients = list[tuple[torch.nn.Parameter, Tensor]]
 
 
@@ -43,37 +40,6 @@ class Pass:
     def part(self) -> Batch:
         """The rows of the micro-batch."""
         return self.minibatch.rows(self.rows)
-
-
-@dataclass
-class Stacking:
-    """``joint``: whether learners may share a pass; false from when memory has run out."""
-
-    joint: bool = True
-
-    def each(self, passes: Sequence[Pass], work: Callable[[Sequence[Pass]], list[T]]) -> list[T]:
-        """The result of ``work`` for each pass, in order; ``work`` is given all passes of one stack at once."""
-        groups: dict[object, list[int]] = {}
-        for i, one in enumerate(passes):
-            rows = len(one.rows)
-            together = self.joint and not fills_a_pass(one.learner.policy, rows)
-            groups.setdefault(("rows", rows) if together else i, []).append(i)
-        found: dict[int, T] = {}
-        for group in groups.values():
-            found |= dict(zip(group, self._tried([passes[i] for i in group], work), strict=True))
-        return [found[i] for i in range(len(passes))]
-
-    def _tried(self, passes: Sequence[Pass], work: Callable[[Sequence[Pass]], list[T]]) -> list[T]:
-        try:
-            return work(passes)
-        except torch.OutOfMemoryError:
-            if len(passes) == 1 or passes[0].learner.policy.ranks.in_step:
-                raise
-        # Outside the handler, because its traceback keeps the failed pass in memory.
-        self.joint = False
-        said = f"{len(passes)} learners together exceed the memory: on, one after the other"
-        print(said, file=sys.stderr, flush=True)
-        return [result for one in passes for result in work([one])]
 
 
 def gradients(passes: Sequence[Pass]) -> list[tuple[Metrics, Gradients]]:
@@ -111,6 +77,5 @@ def reference_logprobs(passes: Sequence[Pass]) -> list[Tensor]:
     hidden_RTH = passes[0].learner.policy.reference().hidden(concatenated(parts))
     found = []
     for one, part, hidden_BTH in zip(passes, parts, hidden_RTH.chunk(len(parts)), strict=True):
-        logits_BTV = one.learner.policy.logits(hidden_BTH[:, : part.response_ids_BT.shape[1]])
-        found.append(token_logprobs(logits_BTV, part))
+        found.append(token_logprobs(one.learner.policy, hidden_BTH[:, : part.response_ids_BT.shape[1]], part))
     return found

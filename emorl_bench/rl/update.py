@@ -23,8 +23,9 @@ from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.together import can_stack
+from emorl_bench.rl.fitting import Stacking
 from emorl_bench.rl.reading import correct, in_step, read_reference
-from emorl_bench.rl.stacking import Gradients, Pass, Stacking, gradients
+from emorl_bench.rl.stacking import Gradients, Pass, gradients
 
 if TYPE_CHECKING:
     from emorl_bench.rl.learner import AdapterLearner
@@ -129,8 +130,9 @@ class Updater:
                 turn.batch = turn.learner.prepare(turn.rollout, turn.rewards, turn.has_reward_B, turn.reference_BT)
         planned = [turn.passes(turn.learner.minibatches(turn.batch, turn.rng)) for turn in turns]
         for going, passes in in_step(turns, planned):
-            for turn, one, done in zip(going, passes, self.stacking.each(passes, gradients), strict=True):
-                turn.add(*done)
+            for turn, one, parts in zip(going, passes, self.stacking.each(passes, gradients), strict=True):
+                for _, done in parts:
+                    turn.add(*done)
                 if one.last:
                     with self.ledger.alone(turn.index) as cost:
                         cost.trained_tokens += one.minibatch.rollout.tokens

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import torch
 
+from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.masked import mean_scores
 from emorl_bench.core.protocols import Bench, Sampler
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.types import Rollout, Sampling
+from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.policies.adapter_policy import AdapterPolicy
 from emorl_bench.policies.together import generate_together
 from emorl_bench.rl.run import TrainingRun
@@ -25,7 +26,8 @@ def validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
     scores: dict[str, dict[str, torch.Tensor]] = {run.name: {} for run in runs}
     with bench.ledger.together([f"validate/{run.name}" for run, *_ in graded]):
         rngs = [stream(bench.seed, "validate") for _ in graded]
-        rollouts = _answers(bench, [asked for *_, asked in graded], greedy, rngs)
+        prompts = runs[0].select_prompts  # runs that take turns are of one kind
+        rollouts = _answers([asked for *_, asked in graded], prompts, greedy, rngs, bench.ledger)
         for i, ((run, name, _), rollout) in enumerate(zip(graded, rollouts, strict=True)):
             with bench.ledger.alone(i):
                 scores[run.name][name] = mean_scores(run.bench.score(rollout))
@@ -34,14 +36,18 @@ def validate(bench: Bench, runs: Sequence[TrainingRun]) -> None:
 
 
 def _answers(
-    bench: Bench, graded: Sequence[Sampler], sampling: Sampling, rngs: Sequence[torch.Generator]
+    graded: Sequence[Sampler],
+    prompts: Sequence[Example],
+    sampling: Sampling,
+    rngs: Sequence[torch.Generator],
+    ledger: Ledger,
 ) -> list[Rollout]:
     """Adapters of one base answer together. A sampler that changes the prompts answers alone."""
     policies = [asked for asked in graded if isinstance(asked, AdapterPolicy)]
     if len(policies) == len(graded):
-        return generate_together(policies, bench.select, sampling, rngs)
+        return generate_together(policies, prompts, sampling, rngs)
     rollouts = []
     for i, (asked, rng) in enumerate(zip(graded, rngs, strict=True)):
-        with bench.ledger.alone(i):
-            rollouts.append(asked.generate(bench.select, sampling, rng))
+        with ledger.alone(i):
+            rollouts.append(asked.generate(prompts, sampling, rng))
     return rollouts

@@ -5,7 +5,6 @@ This file also checks that the model can express the answers of a task.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -26,6 +25,7 @@ from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.models.prompting import PLACE, PromptFormat
 from emorl_bench.models.sharding import shard
 from emorl_bench.offline import Located
+from emorl_bench.offline.content import content_hash
 from emorl_bench.runner.directory import RunDirectory
 from emorl_bench.runner.placement import torch_dtype
 from emorl_bench.runner.provenance import with_model
@@ -119,15 +119,10 @@ def _ids(tokenizer: object, word: str) -> list[int]:
 
 @lru_cache(maxsize=4)  # a job calls this three times, and a real model has gigabytes
 def weights_hash(located: Located) -> str:
-    """Hash of a model's weights and tokenizer; for a snapshot of the hub, its name and commit."""
+    """Hash of all files that decide what a model says; for a snapshot of the hub, its name and commit."""
     if located.commit is not None:
         return f"{located.asked}@{located.commit}"
-    digest, place = hashlib.sha256(), located.directory
-    for file in sorted(file for kind in ("safetensors", "json", "jinja") for file in place.glob(f"*.{kind}")):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    return content_hash(located.directory)
 
 
 def note_model(config: Config, directory: RunDirectory, truncated: Mapping[str, int]) -> None:

@@ -15,6 +15,7 @@ from emorl_bench.config.schema import Config
 from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.protocols import Bench, Method, Runtime, Scorer, Task, Tracker, UpdateRule
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
@@ -48,6 +49,7 @@ from emorl_bench.runner.process_group import device_of
 from emorl_bench.runner.provenance import assets_hash
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
+from emorl_bench.scorers.rule import DeviceScorer
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,13 @@ class Workbench:
     """Number of prompts in each split, and of those removed as near-duplicates across splits."""
     truncated: dict[str, int]
     """Split -> number of its prompts that are longer than the model reads."""
+    decoder: Decoder
+
+    @property
+    def fitted(self) -> dict[str, int | None]:
+        """What has fitted into memory: bytes of a block, rows of a pass (None: all), rows of a decode."""
+        memory, rows = self.decoder.memory, self.decoder.max_rows
+        return {"block_bytes": memory.block_bytes, "micro_batch": memory.micro_batch, "max_rows": rows}
 
     @classmethod
     def build(
@@ -86,10 +95,13 @@ class Workbench:
         ledger = Ledger(device, ranks=ranks.count, limit=None if frozen else config["budget"]["prompts"])
         task = build_task(config)
         splits = _limited(task.splits(), config["budget"])
-        panel, held_out, gold = _panels(task, config["hardware"], ledger, ranks)
-        base, max_rows = load_base(config, task, device, ranks), config["hardware"]["max_rows"]
+        memory = Memory.planned(config["hardware"].get("block_bytes"), device)  # earlier runs have no key
+        panel, held_out, gold = _panels(task, config["hardware"], ledger, ranks, memory)
+        base = load_base(config, task, device, ranks)
         check_answer_room(task, base, config["sampling"]["max_new_tokens"])
-        bank = AdapterBank(Decoder(base, ledger, max_rows, ranks=ranks, correction=correction(config)), config["seed"])
+        rows, how = config["hardware"]["max_rows"], correction(config)
+        decoder = Decoder(base, ledger, rows, ranks=ranks, correction=how, memory=memory)
+        bank = AdapterBank(decoder, config["seed"])
         limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
         training = Training(**config["budget"]["training"])
         update: UpdateRule = build(config["update"])
@@ -139,19 +151,19 @@ class Workbench:
         )
         parts = {"train": splits.train, "select": splits.select, "report": splits.report}
         truncated = {name: sum(base.reader.truncates(e.context) for e in part) for name, part in parts.items()}
-        return cls(bench, method, grader, splits.sizes(), truncated)
+        return cls(bench, method, grader, splits.sizes(), truncated, bank.decoder)
 
 
 def _panels(
-    task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks
+    task: Task, hardware: Mapping[str, Any], ledger: Ledger, ranks: Ranks, memory: Memory
 ) -> tuple[ScorerPanel, ScorerPanel, ScorerPanel | None]:
     """The scorers that methods are given, their held-out twins, and gold for the objectives that have a gold scorer."""
     device = torch.device(hardware["scorer_device"] or ledger.device)
     gold = task.gold_scorers()
     sets = (
-        [s.on(device) for s in task.scorers.values()],
-        [s.held_out().on(device) for s in task.scorers.values()],
-        [gold[name].on(device) for name in task.scorers if name in gold],
+        [_placed(s, device, memory) for s in task.scorers.values()],
+        [_placed(s.held_out(), device, memory) for s in task.scorers.values()],
+        [_placed(gold[name], device, memory) for name in task.scorers if name in gold],
     )
     ranks.once(lambda: _prepare([scorer for scorers in sets for scorer in scorers]))
     for scorer in sets[0]:
@@ -160,6 +172,11 @@ def _panels(
     fast = hardware["scorer_dtype"] == "bfloat16"
     own, held_out = (ScorerPanel(scorers, ledger, ranks, bfloat16=fast) for scorers in sets[:2])
     return own, held_out, ScorerPanel(sets[2], ledger, ranks) if sets[2] else None
+
+
+def _placed(scorer: Scorer, device: torch.device, memory: Memory) -> Scorer:
+    placed = scorer.on(device)
+    return placed.within(memory.block_bytes) if isinstance(placed, DeviceScorer) else placed
 
 
 def _prepare(scorers: Sequence[Scorer]) -> None:
@@ -175,7 +192,8 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     """
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
-    log.info("%s", in_words(ledger.device, dtype_name(config), config["hardware"]["max_rows"]))
+    decoder = workbench.decoder
+    log.info("%s", in_words(ledger.device, dtype_name(config), decoder.max_rows, decoder.memory.block_bytes))
     directory.share = partial(_share, ledger, config["budget"]["prompts"])
     line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
     log.info(line, workbench.prompts)
@@ -212,6 +230,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
         "truncated_prompts": workbench.truncated,
         "assets": assets_hash(config),
         "cost": totals,
+        "memory": workbench.fitted,
         "change": change(ledger.phases, bench.objectives, paid, one_policy=one_policy),
         "converged_at": dict(ledger.converged_at),
         "best_step": dict(ledger.best_step),

@@ -20,7 +20,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from emorl_bench.core.atomic import write_json, write_text
+from emorl_bench.core.atomic import remove_left_over, write_json, write_text
+from emorl_bench.core.damage import refused
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.progress import Report
@@ -100,6 +101,7 @@ class RunDirectory:
     def _open(self) -> None:
         if not self.config["force"]:
             check_regular(self.path)
+        remove_left_over(self.path)
         before = self.read_json("status.json") or {}
         if self.config["force"]:
             self._wipe()
@@ -175,4 +177,4 @@ def _reason(error: BaseException) -> str:
     """Why a run ended, for its record: ``interrupted``, with the name of the signal where there was one."""
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted by {error}" if str(error) else "interrupted"
-    return f"{type(error).__name__}: {error}"
+    return refused(error) or f"{type(error).__name__}: {error}"

@@ -24,6 +24,7 @@ from emorl_bench.config.schema import Config, what_decides
 from emorl_bench.core.errors import UserError
 from emorl_bench.launch.slots import slots
 from emorl_bench.progress import duration
+from emorl_bench.runner import memory_plan
 from emorl_bench.runner.forecast import Estimate, Names, Schedule, Timings, read_json
 from emorl_bench.runner.provenance import assets_hash
 from emorl_bench.runner.recorded import recorded_config
@@ -156,6 +157,7 @@ def _text(planned: Sequence[Planned]) -> Iterator[str]:
         about = f", about {duration(plan.estimate.seconds)}" if plan.runs and plan.estimate else ""
         yield f"{plan.state:<10} {plan.place}{remark}{force}{about}"
     yield from _budgets(planned)
+    yield from _memory(planned)
     yield from _time(planned)
     yield from (
         "",
@@ -212,6 +214,19 @@ def _schedule(prompts: int | None, parts: Mapping[str, int | None]) -> str:
     if not plan.steps:
         return f"{prompts} prompts, too few for a step of {batch} and two validations of {select}: the job refuses this"
     return f"{prompts} prompts = {plan.steps} steps of {batch} and {plan.validations} validations of {select}, at most"
+
+
+def _memory(planned: Sequence[Planned]) -> Iterator[str]:
+    """One line for each planned peak, with the models and methods that have it."""
+    names: dict[str, list[str]] = {}
+    for plan in planned:
+        size = memory_plan.plan(plan.job.settings)
+        text = "not known: the model's config.json is not on this machine" if size is None else str(size)
+        if (name := f"{plan.names[1]} {plan.names[2]}") not in (chosen := names.setdefault(text, [])):
+            chosen.append(name)
+    yield from ("", "Planned peak of memory of each run, if no answer ends early:")
+    for text, chosen in names.items():
+        yield from (f"  {', '.join(chosen)}", f"    {text}")
 
 
 def _time(planned: Sequence[Planned]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from emorl_bench.config.checks import launched
 from emorl_bench.config.hardware import decided_on_cpu, may_have_gpu
-from emorl_bench.core.atomic import write_json
+from emorl_bench.core.atomic import remove_left_over, write_json
 from emorl_bench.launch.run_value import RunValue
 from emorl_bench.runner.identity import identity, place, read_json, summary_if_done
 
@@ -67,7 +67,9 @@ def remember(settings: Mapping[str, Any], fingerprint: str, imported: str) -> No
     """
     decided = _decided(settings)
     if decided is not None and imported == code():
-        write_json(_entry(decided), {"code": imported, "fingerprint": fingerprint})
+        entry = _entry(decided)
+        remove_left_over(entry.parent, entry.name)  # the run's lock is held, and only this run writes its entry
+        write_json(entry, {"code": imported, "fingerprint": fingerprint})
 
 
 def code() -> str:

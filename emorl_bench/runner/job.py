@@ -12,6 +12,7 @@ from emorl_bench.config.checks import check, check_attention, check_writable
 from emorl_bench.config.compose import chosen, plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.damage import system_limits
+from emorl_bench.core.leaving import staying
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.signals import signals_interrupt
 from emorl_bench.launch.run_value import RunValue
@@ -66,7 +67,7 @@ def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) ->
         tracker = open_tracker(settings, directory, fingerprint) if ranks.first else Silent()
         status = "failed"
         try:
-            with reported_to(directory.report):
+            with reported_to(directory.report), staying("code of this run"):
                 summary = {"schema_version": SUMMARY_VERSION, **bench.execute(settings, directory, tracker)}
             directory.write_json("summary.json", summary)
             tracker.summarise(summary, directory.read_json("cost.json") or {})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +10,11 @@ import torch
 from emorl_bench.config import hardware as named
 from emorl_bench.config.checks import launched
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.memory import UNKNOWN, free_on_machine
 from emorl_bench.data.sizes import limit_corpora
 
 TF32_SINCE = 8  # compute capability of Ampere, the first cards with TF32
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
 
 def decided(hardware: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,9 +86,13 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def in_words(device: torch.device, dtype: str, max_rows: int) -> str:
-    """One line: the device, the base model's dtype, the rows that are decoded at once, and the memory there is."""
-    return f"computes on {_named(device)}, in {dtype}, at most {max_rows} rows at once; {_memory(device)}"
+def in_words(device: torch.device, dtype: str, max_rows: int, block_bytes: int) -> str:
+    """One line: the device, the base model's dtype, the rows that are decoded at once, and the memory there is.
+
+    ``block_bytes`` bounds what is made of logits at a time (`core.memory`).
+    """
+    rows = f"at most {max_rows} rows at once, logits in blocks of {block_bytes / MIB:.0f} MiB"
+    return f"computes on {_named(device)}, in {dtype}, {rows}; {_memory(device)}"
 
 
 def _named(device: torch.device) -> str:
@@ -104,17 +107,5 @@ def _memory(device: torch.device) -> str:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return f"{free / GIB:.1f} of {total / GIB:.1f} GiB of its memory are free"
-    room = _free_memory()
-    return "its free memory is unknown" if room is None else f"{room / GIB:.1f} GiB of memory are free"
-
-
-def _free_memory() -> int | None:
-    """Bytes that this machine can still give; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
-        known = {"SC_AVPHYS_PAGES", "SC_PAGE_SIZE"} <= set(names)
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else None
-    found = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-    return found[0] if found else None
+    free = free_on_machine()
+    return "its free memory is unknown" if free == UNKNOWN else f"{free / GIB:.1f} GiB of memory are free"

@@ -5,7 +5,6 @@ Code that comes with an encoder is never run, and nobody is asked about it.
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError
-from emorl_bench.models.weights import check_weights, reason
+from emorl_bench.models.weights import check_weights, reason, unreported
 from emorl_bench.offline import locate
 from emorl_bench.offline.containment import check_contained
+from emorl_bench.offline.content import content_hash
 
 
 def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
@@ -33,9 +33,10 @@ def load_encoder(encoder: str, revision: str | None = None) -> tuple[Any, Any]:
         if config.is_encoder_decoder or not getattr(config, "hidden_size", None):
             raise UserError(f"encoder={encoder}: a {config.model_type} is no encoder; give one like RoBERTa or MiniLM")
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        model, report = AutoModel.from_pretrained(
-            place, use_safetensors=True, dtype="float32", trust_remote_code=False, output_loading_info=True
-        )
+        with unreported():
+            model, report = AutoModel.from_pretrained(
+                place, use_safetensors=True, dtype="float32", trust_remote_code=False, output_loading_info=True
+            )
     except UserError:
         raise
     except Exception as error:  # safetensors, torch and transformers have errors of many kinds for a damaged file
@@ -78,12 +79,8 @@ def freeze(model: Any, layers: int) -> None:
 
 @lru_cache(maxsize=8)
 def encoder_hash(encoder: str, revision: str | None = None) -> str:
-    """16 hex digits of configuration, tokenizer and weights, which do not depend on where the encoder is."""
-    place, digest = _place(encoder, revision), hashlib.sha256()
-    for file in sorted([*place.glob("*.safetensors"), place / "config.json", *place.glob("tokenizer*.json")]):
-        with file.open("rb") as stream:
-            digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]
+    """16 hex digits of all files that decide what an encoder says, which do not depend on where it is."""
+    return content_hash(_place(encoder, revision))[:16]
 
 
 def _place(encoder: str, revision: str | None) -> Path:

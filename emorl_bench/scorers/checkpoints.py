@@ -6,9 +6,9 @@ Texts are read in batches of fixed shape. Only safetensors are read. Code of a c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,14 +18,16 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError, did_you_mean
-from emorl_bench.models.weights import check_weights, reason
+from emorl_bench.models.readout import COPIES, Head
+from emorl_bench.models.weights import check_weights, reason, unreported
 from emorl_bench.offline import locate, resolve
-from emorl_bench.offline.containment import check_contained
+from emorl_bench.offline.containment import check_code, check_contained
 from emorl_bench.scorer_training.encoders import encoder_hash, load_encoder
 from emorl_bench.scorer_training.shapes import fixed_batches
 from emorl_bench.scorers.rule import DeviceScorer
 
 DTYPES = ("float32", "bfloat16", "float16")
+PROBE = 2  # ids that a head is tried on: padding alone has no embedding, and so no logits, in some models
 KINDS: dict[str, Any] = {"causal": AutoModelForCausalLM, "classifier": AutoModelForSequenceClassification}
 
 
@@ -58,6 +60,25 @@ class Loaded:
         ids_BT = self.filled(rows, self.pad, width)
         mask_BT = self.filled([[1] * len(row) for row in rows], 0, width)
         return {"input_ids": ids_BT, "attention_mask": mask_BT}
+
+    def states(self, inputs: Mapping[str, Tensor], block_bytes: int) -> tuple[Head, Tensor]:
+        """For a causal model: states (B, T, X), and the head that makes their logits.
+
+        The states are the logits themselves where these fit into a block, or where the model scales or caps them after
+        its head; else they are the hidden states.
+        """
+        logits = COPIES * 4 * inputs["input_ids"].numel() * self.model.config.get_text_config().vocab_size
+        if logits <= block_bytes or not self.ends_in_its_head:
+            return _itself, self.model(**inputs).logits
+        return self.model.get_output_embeddings(), self.model.base_model(**inputs).last_hidden_state
+
+    @cached_property
+    def ends_in_its_head(self) -> bool:
+        """Whether the logits of a causal model are its last hidden states times its head."""
+        ids = {"input_ids": torch.arange(PROBE, device=self.device)[None]}
+        with torch.no_grad():
+            own = self.model.get_output_embeddings()(self.model.base_model(**ids).last_hidden_state)
+            return torch.equal(own, self.model(**ids).logits)
 
     def filled(self, rows: Sequence[Sequence[int]], value: int, width: int) -> Tensor:
         """(B, width) int64 on the model's device, with ``value`` after the end of each row."""
@@ -109,6 +130,10 @@ class Judge(DeviceScorer):
         return load(self.kind, self.model, self.revision, self.trust_remote_code, self.device, self.dtype)
 
 
+def _itself(states: Tensor) -> Tensor:
+    return states
+
+
 def directory(model: str) -> str:
     """The local directory of a model, or the name on the hub as it is.
 
@@ -149,12 +174,15 @@ def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, d
     if not Path(place).is_dir():  # a name on the hub: its snapshot is checked like a directory
         place = str(locate(model, revision, code=trust_remote_code, key="scorer model").directory)
         check_contained(Path(place), model, "scorer model")
+    if trust_remote_code:
+        check_code(Path(place), model, "scorer model")
     options = {"trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        read, info = KINDS[kind].from_pretrained(
-            place, use_safetensors=True, dtype=getattr(torch, dtype), output_loading_info=True, **options
-        )
+        with unreported():
+            read, info = KINDS[kind].from_pretrained(
+                place, use_safetensors=True, dtype=getattr(torch, dtype), output_loading_info=True, **options
+            )
     except Exception as error:  # safetensors, torch and transformers have errors of many kinds for a damaged file
         raise UserError(
             f"scorer model={model}: could not be loaded ({reason(error)}); "

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.memory import LARGEST
 from emorl_bench.core.types import Example
+from emorl_bench.models.readout import Head, rows_within, token_logprobs
 from emorl_bench.scorers.checkpoints import Judge, Loaded, in_batches
 
 CAPS = {"log": 1000.0, "paper": 50.0}  # perplexity from which the score is 0, by form
@@ -53,11 +55,13 @@ class Fluency(Judge):
     def nll(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         """(B,) mean negative log-likelihood in nats per counted token; infinite where no token counts."""
         loaded = self.loaded()
+        block = self.block_bytes or LARGEST
         rows, first = self._rows(loaded, [e.prompt for e in examples], responses)
 
         def judge(indices: list[int], width: int) -> Tensor:
-            logits_BTV = loaded.model(**loaded.padded([rows[i] for i in indices], width)).logits
-            return torch.stack([_mean_nll(logits_BTV[b], rows[i], first[i]) for b, i in enumerate(indices)])
+            head, states_BTX = loaded.states(loaded.padded([rows[i] for i in indices], width), block)
+            values = [_mean_nll(head, states_BTX[b], rows[i], first[i], block) for b, i in enumerate(indices)]
+            return torch.stack(values)
 
         return in_batches(rows, loaded, self.batch_tokens, judge)
 
@@ -90,10 +94,12 @@ def _ids(loaded: Loaded, texts: Sequence[str]) -> list[list[int]]:
     return rows
 
 
-def _mean_nll(logits_TV: Tensor, ids: Sequence[int], first: int) -> Tensor:
-    """Computed row by row, and only where tokens count: logits of a whole batch in float32 would take gigabytes."""
+def _mean_nll(head: Head, states_TX: Tensor, ids: Sequence[int], first: int, block_bytes: int) -> Tensor:
+    """Computed row by row, and only where tokens count."""
     if len(ids) <= first:
         return torch.tensor(math.inf)
-    counted_TV = logits_TV[first - 1 : len(ids) - 1].float()
-    taken_T1 = torch.tensor(ids[first:], device=counted_TV.device)[:, None]
-    return (counted_TV.logsumexp(-1) - counted_TV.gather(1, taken_T1)[:, 0]).mean().cpu()
+    counted_TX = states_TX[first - 1 : len(ids) - 1]
+    taken_T = torch.tensor(ids[first:], device=counted_TX.device)
+    size = rows_within(block_bytes, head, counted_TX)
+    blocks = torch.split(torch.arange(len(taken_T), device=taken_T.device), size)
+    return -torch.cat([token_logprobs(head, counted_TX[at], taken_T[at]) for at in blocks]).mean().cpu()

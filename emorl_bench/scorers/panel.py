@@ -12,13 +12,15 @@ is an error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.leaving import staying
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.protocols import Scorer, Scores
 from emorl_bench.core.ranks import ALONE, Ranks
@@ -98,7 +100,11 @@ class ScorerPanel:
 
     def _ask(self, scorer: Scorer, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         with self.ledger.metered(f"score/{scorer.name}") as call:
-            with torch.autocast(self.ledger.device.type, torch.bfloat16, enabled=self.bfloat16):
+            with (
+                torch.autocast(self.ledger.device.type, torch.bfloat16, enabled=self.bfloat16),
+                _own_dtype(),
+                staying(f"scorer '{scorer.name}'"),
+            ):
                 scores_B, applies_B = _tensor(scorer.score(examples, responses))
             call.tokens = len(responses)
         if scores_B.shape != (len(responses),):
@@ -116,6 +122,16 @@ class ScorerPanel:
                 f"for {responses[at][:EXCERPT]!r}; mend the scorer or its bounds"
             )
         return scores_B.clamp(low, high).masked_fill(~applies_B, torch.nan)
+
+
+@contextmanager
+def _own_dtype() -> Iterator[None]:
+    """What a scorer sets as torch's default dtype ends with it: policies and other scorers would compute in it too."""
+    before = torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _tensor(scores: Scores) -> tuple[Tensor, Tensor]:

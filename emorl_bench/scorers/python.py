@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.leaving import staying
 from emorl_bench.core.types import Example
 from emorl_bench.scorers.rule import Rule
 
@@ -48,8 +49,11 @@ class Python(Rule):
         """
         function = self._function()
         try:
-            scores = list(function([e.prompt for e in examples], list(responses)))
-            return [None if score is None else float(score) for score in scores]
+            with staying(f"scorer {self.name}: function={self.function}"):
+                scores = list(function([e.prompt for e in examples], list(responses)))
+                return [None if score is None else float(score) for score in scores]
+        except UserError:
+            raise
         except Exception as error:  # a user's code may raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(
@@ -70,7 +74,10 @@ class Python(Rule):
             raise UserError(f"scorer {self.name}: low={self.low}, high={self.high}: low must be below high")
         module, _, attribute = self.function.rpartition(".")
         try:
-            function = getattr(importlib.import_module(module), attribute)
+            with staying(f"scorer {self.name}: importing function={self.function}"):
+                function = getattr(importlib.import_module(module), attribute)
+        except UserError:
+            raise
         except Exception as error:  # importing a user's module may raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(

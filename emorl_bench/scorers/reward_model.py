@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.patience import at_most
 from emorl_bench.core.types import Example
 from emorl_bench.scorers.checkpoints import Judge, Loaded, in_batches
 
+PATIENCE = 60.0  # seconds for a batch of chats in the model's template, which takes milliseconds for each
 TRANSFORMS = ("sigmoid", "minmax", "softmax")
 
 
@@ -113,7 +115,8 @@ class RewardModel(Judge):
             [*system, {"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
             for prompt, response in zip(prompts, responses, strict=True)
         ]
-        texts = loaded.tokenizer.apply_chat_template(chats, tokenize=False)
+        with at_most(PATIENCE, f"scorer {self.name}: the chat template of {self.model}"):
+            texts = loaded.tokenizer.apply_chat_template(chats, tokenize=False)
         return {"input_ids": loaded.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]}
 
 

@@ -44,9 +44,13 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceScorer:
-    """A scorer with a model that runs on ``device``, whose scores are in [0, 1]."""
+    """A scorer with a model that runs on ``device``, whose scores are in [0, 1].
+
+    ``block_bytes`` bounds what it makes of logits at a time (`models.readout`); None: the largest block of a run.
+    """
 
     device: str = "cpu"
+    block_bytes: int | None = None
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -56,6 +60,10 @@ class DeviceScorer:
     def on(self, device: torch.device) -> Self:
         """The same scorer on a device."""
         return replace(self, device=str(device))
+
+    def within(self, block_bytes: int) -> Self:
+        """The same scorer with another bound of its blocks."""
+        return replace(self, block_bytes=block_bytes)
 
     def costs(self) -> Mapping[str, Cost]:
         """None: there are no forms to compare."""

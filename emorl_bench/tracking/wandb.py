@@ -53,6 +53,7 @@ class Wandb:
         """
         import wandb
 
+        _keep_files_here(run.runs_dir)
         mode = self.mode or "auto"
         options = self._options(run, resumed=bool(rows))
         chosen = _resolve(mode)
@@ -132,6 +133,26 @@ class WandbView:
     def close(self, status: str) -> None:
         """Finish the run, which writes or sends all that was logged."""
         self._run.finish(exit_code=0 if status == "done" else 1)
+
+
+def _keep_files_here(runs_dir: Path) -> None:
+    """Where the home directory cannot be written, tables on their way to W&B lie in ``runs_dir/wandb``."""
+    from wandb import env
+
+    for variable, usual in ((env.DATA_DIR, env.get_data_dir()), (env.CACHE_DIR, env.get_cache_dir())):
+        if variable not in os.environ and not _can_be_written(Path(usual)):
+            os.environ[variable] = str((runs_dir / "wandb" / variable.lower()).resolve())
+
+
+def _can_be_written(place: Path) -> bool:
+    there = next((parent for parent in (place, *place.parents) if parent.exists()), place)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return False
+    try:
+        place.mkdir(parents=True, exist_ok=True)  # what W&B would do; /proc says that root may, and refuses
+    except OSError:
+        return False
+    return True
 
 
 def _remove_earlier(runs_dir: Path, id: str, now: Path) -> None:

@@ -20,6 +20,7 @@ from baselines.conditioned.training import ConditionedRun, Conditioning
 from baselines.conditioned.weight_ensembling_moe import WeightEnsemblingMoe
 from emorl_bench.config.compose import plain
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Example, Rollout, Sampling, Training
@@ -58,6 +59,7 @@ class Table:
     name: str = "table"
     base: str = "table"
     ranks: Ranks = ALONE
+    memory: Memory = field(default_factory=Memory)
     asked: Asked = field(default_factory=lambda: Asked(torch.full((1, 2), 0.5)))
 
     def turn(self, preferences_WK: Tensor) -> None:
@@ -166,7 +168,9 @@ def test_every_yaml_answers_every_preference_within_the_budget(bench, architectu
     spent = made.ledger.totals()
     assert (spent["data_points_train"], spent["data_points_train_max"], spent["search_evaluations"]) == (18, 6, 0)
     net = solution.policy.name
-    assert made.ledger.phases[f"validate/{net}"].prompts == 2 * 3 * 8  # before and after, at three preferences
+    assert made.ledger.phases[f"validate/{net}"].prompts == 2 * 3 * (
+        8 // 3
+    )  # before and after; three preferences divide the split
     with safe_open(made.dir / "checkpoints" / net / net / "network.safetensors", "pt") as file:
         assert file.metadata()["base_fingerprint"] == solution.policy.base
 

@@ -152,7 +152,9 @@ def test_asking_for_more_gives_more_and_costs_what_the_budget_says(bench, archit
     assert (cost["data_points_train"], made.ledger.phases["train/ric"].samples) == (36, 36 * 16)
     assert cost["optimiser_steps"] == 24 * 6
     assert made.ledger.phases["train/ric"].scored_texts > 0
-    assert made.ledger.phases["validate/ric"].prompts == 2 * 3 * 6  # at first and at last, three preferences
+    assert made.ledger.phases["validate/ric"].prompts == 2 * 3 * (
+        6 // 3
+    )  # at first and at last; three preferences divide the split
 
 
 def test_kl_is_to_the_base_on_the_plain_prompt() -> None:

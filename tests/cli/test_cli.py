@@ -25,6 +25,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "says"),
     [
         (["method=emrol"], "method=emrol: unknown method; did you mean 'emorl'?"),
+        (["method=EMORL"], "did you mean 'emorl'?"),
         (["task=reflection"], "did you mean 'reflections'?"),
         (["model=tiny_t6"], "did you mean 'tiny_t5'?"),
         (["sede=3"], "sede=3: unknown key 'sede'; did you mean 'seed'?"),

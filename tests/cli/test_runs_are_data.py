@@ -84,7 +84,7 @@ def test_what_conf_names_needs_no_trust(tmp_path: Path) -> None:
 def test_the_environment_is_not_read_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "told")
     text = "${oc.env:SECRET} ${seed} ${"
-    run = leave(tmp_path, {"seed": 1, "task": {"_target_": "builtins.dict", "text": text, "list": [text]}})
+    run = leave(tmp_path, {**whole(), "task": {"_target_": "builtins.dict", "text": text, "list": [text]}})
     config = read_config(run, trusted=True)
     assert config["task"]["text"] == text
     assert build(config["task"]) == {"text": text, "list": [text]}, "nor when its parts are built"

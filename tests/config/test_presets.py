@@ -123,7 +123,7 @@ def data_dir(tmp_path: Path) -> Path:
     with (tmp_path / "topic_clean_umich.csv").open("w", newline="", encoding="utf-8") as file:
         for i in range(40):
             answers = [f"you feel answer {j} of a{i}" for j in range(8)]
-            csv.writer(file).writerow([f"i drink when i am sad, day a{i} week b{i}.", *answers, "topic"])
+            csv.writer(file).writerow([f"i drink when i am sad, day a{i} week b{i}.", *answers, "drinking"])
     return tmp_path
 
 

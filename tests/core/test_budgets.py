@@ -160,8 +160,8 @@ def test_a_budget_that_pays_for_no_step_is_named(tmp_path: Path) -> None:
         UserError, match=r"'policy' may spend 13 of them, but one step and two validations take 6 \+ 2 x 4"
     ):
         WeightedPolicy().fit(bench)
-    bench, _ = small(tmp_path, "net", budget=Budget(prompts=60))
-    with pytest.raises(UserError, match=r"'hypernetwork' may spend 20 of them"):
+    bench, _ = small(tmp_path, "net", budget=Budget(prompts=33))
+    with pytest.raises(UserError, match=r"'hypernetwork' may spend 11 of them"):
         METHODS["pareto_set"][0].fit(bench)
     assert spent(bench) == 0
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ with signals_interrupt(), RunDirectory(config, "f") as directory:
     print(directory.path, flush=True)
     time.sleep(60)
 """
+
+
+@pytest.fixture(autouse=True)
+def listening() -> Iterator[None]:
+    """Tests that are run by ``nohup`` ignore SIGHUP, and so would their processes."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

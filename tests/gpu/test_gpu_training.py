@@ -44,7 +44,7 @@ def gradients(policies: Sequence[AdapterPolicy], rollouts: Sequence[Rollout]) ->
     losses = []
     for policy, rollout, hidden_BTH in zip(policies, rollouts, hidden_MBTH, strict=True):
         width = rollout.response_ids_BT.shape[1]
-        logprobs_BT = token_logprobs(policy.logits(hidden_BTH[:, :width]), rollout)
+        logprobs_BT = token_logprobs(policy, hidden_BTH[:, :width], rollout)
         losses.append(scst_loss(logprobs_BT, group_advantages(REWARDS_B, 4).to(logprobs_BT)))
     owned = [list(policy.parameters()) for policy in policies]
     found = iter(torch.autograd.grad(sum(losses), [p for own in owned for p in own]))

@@ -175,3 +175,23 @@ def test_every_file_that_an_index_names_is_in_the_hashes(place: Path) -> None:
             known.cache_clear()
         hashes.add((encoder_hash(str(place)), weights_hash(Located(place, str(place), "directory"))))
     assert len({one for pair in hashes for one in pair}) == 4
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "n_layer"])
+def test_a_configuration_of_millions_of_layers_is_refused_at_once(load: Load, place: Path, name: str) -> None:
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, name: 10**7}))
+    assert f"wants {name}=10000000, but its weights are" in refused(load, place)
+
+
+def test_a_configuration_nested_without_end_is_one_line(load: Load, place: Path) -> None:
+    (place / "config.json").write_text("[" * 100_000)
+    refused(load, place)
+
+
+def test_what_does_not_fit_is_one_line_and_no_table(load: Load, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, "hidden_size": 64}))
+    assert "other shapes than its config.json says" in refused(load, place)
+    said = capfd.readouterr()
+    assert "REPORT" not in said.out + said.err

@@ -42,7 +42,9 @@ NOTHING = np.zeros(0)
 
 def method(name: str) -> WeightedPolicy:
     """The method as its YAML builds it."""
-    made: WeightedPolicy = instantiate(OmegaConf.load(conf_dir() / "method" / f"{name}.yaml"), _convert_="object")
+    node = OmegaConf.load(conf_dir() / "method" / f"{name}.yaml")
+    node.pop("defaults", None)  # the rule of the method, which is no part of it
+    made: WeightedPolicy = instantiate(node, _convert_="object")
     return made
 
 

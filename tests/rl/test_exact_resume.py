@@ -81,6 +81,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes_rows_and_cos
     assert deaths > 1
     assert found["phases"] == expected["phases"]
     assert found["rows"] == expected["rows"]
+    assert [list(row) for row in found["rows"]] == [list(row) for row in expected["rows"]]  # keys in their order
     assert found["exported"] == expected["exported"]
     assert found["last"].keys() == expected["last"].keys()
     assert all(torch.equal(tensor, expected["last"][key]) for key, tensor in found["last"].items())

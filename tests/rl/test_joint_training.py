@@ -200,9 +200,9 @@ def test_out_of_memory_repeats_the_round_apart(monkeypatch, capsys, where):
         torch.testing.assert_close(mine, plain, atol=1e-6, rtol=1e-6)
 
 
-def test_one_learner_that_does_not_fit_is_an_error():
+def test_one_row_that_does_not_fit_is_an_error():
     learners, rollouts = probes("t5", (4,))
-    learners[0].out_of_memory = 1
+    learners[0].out_of_memory = 3  # of 4 rows, of 2, and of 1
     with pytest.raises(torch.OutOfMemoryError):
         step(learners, rollouts)
 
@@ -322,7 +322,7 @@ def test_micro_batches_divide_all_rows_by_length(size):
     assert all(len(part) == (size or 24) for part in parts[:-1])
     assert [lengths[row] for part in parts for row in part] == sorted(lengths, reverse=True)
     learner = Scst(micro_batch=size, kl_coefficient=0.0).learner(policy, Ledger())
-    read_BT = learner.read(rollout, lambda hidden_BTH, part: token_logprobs(policy.logits(hidden_BTH), part))
+    read_BT = learner.read(rollout, lambda hidden_BTH, part: token_logprobs(policy, hidden_BTH, part))
     torch.testing.assert_close(read_BT, policy.logprobs(rollout).to(read_BT), atol=1e-6, rtol=0)
 
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from conftest import make_bank, shaken, word_prompts
-from support.tabular import Tabular
+from support.tabular import Tabular, TabularPolicy
 
 from emorl_bench.core.ledger import Cost, Ledger
 from emorl_bench.core.seeds import stream
@@ -189,7 +189,7 @@ def test_temperature_is_part_of_the_trained_distribution():
     ids, mask = torch.tensor([[3, 1]]), torch.ones(1, 2, dtype=torch.bool)
     rollout = Rollout((Example("0", ""),), ("",), ids, mask, torch.zeros(1, 2), 1, temperature=0.5)
     expected = (logits / 0.5).log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)
-    torch.testing.assert_close(token_logprobs(logits, rollout), expected)
+    torch.testing.assert_close(token_logprobs(TabularPolicy(logits[0]), logits, rollout), expected)
 
 
 def test_kl_coefficient_follows_its_target():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -75,9 +74,10 @@ def test_a_gpu_by_number_is_the_current_one_and_no_part_of_the_settings(gpus) ->
     current = gpus(4, bfloat16=True)
     assert decided({**AUTO, "device": "cuda:3"})["device"] == "cuda"
     assert current == [3]
-    line = in_words(torch.device("cuda"), "bfloat16", 4096)
+    line = in_words(torch.device("cuda"), "bfloat16", 4096, 1 << 30)
     assert line == (
-        "computes on cuda:3 (Card), in bfloat16, at most 4096 rows at once; 60.0 of 80.0 GiB of its memory are free"
+        "computes on cuda:3 (Card), in bfloat16, at most 4096 rows at once, logits in blocks of 1024 MiB; "
+        "60.0 of 80.0 GiB of its memory are free"
     )
 
 
@@ -104,18 +104,14 @@ def test_tf32_needs_a_gpu() -> None:
         decided({**AUTO, "device": "cpu", "dtype": "tf32"})
 
 
-def test_the_line_of_a_cpu_says_threads_and_memory(monkeypatch) -> None:
-    monkeypatch.setattr(placement, "_free_memory", lambda: 3 << 29)
-    line = in_words(torch.device("cpu"), "float32", 7)
-    assert line.endswith("in float32, at most 7 rows at once; 1.5 GiB of memory are free")
+@pytest.mark.parametrize(
+    ("free", "says"), [(3 << 29, "1.5 GiB of memory are free"), (placement.UNKNOWN, "its free memory is unknown")]
+)
+def test_the_line_of_a_cpu_says_threads_and_memory(free, says, monkeypatch) -> None:
+    monkeypatch.setattr(placement, "free_on_machine", lambda: free)
+    line = in_words(torch.device("cpu"), "float32", 7, 1 << 24)
+    assert line.endswith(f"in float32, at most 7 rows at once, logits in blocks of 16 MiB; {says}")
     assert line.startswith("computes on cpu (")
-
-
-def test_free_memory_is_that_of_this_machine() -> None:
-    free = placement._free_memory()
-    if Path("/proc/meminfo").exists():
-        assert free is not None
-        assert 1 << 20 < free < 1 << 50
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,15 @@ def test_a_job_runs_once_and_goes_on_after_a_failure(run: Callable[..., float | 
     assert [(row["step"], row["learner/e/train/loss"]) for row in rows] == [(1, 1), (2, 2), (3, 3), (4, 40)]
 
 
+def test_code_that_ends_the_program_fails_its_run(run: Callable[..., float | None], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"code of this run ended the program with sys.exit\(0\)"):
+        run(lambda *_: sys.exit(0))
+    (path,) = (tmp_path / "runs").rglob("status.json")
+    status = json.loads(path.read_text())
+    assert status["state"] == "failed"
+    assert "sys.exit(0)" in status["error"]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said_before_anything_is_opened(
     run: Callable[..., float | None], tmp_path: Path

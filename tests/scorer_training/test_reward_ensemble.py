@@ -15,6 +15,7 @@ from support.ready_scorers import bert, numbers, saved
 
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example
@@ -245,7 +246,7 @@ class OneScorer(TaskDefaults):
 def test_a_run_prepares_both_twins_and_its_ledger_has_both_forms(ensemble: RewardEnsemble) -> None:
     scorer, ledger = replace(ensemble, epochs=1), Ledger()
     task, hardware = OneScorer({scorer.name: scorer}), {"scorer_device": None, "scorer_dtype": "float32"}
-    panel, held_out, _ = _panels(task, hardware, ledger, ALONE)  # type: ignore[arg-type]
+    panel, held_out, _ = _panels(task, hardware, ledger, ALONE, Memory())  # type: ignore[arg-type]
     assert panel.objectives == held_out.objectives == ("reward_ensemble",)
     assert read_card(scorer.held_out().train())["twin"] == "held_out"
     written = ledger.as_dict()

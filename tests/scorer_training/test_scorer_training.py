@@ -23,6 +23,7 @@ from emorl_bench.cli import train_scorer
 from emorl_bench.config.compose import VERSION_BASE, conf_dir, plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE
 from emorl_bench.core.types import Example
 from emorl_bench.data import epitome, pair
@@ -284,5 +285,5 @@ def test_a_run_prepares_scorers_and_twins_before_anything_is_scored() -> None:
 
     task = SimpleNamespace(scorers={"own": Fake()}, gold_scorers=dict)
     hardware = {"scorer_device": "cpu", "scorer_dtype": "float32"}
-    bench._panels(task, hardware, Ledger(torch.device("cpu")), ALONE)
+    bench._panels(task, hardware, Ledger(torch.device("cpu")), ALONE, Memory())
     assert prepared == ["own", "twin"]

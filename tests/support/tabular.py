@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Rollout
 
@@ -23,6 +24,7 @@ class TabularPolicy(Tabular):
     """`Tabular` with what a learner asks of a policy: its hidden states are the table's logits."""
 
     ranks: Ranks = ALONE
+    memory = Memory()
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return [self.table]

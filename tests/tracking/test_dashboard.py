@@ -188,7 +188,7 @@ def test_bad_input_is_one_line(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))  # nobody is logged in
     (empty := tmp_path / "empty").mkdir()
     runs, mixed = run_in(tmp_path / "runs"), run_in(tmp_path / "mixed")
-    run_in(mixed, objectives=["right", "brief"])
+    run_in(mixed, objectives=["right", "brief"], preferences=[[1.0, 0.0], [0.5, 0.5]])
     places = {"empty": empty, "runs": runs, "mixed": mixed}
     with pytest.raises(SystemExit) as exit:
         program.main([argument.format(**places) for argument in arguments] + ["--out", str(tmp_path / "out")])

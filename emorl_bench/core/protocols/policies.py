@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.types import Correction, Example, Rollout, Sampling
 
@@ -48,11 +49,15 @@ class Policy(Sampler, Protocol):
     def correction(self) -> Correction | None:
         """What updates do about its sampler's log-probabilities; None where they are those of the training pass."""
 
+    @property
+    def memory(self) -> Memory:
+        """What fits into memory; one object for all policies on one base model."""
+
     def hidden(self, rollout: Rollout) -> Tensor:
         """(B, T, H) hidden states from which each response token is predicted; gradients flow through them."""
 
     def logits(self, hidden_BTH: Tensor) -> Tensor:
-        """(B, T, V) logits of the hidden states (B, T, H)."""
+        """Logits (..., V) of hidden states (..., H): all at once, so give few (`models.readout`)."""
 
     def logprobs(self, rollout: Rollout) -> Tensor:
         """(B, T) log-probabilities of the response tokens in nats, 0 where masked; gradients flow through them."""

@@ -23,7 +23,7 @@ from emorl_bench.core.types import Rollout
 from emorl_bench.ensemble.blending import Blend
 from emorl_bench.policies.together import on_one_base
 
-BYTES = 1 << 28  # of logits in float64 at a time
+COPIES = 8  # tensors as large as one expert's logits in float64 that exist for each expert at one time
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}  # of a margin's two ways of computing; other types: 0.25
 
 
@@ -69,7 +69,8 @@ def shares_of(sampler: Sampler, rollout: Rollout) -> Shares:
     hidden_MBTH = torch.stack([expert.hidden(rollout) for expert in blend.experts])
     hidden_MLH = hidden_MBTH.flatten(1, 2)
     chosen_L = rollout.response_ids_BT.flatten()
-    rows = max(1, BYTES // (8 * decoder.backbone.vocabulary * len(weights_M)))
+    per_token = COPIES * 8 * decoder.backbone.vocabulary * len(weights_M)
+    rows = max(1, decoder.memory.block_bytes // per_token)
     parts = []
     for part_L in torch.split(torch.arange(len(chosen_L), device=chosen_L.device), rows):
         part_MLH = hidden_MLH[:, part_L]

@@ -32,7 +32,7 @@ class DynaOpt:
     ``look_back``: number of validations that a gain is measured against.
     """
 
-    gamma: float = 0.2
+    gamma: float = 0.4
     look_back: int = 1
     paid: Paid = "standardised"
 

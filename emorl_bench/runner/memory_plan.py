@@ -1,0 +1,131 @@
+"""How much memory a run is planned to take at most, from its configuration alone.
+
+torch is not imported. The plan knows what grows with model and task: weights, adapters with their optimisers, what a
+training pass keeps, logits, and the keys and values of a rollout. It leaves out what a device's libraries take, and
+scorers whose sizes are not known. A decode of more prompts than a rollout takes up to half of what is then free, in
+parts (`decoding.room`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emorl_bench.assets.shipped import SHIPPED
+from emorl_bench.config.schema import Config
+from emorl_bench.core.memory import LARGEST
+from emorl_bench.models.shape import Shape
+
+EMBEDDED = "embedded:"
+WORD = {"float32": 4, "bfloat16": 2, "float64": 8}
+COPIES_OF_AN_ADAPTER = 6  # its weights, a gradient, Adam's two moments, the best one and the first one; in float32
+READOUT = 1 << 28  # most of what a decode makes of logits at a time (`decoding.decode`)
+COPIES = 3  # of a block's logits (`models.readout`)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes at the peak, by what they hold."""
+
+    weights: int
+    adapters: int
+    training: int
+    decoding: int
+    scorers: int
+    rows: int
+    """Rows of a training pass."""
+    tokens: int
+    """Tokens of a row."""
+    together: int
+    """Learners that share a pass where memory allows (`rl.fitting`); the plan has the pass of one."""
+
+    @property
+    def peak(self) -> int:
+        """Training and decoding take turns; everything else stays."""
+        return self.weights + self.adapters + self.scorers + max(self.training, self.decoding)
+
+    def __str__(self) -> str:
+        """One line, for a person."""
+        sizes = {"weights": self.weights, "adapters": self.adapters, "scorers": self.scorers}
+        kept = ", ".join(f"{name} {gib(size)}" for name, size in sizes.items() if gib(size) != "0.00")
+        beside = f", {self.together} learners side by side where memory allows" if self.together > 1 else ""
+        turns = f"a training pass of {self.rows} rows of {self.tokens} tokens {gib(self.training)}{beside}"
+        return f"about {gib(self.peak)} GiB: {kept}; in turns {turns}; a rollout {gib(self.decoding)}"
+
+
+def plan(settings: Config) -> Plan | None:
+    """The plan of a checked configuration; None where the sizes of its model are not known here."""
+    model, sampling = settings["model"], settings["sampling"]
+    if (shape := shape_of(model["path"])) is None:
+        return None
+    word = WORD[model["dtype"] or settings["hardware"]["dtype"]]
+    learners, training = learners_of(settings), settings["budget"]["training"]
+    answers = training["batch_prompts"] * settings["method"].get("batches", 1) * training["samples_per_prompt"]
+    rows = min(answers, settings["update"].get("micro_batch") or answers)
+    prompt, answer = model["max_prompt_tokens"], sampling["max_new_tokens"]
+    block = settings["hardware"]["block_bytes"] or LARGEST
+    logits = min(block, COPIES * 4 * shape.vocabulary * rows * answer)
+    kept = shape.layers * shape.width * (prompt + answer) if model["gradient_checkpointing"] else 0
+    kept = kept + shape.trained(prompt, answer) // shape.layers if kept else shape.trained(prompt, answer)
+    cache = shape.cache(training["batch_prompts"] * prompt + answers * answer)
+    return Plan(
+        weights=word * shape.parameters,
+        adapters=4 * COPIES_OF_AN_ADAPTER * learners * shape.adapter_parameters(model["adapter"]["rank"]),
+        training=rows * word * kept + logits,
+        decoding=int(learners * word * cache) + min(block, READOUT, COPIES * 4 * shape.vocabulary * answers),
+        scorers=_scorers(settings["task"]),
+        rows=rows,
+        tokens=prompt + answer,
+        together=learners if settings["hardware"]["joint_experts"] and _stacks(settings, rows) else 1,
+    )
+
+
+def learners_of(settings: Config) -> int:
+    """Number of adapters that a method trains: one for each objective where it has experts, else one; CORY has two."""
+    method = settings["method"]
+    if method.get("search_share") is not None or "search" in method:
+        return max(1, len(settings["task"].get("scorers") or {}))
+    return 2 if "swap_every" in method else 1
+
+
+def _stacks(settings: Config, rows: int) -> bool:
+    """Whether learners share a pass: on a CPU not from 32 rows on (`policies.together`)."""
+    return settings["hardware"]["device"] != "cpu" or rows <= 32
+
+
+def _scorers(task: Mapping[str, Any]) -> int:
+    """Bytes of the scorers whose sizes are known, in float32."""
+    named = {str(scorer["model"]) for scorer in (task.get("scorers") or {}).values() if scorer.get("model")}
+    shapes = [shape for name in sorted(named) if (shape := shape_of(name)) is not None]
+    return sum(4 * shape.parameters for shape in shapes)
+
+
+def shape_of(path: str | None) -> Shape | None:
+    """The sizes of the model at a path of the configuration; None where they are not known here."""
+    if path is None:
+        return None
+    place = SHIPPED / path.removeprefix(EMBEDDED) if path.startswith(EMBEDDED) else Path(path).expanduser()
+    try:
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        config = known_shapes().get(path)
+    return None if config is None else Shape.of(config)
+
+
+@lru_cache(maxsize=1)
+def known_shapes() -> Mapping[str, Mapping[str, Any]]:
+    """The sizes of models of the hub, by name."""
+    file = Path(__file__).parents[1] / "models" / "known_shapes.yaml"
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def gib(size: int) -> str:
+    """A size in GiB, with as many digits as it needs."""
+    amount = size / (1 << 30)
+    return f"{amount:.1f}" if amount >= 1 else f"{amount:.2f}"

@@ -1,0 +1,83 @@
+"""The planned peak of memory: printed before anything is loaded, and below 24 GiB for the presets of real models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra._internal.utils import get_args_parser
+from support.composing import composed
+
+from emorl_bench.config import schema
+from emorl_bench.config.checks import check
+from emorl_bench.config.compose import plain
+from emorl_bench.core.errors import UserError
+from emorl_bench.launch import plugins
+from emorl_bench.runner.dry_run import dry_run
+from emorl_bench.runner.memory_plan import learners_of, plan
+
+GIB = 1 << 30
+PRESETS = [
+    ("experiment=cory_gsm8k",),
+    ("experiment=cory_gsm8k", "hardware.block_bytes=67108864"),
+    ("experiment=offline_pair", "method=emorl", "model.path=HuggingFaceTB/SmolLM2-135M-Instruct"),
+    ("experiment=emorl_pair", "method=emorl"),
+]
+
+
+def settings(*overrides: str) -> dict[str, object]:
+    return plain(composed(*overrides))
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    schema.register()
+    plugins.register()
+    dry_run(get_args_parser().parse_args([*arguments, "tracker=local"]))
+    return capsys.readouterr().out
+
+
+def test_a_dry_run_prints_one_line_for_each_peak(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = shown(capsys, "-m", "method=emorl,weighted_ppo", "budget=smoke", "hardware=cuda")
+    assert "Planned peak of memory of each run" in text
+    assert "  tiny_t5 emorl\n    about " in text
+    assert "3 learners side by side where memory allows" in text
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "mamba"}')
+    (tmp_path / "model" / "model.safetensors").touch()
+    assert "not known" in shown(capsys, "method=base", "model=causal", f"model.path={tmp_path / 'model'}")
+
+
+@pytest.mark.parametrize("overrides", PRESETS, ids=lambda overrides: " ".join(overrides)[:60])
+def test_presets_fit_a_card_of_24_gib(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    found = plan(settings(*overrides, "hardware=cuda", f"task.data_dir={tmp_path}"))
+    assert found is not None
+    assert 2 * GIB < found.peak < 24 * GIB
+
+
+def test_a_plan_grows_with_what_it_is_made_of() -> None:
+    base = ("model=qwen_0_5b", "hardware=cuda")
+    first = plan(settings(*base))
+    assert first is not None
+    assert first.peak == first.weights + first.adapters + first.scorers + max(first.training, first.decoding)
+    for change in ("hardware.dtype=float32", "sampling.max_new_tokens=200", "budget.training.batch_prompts=32"):
+        larger = plan(settings(*base, change))
+        assert larger is not None
+        assert larger.training > 1.4 * first.training, change
+    for change in ("update.micro_batch=8", "model.gradient_checkpointing=true"):
+        smaller = plan(settings(*base, change))
+        assert smaller is not None
+        assert smaller.training < 0.6 * first.training, change
+
+
+def test_learners_are_experts_agents_or_one_policy() -> None:
+    for method, learners in (("emorl", 3), ("cory", 2), ("weighted_ppo", 1)):
+        assert learners_of(settings(f"method={method}")) == learners
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "1000"])
+def test_a_block_that_holds_no_position_is_refused_in_one_line(value: str) -> None:
+    with pytest.raises(UserError, match=rf"^hardware\.block_bytes={value}: give 1048576 \(1 MiB\) or more, or null"):
+        check(settings(f"hardware.block_bytes={value}"))
