@@ -23,9 +23,10 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Budget, Metrics
 from emorl_bench.policies.together import on_one_base
 from emorl_bench.rl.experts import expert_bank
+from emorl_bench.rl.least_budget import refuse_too_little
 from emorl_bench.rl.loop import prompts, run_rounds
 from emorl_bench.rl.preferences import PreferenceRun, drawn, select_part
-from emorl_bench.rl.run import TrainingRun, refuse_too_little
+from emorl_bench.rl.run import TrainingRun
 from emorl_bench.rl.showing import describe
 from emorl_bench.rl.weighting import FixedWeights, fixed_weights
 

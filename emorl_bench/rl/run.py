@@ -24,6 +24,7 @@ from emorl_bench.core.types import Budget, Example, Metrics
 from emorl_bench.rl.checkpoint import Checkpoint, Progress
 from emorl_bench.rl.convergence import fraction_spent, has_converged, spent
 from emorl_bench.rl.divergence import check_finite
+from emorl_bench.rl.least_budget import refuse_too_little
 
 
 @dataclass
@@ -289,24 +290,3 @@ class TrainingRun:
         if self.bench.runtime.lower and (extra or not self.prefix):
             return
         self.bench.tracker.log({k: v for k, v in row.items() if k != "step"}, step=step)
-
-
-def refuse_too_little(bench: Bench, name: str, budget: Budget, step: int, validation: int) -> None:
-    """Refuse a learner whose prompts do not pay for a step and for the validations before and after it.
-
-    Args:
-        bench: the bench that the learner is trained on.
-        name: the name of the learner.
-        budget: what the learner may spend.
-        step: prompts of a step.
-        validation: prompts of a validation.
-
-    Raises:
-        UserError: always, unless this is less than the whole budget (`Runtime.lower`), which may be too small to train.
-    """
-    if bench.runtime.lower:
-        return
-    raise UserError(
-        f"budget.prompts: '{name}' may spend {budget.prompts} of them, but one step and two validations take "
-        f"{step} + 2 x {validation}; raise budget.prompts or lower budget.select_prompts"
-    )
