@@ -9,6 +9,7 @@ import torch
 from conftest import make_bank, shaken, word_prompts
 
 from emorl_bench.config.schema import what_decides
+from emorl_bench.core.memory import Memory
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Correction, Rollout, Sampling
 from emorl_bench.rl.grpo import Grpo
@@ -84,6 +85,19 @@ def test_in_bfloat16_an_update_starts_at_a_ratio_of_one(architecture: str, rule)
     if "ratio" in metrics:
         assert metrics["ratio"] == pytest.approx(1.0, abs=1e-3)
     assert metrics.get("clip_fraction", 0.0) == 0.0
+
+
+def test_a_policy_is_read_again_in_the_parts_and_blocks_that_fit() -> None:
+    """Rows and logits of the reading are divided as those of training are, so ratios still start at one."""
+    found = []
+    for memory in (Memory(), Memory(block_bytes=1 << 12, micro_batch=3)):
+        policy = policy_of("llama", torch.bfloat16, RECOMPUTE)
+        policy.decoder.memory = memory
+        rollout, rewards_B = sampled(policy)
+        metrics = RULES["grpo"].learner(policy, policy.decoder.ledger).step(rollout, rewards_B, stream(1))
+        assert metrics["clip_fraction"] == 0.0
+        found.append(metrics["sampler_mismatch"])
+    assert found[0] == pytest.approx(found[1], rel=0.1)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
