@@ -18,6 +18,7 @@ from emorl_bench.data.sizes import limit_corpora
 from emorl_bench.ensemble.explaining.records import Explanation, explain
 from emorl_bench.ensemble.explaining.shares import checked
 from emorl_bench.runner.bench import Workbench
+from emorl_bench.runner.placement import set_products
 from emorl_bench.tracking.silent import Silent
 
 
@@ -71,6 +72,7 @@ class Talker:
         """
         check_targets(config)
         torch.set_num_threads(config["hardware"]["threads"])
+        set_products(config["hardware"]["dtype"])
         limit_corpora(config["hardware"].get("max_corpus_mb"))  # earlier runs have no such key
         workbench = Workbench.build(config, run, Silent(), frozen=True)
         policy = workbench.method.fit(workbench.bench).policy_for(torch.tensor(preference, dtype=torch.float64))

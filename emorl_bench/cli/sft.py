@@ -39,7 +39,7 @@ def task(config: DictConfig) -> None:
 
 def _trained(config: Config) -> Path:
     from emorl_bench.config.targets import check_targets
-    from emorl_bench.runner.process_group import chosen_device
+    from emorl_bench.runner.placement import chosen_device
     from emorl_bench.runner.sft import fine_tune
 
     check_targets({"task": config["task"]})

@@ -53,7 +53,7 @@ def trained_card(config: Config) -> str:
         UserError: the scorer is not one that is trained, or training or its data raise it.
     """
     from emorl_bench.config.targets import build, check_targets
-    from emorl_bench.runner.process_group import chosen_device
+    from emorl_bench.runner.placement import chosen_device
     from emorl_bench.scorer_training.artefacts import CARD_TEXT
     from emorl_bench.scorers.trained import Trained
 

@@ -87,7 +87,7 @@ def check_bounds(config: Mapping[str, Any]) -> None:
         if _is_number(value) and abs(value) > LARGEST:
             raise UserError(f"{key}={_short(value)}: give a number of at most {LARGEST:.0e}")
     for key, most in MOST.items():
-        if (value := _at(config, key)) > most:
+        if (value := _at(config, key)) is not None and value > most:
             raise UserError(f"{key}={value}: give at most {most}")
     if (temperature := config["sampling"]["temperature"]) < COLDEST:
         raise UserError(f"sampling.temperature={temperature}: give {COLDEST:g} or more")

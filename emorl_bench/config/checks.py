@@ -10,11 +10,13 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from emorl_bench.config.bounds import check_bounds, check_groups
 from emorl_bench.config.extras import check_extras
+from emorl_bench.config.hardware import check_device
 from emorl_bench.config.schema import RootConfig
 from emorl_bench.config.tree import leaves
 from emorl_bench.config.types import fits, in_words, is_unicode
@@ -23,19 +25,19 @@ from emorl_bench.offline.locating import OFFLINE, is_local, resolve
 from emorl_bench.offline.model_files import conversion
 
 MISSING = "???"
+FLASH = "flash_attention_2"
 Condition = tuple[Callable[[Any], bool], str]
 
 OPEN_KEYS = {"names"}  # keys that a job adds to its own configuration
 SMALLEST_BLOCK = 1 << 20  # bytes; one position of 150,000 words takes two thirds of it
-DEVICES = ("auto", "cpu", "cuda")
 CHOICES = {
     "reward": ("linear", "log"),
     "model.family": ("seq2seq", "causal"),
     "model.dtype": (None, "float32", "bfloat16"),
     "model.attention": (None, "eager", "sdpa", "flash_attention_2"),
     "model.chat": ("auto", "on", "off"),
-    "hardware.device": DEVICES,
-    "hardware.dtype": ("float32", "bfloat16", "float64"),
+    "hardware.dtype": ("auto", "float32", "tf32", "bfloat16", "float64"),
+    "hardware.sampler_correction": ("recompute", "importance", "none"),
     "hardware.scorer_dtype": ("float32", "bfloat16"),
 }
 _positive: Condition = (lambda v: v > 0, "give a number above 0")
@@ -53,7 +55,8 @@ RULES: dict[str, Condition] = {
     "sampling.max_new_tokens": _positive,
     "sampling.temperature": (lambda v: v > 0, "give a number above 0: greedy rollouts cannot be learnt from"),
     "preferences.divisions": _not_negative,
-    "hardware.threads": _positive,
+    "hardware.threads": (lambda v: v is None or v > 0, "give a number above 0, or null for a share of the cores"),
+    "hardware.importance_limit": (lambda v: v >= 1, "give 1 or more: equal probabilities have weight 1"),
     "hardware.max_rows": _positive,
     "hardware.block_bytes": (
         lambda v: v is None or v >= SMALLEST_BLOCK,
@@ -72,6 +75,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_keys(config, RootConfig, "")
     check_values(config)
     check_groups(config)
+    check_device(config["hardware"]["device"])
     for key, known in CHOICES.items():
         if (value := _at(config, key)) not in known:
             raise UserError(f"{key}={value}: unknown{did_you_mean(str(value), [k for k in known if k])}")
@@ -83,7 +87,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_budget(config["budget"])
     _check_weights(config["method"], "method")
     check_model(config["model"])
-    _check_attention(config["model"], config["hardware"])
+    check_attention(config["model"], config["hardware"])
     if config["hardware"]["shard_base"] and launched() == 1:
         raise UserError(
             "hardware.shard_base=true: one process has nobody to share with; "
@@ -160,11 +164,10 @@ def check_hardware(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: one of them has a value that is not allowed.
     """
-    hardware, known = config["hardware"], DEVICES
-    if hardware["device"] not in known:
-        raise UserError(f"hardware.device={hardware['device']}: unknown{did_you_mean(hardware['device'], known)}")
-    if not isinstance(threads := hardware["threads"], int) or threads < 1:
-        raise UserError(f"hardware.threads={threads}: give a whole number above 0")
+    check_device(config["hardware"]["device"])
+    threads = config["hardware"]["threads"]
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise UserError(f"hardware.threads={threads}: give a whole number above 0, or null for a share of the cores")
     if not isinstance(config["force"], bool):
         raise UserError(f"force={config['force']}: give true or false")
 
@@ -240,10 +243,24 @@ def check_model(model: Mapping[str, Any]) -> None:
         raise UserError(f"model.path={path}: no *.safetensors in it; only safetensors are loaded: {conversion(path)}")
 
 
-def _check_attention(model: Mapping[str, Any], hardware: Mapping[str, Any]) -> None:
+def check_attention(model: Mapping[str, Any], hardware: Mapping[str, Any]) -> None:
+    """Check that the attention that is asked for can be used; ``auto`` in ``hardware`` may still allow it.
+
+    transformers' eager attention computes its softmax in float32, where the mask of float64 is infinite, so that rows
+    with padding become NaN.
+
+    Raises:
+        UserError: eager attention in float64; or FlashAttention-2 without a GPU, bfloat16 or its package.
+    """
     dtype = model["dtype"] or hardware["dtype"]
-    if model["attention"] == "flash_attention_2" and (hardware["device"] == "cpu" or dtype == "float32"):
-        raise UserError("model.attention=flash_attention_2: needs hardware=cuda and model.dtype=bfloat16; say sdpa")
+    if model["attention"] == "eager" and dtype == "float64":
+        raise UserError("model.attention=eager: padding becomes NaN in hardware.dtype=float64; say sdpa")
+    if model["attention"] != FLASH:
+        return
+    if hardware["device"] == "cpu" or dtype not in ("auto", "bfloat16"):
+        raise UserError(f"model.attention={FLASH}: needs hardware=cuda and model.dtype=bfloat16; say sdpa")
+    if find_spec("flash_attn") is None:
+        raise UserError(f"model.attention={FLASH}: needs the package flash-attn; install it for your GPU, or say sdpa")
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:

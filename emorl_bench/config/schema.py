@@ -15,6 +15,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from emorl_bench.config.hardware import CORRECTION, low_precision
+
 Config = Mapping[str, Any]
 """A plain, resolved configuration: nested mappings and lists."""
 
@@ -107,13 +109,14 @@ class BudgetConfig:
 
 @dataclass
 class HardwareConfig:
-    """Device, precision and division of the work. Only ``device`` and the two dtypes can change numbers."""
+    """Device, precision and division of the work. Numbers depend on device, dtypes and, in bfloat16, `CORRECTION`."""
 
     device: str = MISSING
-    """``auto``, ``cpu`` or ``cuda``."""
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:NUMBER``."""
     dtype: str = MISSING
-    """``float32`` or ``bfloat16``; ``float64`` to compare machines."""
-    threads: int = MISSING
+    """``auto``, ``float32``, ``tf32`` (products rounded), ``bfloat16``; ``float64`` to compare machines."""
+    threads: int | None = MISSING
+    """Null: the job's share of the cores."""
     max_rows: int = MISSING
     """Rows that are decoded at once."""
     block_bytes: int | None = None
@@ -128,6 +131,10 @@ class HardwareConfig:
     """Whether experts are trained at the same time; the numbers are the same without."""
     shard_base: bool = MISSING
     """Whether the base model's blocks are divided among the processes of a distributed run."""
+    sampler_correction: str = MISSING
+    """What updates do about a sampler in bfloat16 (`rl.sampler_mismatch`): ``recompute``, ``importance``, ``none``."""
+    importance_limit: float = MISSING
+    """The largest importance weight of a token."""
 
 
 @dataclass
@@ -175,6 +182,10 @@ def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = copy.deepcopy(dict(config))
     for key in NON_SEMANTIC_KEYS:
         _drop(kept, key.split("."))
+    hardware = kept.get("hardware")
+    if isinstance(hardware, dict) and not low_precision(config):
+        for key in CORRECTION:
+            hardware.pop(key, None)
     return kept
 
 

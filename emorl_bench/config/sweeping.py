@@ -70,7 +70,7 @@ def check_hydra(node: Any) -> None:
         part = found.get(key)
         if not isinstance(part, dict) or not isinstance(part.get("_target_"), str):
             raise UserError(f"hydra.{key}={part}: names no class; say hydra/{key}=OPTION, or leave it out")
-    for key in ("launcher.workers", "sweeper.max_batch_size"):
+    for key in ("launcher.workers", "launcher.workers_per_gpu", "sweeper.max_batch_size"):
         outer, inner = key.split(".")
         value = found[outer].get(inner, 1)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

@@ -92,6 +92,12 @@ class Rollout:
     group_size: int
     """G, the samples of each prompt."""
     temperature: float = 1.0
+    importance_BT: Tensor | None = None
+    """The factor of each token in a policy gradient (`Correction`); None is 1 everywhere."""
+
+    def weighted(self, values_BT: Tensor) -> Tensor:
+        """(B, T) values, each times its token's importance."""
+        return values_BT if self.importance_BT is None else values_BT * self.importance_BT
 
     @property
     def tokens(self) -> int:
@@ -118,7 +124,21 @@ class Rollout:
             self.logprobs_BT[index, :width],
             1,
             self.temperature,
+            None if self.importance_BT is None else self.importance_BT[index, :width],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What updates do where sampler and training pass disagree on probabilities (`rl.sampler_mismatch`).
+
+    Attributes:
+        weigh: whether tokens are weighted by importance, beside that their log-probabilities are read again.
+        limit: the largest weight.
+    """
+
+    weigh: bool
+    limit: float
 
 
 @dataclass(frozen=True, slots=True)

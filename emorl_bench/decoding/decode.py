@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE, Ranks
-from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.core.types import Correction, Example, Rollout, Sampling
 from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
 from emorl_bench.decoding.bf16_argmax import Bf16Argmax
 from emorl_bench.decoding.blend_cache import BlendCache
@@ -46,7 +46,7 @@ class Decoder:
 
     ``max_rows`` bounds the rows of a batch. When a batch exhausts the memory, the bound is halved and stays halved.
     ``fused`` is the faster step for this architecture, found and tested when the decoder is made (`find_fused`). It is
-    None where transformers' own modules are used.
+    None where transformers' own modules are used. ``correction`` is for whoever learns from what is sampled.
     """
 
     backbone: Backbone
@@ -55,6 +55,7 @@ class Decoder:
     blend_cache: BlendCache = field(default_factory=BlendCache)
     ranks: Ranks = ALONE
     memory: Memory = field(default_factory=Memory)
+    correction: Correction | None = None
     fused: FusedModel | None = field(init=False)
 
     def __post_init__(self) -> None:

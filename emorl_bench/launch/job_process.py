@@ -55,15 +55,16 @@ class JobProcess:
     result: Connection
 
     @classmethod
-    def start(cls, work: Work, log: Path | None = None) -> JobProcess:
+    def start(cls, work: Work, log: Path | None = None, environment: Mapping[str, str] | None = None) -> JobProcess:
         """Start a job. ``work`` and its value must be picklable.
 
         Args:
             work: what the job does.
             log: the file for the job's output; ``None``: the output of this process.
+            environment: what the job's environment has beside this process's, such as the GPUs that it sees.
         """
         result, sender = multiprocessing.Pipe(duplex=False)
-        process = _context().Process(target=_do, args=(work, dict(os.environ), log, sender))
+        process = _context().Process(target=_do, args=(work, {**os.environ, **(environment or {})}, log, sender))
         process.start()
         sender.close()  # then the other end reads end-of-file when the job dies without a message
         return cls(process, result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from omegaconf import DictConfig
 
 from emorl_bench.launch.hooks import hooks
 from emorl_bench.launch.job_process import PRELOAD, JobFailed, JobProcess, Outcome, hydra_job, stop
+from emorl_bench.launch.slots import Slot, slots
 from emorl_bench.launch.sweep_job import SweepJob, announcement, run_of, sweep_jobs
 
 if TYPE_CHECKING:
@@ -30,19 +30,20 @@ TICK = 1.0  # seconds between two looks at the running jobs
 class _Running:
     process: JobProcess
     job: SweepJob
+    slot: Slot
     log: Path
     started: float
 
 
 class Processes(Launcher):
-    """Runs ``workers`` jobs at a time. A job that fails is reported, and the others go on."""
+    """Runs several jobs at a time, each in a place of its own (`slots`). A job that fails is reported, others go on."""
 
     composes_first = True
     """Every job of a batch is composed before one starts, so the sweeper need not do so as well."""
 
-    def __init__(self, workers: int = 2) -> None:
-        """``workers``: jobs at a time; never more than there are cores."""
-        self.workers = max(1, min(workers, os.cpu_count() or 1))
+    def __init__(self, workers: int | None = None, workers_per_gpu: int = 1) -> None:
+        """``workers``: jobs at a time; None: ``workers_per_gpu`` for each GPU, or two where there is none."""
+        self.workers, self.workers_per_gpu = workers, workers_per_gpu
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives to a launcher."""
@@ -56,13 +57,15 @@ class Processes(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         logs = Path(str(self.config.hydra.sweep.dir)).resolve()
         logs.mkdir(parents=True, exist_ok=True)
-        print(announcement(job_overrides, self.workers, logs), flush=True)
         jobs = sweep_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
+        places = slots(self.workers, self.workers_per_gpu, [job.config.hardware for job in jobs])
+        gpus = len({slot.gpu for slot in places if slot.gpu is not None})
+        print(announcement(job_overrides, len(places), logs, gpus), flush=True)
         PRELOAD.extend(sorted(set(hooks.modules([job.config for job in jobs])) - set(PRELOAD)))
         returns: dict[int, JobReturn] = {}
-        with SweepProgress(jobs, self.workers) as progress:
+        with SweepProgress(jobs, len(places)) as progress:
             waiting = self._without_done(jobs, progress, returns, logs)
-            self._run(waiting, progress, returns, logs)
+            self._run(waiting, places, progress, returns, logs)
         return [returns[number] for number in sorted(returns)]
 
     def _without_done(
@@ -78,29 +81,38 @@ class Processes(Launcher):
             returns[job.number] = job_return(job.overrides, ("done", value), logs)
         return waiting
 
-    def _run(self, waiting: list[SweepJob], progress: SweepProgress, returns: dict[int, JobReturn], logs: Path) -> None:
+    def _run(
+        self,
+        waiting: list[SweepJob],
+        free: list[Slot],
+        progress: SweepProgress,
+        returns: dict[int, JobReturn],
+        logs: Path,
+    ) -> None:
         running: list[_Running] = []
         runs = {job.number: run_of(job.config) for job in waiting}
         try:
             while waiting or running:
-                while len(running) < self.workers and (job := _next(waiting, running, runs)):
+                while free and (job := _next(waiting, running, runs)):
                     waiting.remove(job)
-                    running.append(self._start(job, progress, logs))
+                    running.append(self._start(job, free.pop(0), progress, logs))
                 ready = wait([entry.process.result for entry in running], TICK)
                 progress.tick()
                 for entry in [entry for entry in running if entry.process.result in ready]:
                     running.remove(entry)
+                    free.append(entry.slot)
                     outcome = entry.process.outcome()
                     progress.ended(entry.job, outcome, time.monotonic() - entry.started)
                     returns[entry.job.number] = job_return(entry.job.overrides, outcome, entry.log)
         finally:
             stop([entry.process for entry in running])
 
-    def _start(self, job: SweepJob, progress: SweepProgress, logs: Path) -> _Running:
+    def _start(self, job: SweepJob, slot: Slot, progress: SweepProgress, logs: Path) -> _Running:
         log, started = logs / f"{job.number}.log", time.monotonic()
-        process = JobProcess.start(partial(hydra_job, self.task_function, self.hydra_context, job.config), log)
+        work = partial(hydra_job, self.task_function, self.hydra_context, job.config)
+        process = JobProcess.start(work, log, slot.environment(job.config.hardware))
         progress.started(job, process.process.pid)
-        return _Running(process, job, log, started)
+        return _Running(process, job, slot, log, started)
 
 
 def _next(waiting: Sequence[SweepJob], running: Sequence[_Running], runs: Mapping[int, str]) -> SweepJob | None:

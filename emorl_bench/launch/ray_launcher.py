@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from emorl_bench.launch.job_process import PATIENCE, Outcome, Work, attempt, hydra_job, redirect, words
 from emorl_bench.launch.process_launcher import job_return
+from emorl_bench.launch.slots import Hardware
 from emorl_bench.launch.sweep_job import SweepJob, announcement, sweep_jobs
 
 ONCE = {
@@ -46,7 +47,8 @@ class Ray(Launcher):
         Args:
             address: ``local`` for a cluster that ends with the sweep; else the address of a running one.
             local: options of ``ray.init`` for a local cluster.
-            job: resources of each job, in the words of ``ray.remote``: num_cpus, num_gpus, resources.
+            job: resources of each job, in the words of ``ray.remote``: num_cpus, num_gpus, resources. With ``num_gpus``
+                None a job gets one GPU where the cluster has any, and no job of the batch is on a CPU only.
         """
         self.address, self.local, self.job = address, dict(local), dict(job)
 
@@ -67,12 +69,14 @@ class Ray(Launcher):
         jobs: dict[Any, _Started] = {}
         ray.init(address=self.address, log_to_driver=False, **(self.local if self.address == "local" else {}))
         try:
-            remote = ray.remote(**self.job, **ONCE)(_in_worker)
+            has = ray.cluster_resources()
+            resources = resources_of(self.job, has, [job.config.hardware for job in whole])
+            remote = ray.remote(**resources, **ONCE)(_in_worker)
             for job in whole:
                 work = partial(hydra_job, self.task_function, self.hydra_context, job.config)
                 log = logs / f"{job.number}.log"
                 jobs[remote.remote(work, Path.cwd(), log)] = _Started(job, log)
-            slots = max(1, int(ray.cluster_resources().get("CPU", 1) / (self.job.get("num_cpus") or 1)))
+            slots = at_once(resources, has)
             print(announcement(job_overrides, slots, logs), flush=True)
             return self._gather(jobs, slots)
         except KeyboardInterrupt:
@@ -96,6 +100,22 @@ class Ray(Launcher):
                 progress.ended(started.job, outcome, seconds)
                 returns[ended] = job_return(started.job.overrides, outcome, started.log)
         return [returns[job] for job in jobs]
+
+
+def resources_of(job: Mapping[str, Any], cluster: Mapping[str, float], hardware: Sequence[Hardware]) -> dict[str, Any]:
+    """The resources of each job, with ``num_gpus`` decided."""
+    if job.get("num_gpus") is not None:
+        return dict(job)
+    wanted = cluster.get("GPU", 0) >= 1 and any(one.get("device") != "cpu" for one in hardware)
+    return {**job, "num_gpus": int(wanted)}
+
+
+def at_once(resources: Mapping[str, Any], cluster: Mapping[str, float]) -> int:
+    """How many jobs the cluster runs at a time."""
+    limits = [cluster.get("CPU", 1) / (resources.get("num_cpus") or 1)]
+    if gpus := resources.get("num_gpus"):
+        limits.append(cluster.get("GPU", 0) / gpus)
+    return max(1, int(min(limits)))
 
 
 def _in_worker(work: Work, directory: Path, log: Path) -> tuple[Outcome, float]:

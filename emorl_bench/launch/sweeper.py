@@ -17,10 +17,13 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from emorl_bench.launch.hooks import hooks
 from emorl_bench.launch.job_process import words
+from emorl_bench.launch.slots import gpus_to_ask
+
+SUBMITIT = "hydra_submitit_launcher"
 
 Jobs = Sequence[Sequence[str]]  # the overrides of each job
 
@@ -38,6 +41,10 @@ class Grid(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Build the launcher."""
         self.hydra_context, self.config = hydra_context, config
+        launcher = config.hydra.launcher
+        if SUBMITIT in str(launcher._target_) and (gpus := gpus_to_ask(launcher, config.hardware)) is not None:
+            with open_dict(config):
+                launcher.gpus_per_node = gpus
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:

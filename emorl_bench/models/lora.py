@@ -111,6 +111,11 @@ class LoraLinear(nn.Module):
         return weight
 
     @property
+    def folds(self) -> bool:
+        """Whether an adapter may be added to a copy of the weight."""
+        return self.foldable and self.weight.dtype in (torch.float32, torch.float64)
+
+    @property
     def in_features(self) -> int:
         """The width of the input."""
         return self.weight.shape[0 if isinstance(self.base, Conv1D) else 1]
@@ -124,6 +129,7 @@ class LoraLinear(nn.Module):
         """Add the updates of N adapters from now on.
 
         One adapter without gradients is added to a copy of the weight, so a forward pass costs as much as the base's.
+        Not so in bfloat16: the sum would lose what is small beside the weight, and differ from the training pass.
 
         Args:
             adapters: the adapters, which share scale and dropout.
@@ -132,7 +138,7 @@ class LoraLinear(nn.Module):
         """
         scale, dropout = adapters[0].scale, adapters[0].dropout
         pairs = [adapter.factors[name] for adapter in adapters]
-        if self.foldable and len(pairs) == 1 and mix is None and not torch.is_grad_enabled():
+        if self.folds and len(pairs) == 1 and mix is None and not torch.is_grad_enabled():
             self._folded = self._fold(*pairs[0], scale)
             return
         a_NRI = pairs[0][0][None] if len(pairs) == 1 else torch.stack([a for a, _ in pairs])

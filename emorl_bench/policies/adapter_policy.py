@@ -18,7 +18,7 @@ from emorl_bench.core.memory import Memory
 from emorl_bench.core.protocols import Policy
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.seeds import stream
-from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.core.types import Correction, Example, Rollout, Sampling
 from emorl_bench.decoding.decode import Decoder
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, active, fresh_adapter
@@ -47,6 +47,11 @@ class BackbonePolicy(ABC):
     def ranks(self) -> Ranks:
         """The processes that divide the policy's work."""
         return self.decoder.ranks
+
+    @property
+    def correction(self) -> Correction | None:
+        """What updates do about the decoder's log-probabilities."""
+        return self.decoder.correction
 
     @property
     def memory(self) -> Memory:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from emorl_bench.config.hardware import CORRECTION, low_precision
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.runner.recorded import load_yaml
 
@@ -45,6 +46,8 @@ def read_keys(dir: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(config, dict):
         chosen = config.get("names") or {}
         keys |= {name: chosen[name] for name in CHOICES if chosen.get(name)} | dict(_flat(config))
+        if not low_precision(config):  # records from before these keys are no other settings
+            keys = {key: value for key, value in keys.items() if key.removeprefix("hardware.") not in CORRECTION}
     return keys
 
 

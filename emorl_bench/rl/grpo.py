@@ -103,7 +103,7 @@ class _GrpoLearner(AdapterLearner[Grpo, Compared]):
     def loss(self, hidden_BTH: Tensor, part: Compared, minibatch: Compared) -> tuple[Tensor, Metrics]:
         rollout, clip = part.rollout, self.rule.clip
         logprobs_BT, old_BT = token_logprobs(self.policy, hidden_BTH, rollout), rollout.logprobs_BT
-        loss_BT = surrogate_loss(logprobs_BT, old_BT, part.advantages_B[:, None], clip)
+        loss_BT = rollout.weighted(surrogate_loss(logprobs_BT, old_BT, part.advantages_B[:, None], clip))
         if part.reference_BT is not None:
             loss_BT = loss_BT + self.rule.kl_coefficient * token_kl(logprobs_BT, part.reference_BT)
         whole_BT = minibatch.rollout.response_mask_BT

@@ -210,7 +210,7 @@ class _JacobianLearner(AdapterLearner[JacobianRule, Objectives]):
 
     def loss(self, hidden_BTH: Tensor, part: Objectives, minibatch: Objectives) -> tuple[Tensor, Metrics]:
         logprobs_BT = token_logprobs(self.policy, hidden_BTH, part.rollout)
-        return scst_loss(logprobs_BT, part.shares_BK[:, part.k]), {}
+        return scst_loss(part.rollout.weighted(logprobs_BT), part.shares_BK[:, part.k]), {}
 
     def descend(self, totals: Metrics) -> Metrics:
         """Keep the gradient; nothing moves yet."""

@@ -150,8 +150,9 @@ class _PpoLearner(AdapterLearner[Ppo, Estimated]):
             kl_BT = (rollout.logprobs_BT - reference_BT) * mask_BT
         rewards_BT = token_rewards(self._scaled(rewards_B, has_reward_B), self.kl_coefficient * kl_BT, mask_BT)
         advantages_BT, returns_BT = gae(rewards_BT, values_BT, mask_BT, self.rule.gamma, self.rule.lam)
+        weighted_BT = rollout.weighted(whiten(advantages_BT, mask_BT))
         metrics = self._adapt_kl(kl_BT.sum(1)[has_reward_B])
-        return Estimated(rollout, values_BT, whiten(advantages_BT, mask_BT), returns_BT, metrics=metrics)
+        return Estimated(rollout, values_BT, weighted_BT, returns_BT, metrics=metrics)
 
     def minibatches(self, batch: Estimated, rng: torch.Generator) -> Sequence[Estimated]:
         return shuffled(batch, self.rule.epochs, self.rule.minibatches, rng)

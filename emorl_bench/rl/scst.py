@@ -62,7 +62,8 @@ class ReinforceLearner(AdapterLearner[Rule, Weighted]):
 
     def loss(self, hidden_BTH: Tensor, part: Weighted, minibatch: Weighted) -> tuple[Tensor, Metrics]:
         """See `AdapterLearner.loss`."""
-        loss = scst_loss(token_logprobs(self.policy, hidden_BTH, part.rollout), part.shares_B)
+        logprobs_BT = part.rollout.weighted(token_logprobs(self.policy, hidden_BTH, part.rollout))
+        loss = scst_loss(logprobs_BT, part.shares_B)
         return loss, {"loss": loss.item()}
 
 

@@ -25,7 +25,9 @@ def retokenized(policy: Policy, rollout: Rollout) -> Rollout:
     mask_BT = mask_BT & rollout.response_mask_BT.any(1)[:, None]
     mask_BT = mask_BT & (ended_B[:, None] | ~policy.is_eos(ids_BT))
     unknown_BT = torch.full(ids_BT.shape, torch.nan, device=ids_BT.device)
-    return replace(rollout, response_ids_BT=ids_BT, response_mask_BT=mask_BT, logprobs_BT=unknown_BT)
+    return replace(
+        rollout, response_ids_BT=ids_BT, response_mask_BT=mask_BT, logprobs_BT=unknown_BT, importance_BT=None
+    )
 
 
 def without_end(policy: Policy, rollout: Rollout) -> Rollout:

@@ -1,6 +1,6 @@
 """The driver of every update: from rollouts to optimiser steps. What an update rule defines is in `rl.learner`.
 
-    mask rows without a reward; read the reference; `AdapterLearner.prepare` computes what is frozen
+    mask rows without a reward; read the models (`rl.reading`); `AdapterLearner.prepare` computes what is frozen
     for every minibatch (`AdapterLearner.minibatches`):
         for every micro-batch of it:
             hidden states -> `AdapterLearner.loss` -> gradients, which are added up (`rl.stacking`)
@@ -11,7 +11,7 @@ Learners that are updated together take these steps at the same time. A rule kno
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +24,8 @@ from emorl_bench.core.ranks import ALONE, Ranks
 from emorl_bench.core.types import Metrics, Rollout
 from emorl_bench.policies.together import can_stack
 from emorl_bench.rl.fitting import Stacking
-from emorl_bench.rl.stacking import Gradients, Pass, gradients, reference_logprobs
+from emorl_bench.rl.reading import correct, in_step, read_reference
+from emorl_bench.rl.stacking import Gradients, Pass, gradients
 
 if TYPE_CHECKING:
     from emorl_bench.rl.learner import AdapterLearner
@@ -51,7 +52,7 @@ class Batch:
 
 
 @dataclass
-class _Turn:
+class Turn:
     """One learner's update, and its progress. ``index``: its place among the open costs of the ledger."""
 
     index: int
@@ -60,6 +61,7 @@ class _Turn:
     rewards: Tensor  # (B,), or (B, K) for a rule that keeps objectives separate
     rng: torch.Generator
     reference_BT: Tensor | None = None
+    mismatch: Metrics = field(default_factory=dict)  # between the sampler and the training pass
     batch: Batch | None = None
     totals: dict[str, float] = field(default_factory=dict)  # of the minibatch so far
     steps: list[Metrics] = field(default_factory=list)  # of each optimiser step
@@ -73,18 +75,21 @@ class _Turn:
         self.rollout = rollout.keeping(self.has_reward_B)
         return bool(self.has_reward_B.any())
 
-    def passes(self, minibatches: Sequence[Batch]) -> list[Pass]:
-        """One pass for each micro-batch, in order."""
+    def passes(self, minibatches: Sequence[Batch] | None = None) -> list[Pass]:
+        """One pass for each micro-batch, in order. The default is one minibatch, the rollout as it is."""
         size, ranks = self.learner.rule.micro_batch, self.learner.policy.ranks
-        cut = [(minibatch, micro_batches(minibatch.rollout, size, ranks=ranks)) for minibatch in minibatches]
+        wholes = [Batch(self.rollout)] if minibatches is None else minibatches
+        cut = [(whole, micro_batches(whole.rollout, size, ranks=ranks)) for whole in wholes]
         return [Pass(self.learner, whole, rows, last=rows is parts[-1]) for whole, parts in cut for rows in parts]
 
     def add(self, metrics: Metrics, found: Gradients) -> None:
+        """Add the gradients and the metrics of a pass to those of its minibatch."""
         for parameter, gradient in found:
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         self.totals = {key: self.totals.get(key, 0.0) + value for key, value in metrics.items()}
 
     def descend(self) -> None:
+        """Step the optimiser."""
         self.steps.append(self.learner.descend(self.learner.policy.ranks.totals(self.totals)))
         self.totals = {}
 
@@ -108,7 +113,7 @@ class Updater:
         ``rewards`` are what the learners' `rewards` have returned. A row of NaN teaches nothing. A learner for which no
         row teaches stays as it is, and has no metrics.
         """
-        turns = [_Turn(i, *given) for i, given in enumerate(zip(learners, rollouts, rewards, rngs, strict=True))]
+        turns = [Turn(i, *given) for i, given in enumerate(zip(learners, rollouts, rewards, rngs, strict=True))]
         self.stacking.joint = not learners[0].policy.ranks.most(not self.stacking.joint)
         together = self.stacking.joint and can_stack([learner.policy for learner in learners])
         with self.ledger.metered("update") as call:
@@ -117,8 +122,9 @@ class Updater:
                 self._run([turn for turn in group if turn.begin()])
         return [turn.metrics for turn in turns]
 
-    def _run(self, turns: Sequence[_Turn]) -> None:
-        self._read_reference([turn for turn in turns if turn.learner.uses_reference])
+    def _run(self, turns: Sequence[Turn]) -> None:
+        correct(self.stacking, self.ledger, turns)
+        read_reference(self.stacking, [turn for turn in turns if turn.learner.uses_reference])
         for turn in turns:
             with self.ledger.alone(turn.index):
                 turn.batch = turn.learner.prepare(turn.rollout, turn.rewards, turn.has_reward_B, turn.reference_BT)
@@ -133,26 +139,7 @@ class Updater:
                         turn.descend()
         for turn in turns:
             with self.ledger.alone(turn.index):
-                turn.metrics = turn.learner.finish(turn.batch, means(turn.steps))
-
-    def _read_reference(self, turns: Sequence[_Turn]) -> None:
-        """Read the log-probabilities of each rollout under the base model, 0 where masked."""
-        found = {turn.index: torch.zeros_like(turn.rollout.logprobs_BT) for turn in turns}
-        for going, passes in in_step(turns, [turn.passes([Batch(turn.rollout)]) for turn in turns]):
-            read = self.stacking.each(passes, reference_logprobs)
-            for turn, parts in zip(going, read, strict=True):
-                for rows, logprobs_RT in parts:
-                    found[turn.index][rows, : logprobs_RT.shape[1]] = logprobs_RT.to(found[turn.index])
-        for turn in turns:
-            turn.reference_BT = found[turn.index]
-            turn.learner.policy.ranks.sum_([turn.reference_BT])  # one rank has read each row, the others have 0
-
-
-def in_step(turns: Sequence[_Turn], planned: Sequence[Sequence[Pass]]) -> Iterator[tuple[list[_Turn], list[Pass]]]:
-    """The first passes of all learners, then the second ones, and so on: who still has one, and these passes."""
-    for n in range(max(map(len, planned), default=0)):
-        going = [(turn, passes[n]) for turn, passes in zip(turns, planned, strict=True) if n < len(passes)]
-        yield [turn for turn, _ in going], [one for _, one in going]
+                turn.metrics = {**turn.learner.finish(turn.batch, means(turn.steps)), **turn.mismatch}
 
 
 def micro_batches(rollout: Rollout, size: int | None, *, ranks: Ranks = ALONE) -> list[list[int]]:

@@ -13,10 +13,12 @@ from functools import lru_cache
 import torch
 
 from emorl_bench.assets.shipped import asset_dir
+from emorl_bench.config.hardware import LOW_PRECISION
 from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Task
 from emorl_bench.core.ranks import Ranks
+from emorl_bench.core.types import Correction
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.loading import ModelSource, load_backbone
 from emorl_bench.models.lora import AdapterSettings
@@ -25,6 +27,7 @@ from emorl_bench.models.sharding import shard
 from emorl_bench.offline import Located
 from emorl_bench.offline.content import content_hash
 from emorl_bench.runner.directory import RunDirectory
+from emorl_bench.runner.placement import torch_dtype
 from emorl_bench.runner.provenance import with_model
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,16 @@ def dtype_name(config: Config) -> str:
     return str(config["model"].get("dtype") or config["hardware"]["dtype"])
 
 
+def correction(config: Config) -> Correction | None:
+    """What updates do about a sampler that rounds otherwise than the training pass; None where it does not matter."""
+    how = config["hardware"].get(
+        "sampler_correction", "none"
+    )  # earlier runs, which `emorl-generate` loads, lack the key
+    if dtype_name(config) not in LOW_PRECISION or how == "none":
+        return None
+    return Correction(how == "importance", config["hardware"]["importance_limit"])
+
+
 def load_base(config: Config, task: Task, device: torch.device, ranks: Ranks) -> Backbone:
     """The base model, whole on this rank's device or divided among all ranks."""
     adapter = config["model"]["adapter"]
@@ -67,7 +80,7 @@ def load_base(config: Config, task: Task, device: torch.device, ranks: Ranks) ->
         model_source(config),
         AdapterSettings(**{**adapter, "targets": targets}),
         CPU if ranks.in_step else device,
-        getattr(torch, dtype_name(config)),
+        torch_dtype(dtype_name(config)),
         prompt_format(config, task),
         config["sampling"]["max_new_tokens"],
     )

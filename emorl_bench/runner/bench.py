@@ -28,6 +28,8 @@ from emorl_bench.indicators.fronts import simplex_grid
 from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.runner.base_model import (
     check_answer_room,
+    correction,
+    dtype_name,
     load_base,
     note_model,
 )
@@ -42,6 +44,7 @@ from emorl_bench.runner.fingerprints import (
     scorer_fingerprints,
 )
 from emorl_bench.runner.ladder import Ladder, Repeating, row_of
+from emorl_bench.runner.placement import in_words
 from emorl_bench.runner.process_group import device_of
 from emorl_bench.runner.provenance import assets_hash
 from emorl_bench.scorers.panel import ScorerPanel
@@ -96,9 +99,9 @@ class Workbench:
         panel, held_out, gold = _panels(task, config["hardware"], ledger, ranks, memory)
         base = load_base(config, task, device, ranks)
         check_answer_room(task, base, config["sampling"]["max_new_tokens"])
-        bank = AdapterBank(
-            Decoder(base, ledger, config["hardware"]["max_rows"], ranks=ranks, memory=memory), config["seed"]
-        )
+        rows, how = config["hardware"]["max_rows"], correction(config)
+        decoder = Decoder(base, ledger, rows, ranks=ranks, correction=how, memory=memory)
+        bank = AdapterBank(decoder, config["seed"])
         limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
         training = Training(**config["budget"]["training"])
         update: UpdateRule = build(config["update"])
@@ -189,6 +192,8 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
     """
     workbench = Workbench.build(config, directory.path, tracker, ranks=directory.ranks)
     ledger = workbench.bench.ledger
+    decoder = workbench.decoder
+    log.info("%s", in_words(ledger.device, dtype_name(config), decoder.max_rows, decoder.memory.block_bytes))
     directory.share = partial(_share, ledger, config["budget"]["prompts"])
     line = "prompts: %(train)d train, %(select)d select, %(report)d report; %(removed)d near-duplicates removed"
     log.info(line, workbench.prompts)

@@ -19,8 +19,10 @@ from hydra.types import RunMode
 
 from emorl_bench.config.checks import check
 from emorl_bench.config.compose import Composed, conf_dir, every_job
+from emorl_bench.config.hardware import CORRECTION, decided_on_cpu, may_have_gpu
 from emorl_bench.config.schema import Config, what_decides
 from emorl_bench.core.errors import UserError
+from emorl_bench.launch.slots import slots
 from emorl_bench.progress import duration
 from emorl_bench.runner import memory_plan
 from emorl_bench.runner.forecast import Estimate, Names, Schedule, Timings, read_json
@@ -30,6 +32,7 @@ from emorl_bench.runner.status import stand_of
 
 NAMED = ("task", "model", "method")  # the groups that name a run's place
 TABLE = Path("results", "main_table", "table.csv")  # the main table of a checkout
+OPEN = ("device", "dtype", *CORRECTION)  # keys of hardware that ``auto`` leaves open until the job starts
 STATES = ("done", "unfinished", "running", "absent")
 
 
@@ -106,11 +109,14 @@ def _recorded(job: Composed, parent: Path) -> tuple[str, str, str]:
 def _decides(settings: Config, names: Mapping[str, str]) -> dict[str, Any]:
     """The part of the configuration that a run directory's hash covers.
 
-    A job decides ``device: auto`` when it starts.
+    A job decides ``auto`` in ``hardware`` when it starts. On a machine that may have a GPU it is left open here.
     """
-    decides: dict[str, Any] = json.loads(json.dumps(what_decides(settings)))
-    if settings["hardware"]["device"] == "auto":
-        del decides["hardware"]["device"]
+    hardware = settings["hardware"]
+    open_keys = () if "auto" not in (hardware["device"], hardware["dtype"]) or not may_have_gpu() else OPEN
+    known = {**settings, "hardware": decided_on_cpu(hardware)}
+    decides: dict[str, Any] = json.loads(json.dumps(what_decides(known)))
+    for key in open_keys:
+        decides["hardware"].pop(key, None)
     return decides | {"names": [names[name] for name in NAMED]}
 
 
@@ -122,7 +128,8 @@ def _same(path: Path, wanted: Config) -> bool:
     except (UserError, KeyError, TypeError):
         return False  # the record is incomplete: the job will start again
     if "device" not in wanted["hardware"]:
-        found["hardware"].pop("device", None)
+        for key in OPEN:
+            found["hardware"].pop(key, None)
     return bool(found == wanted)
 
 
@@ -229,7 +236,7 @@ def _time(planned: Sequence[Planned]) -> Iterator[str]:
         yield "Time: none, all is done"
         return
     known = [plan.estimate for plan in waiting if plan.estimate]
-    workers = _workers(planned[0].job)
+    workers = _workers(planned[0].job, [plan.job.settings["hardware"] for plan in planned])
     if known:
         side = f", {workers} jobs at a time" if workers > 1 else ""
         unknown = len(waiting) - len(known)
@@ -240,7 +247,9 @@ def _time(planned: Sequence[Planned]) -> Iterator[str]:
         yield f"No estimate for method={names[2]} task={names[0]} model={names[1]}: no run of these is recorded"
 
 
-def _workers(job: Composed) -> int:
+def _workers(job: Composed, hardware: Sequence[Mapping[str, Any]]) -> int:
     """Number of jobs that a sweep runs at a time; 1 where the launcher does not say, or where there is no sweep."""
-    workers = job.hydra.launcher.get("workers") if job.hydra.mode != RunMode.RUN else 1
-    return max(1, min(int(workers or 1), os.cpu_count() or 1))
+    launcher = job.hydra.launcher
+    if job.hydra.mode == RunMode.RUN or "workers" not in launcher:
+        return 1
+    return len(slots(launcher.workers, launcher.workers_per_gpu, hardware))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
+from emorl_bench.config.hardware import CORRECTION
 from emorl_bench.config.schema import Config, what_decides
 from emorl_bench.config.targets import build
 from emorl_bench.core.errors import UserError
@@ -96,6 +97,7 @@ def expert_fingerprint(config: Config, task: Task) -> str:
     schedule = {k: v for k, v in config["budget"]["training"].items() if k != "checkpoint_every"}
     shared = [what_decides(config)[k] for k in ("model", "update", "sampling", "reward")]
     hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
+    hardware += [what_decides(config)["hardware"].get(k) for k in CORRECTION if k in what_decides(config)["hardware"]]
     return _hash(*data, config["budget"]["select_prompts"], schedule, *shared, *hardware)
 
 

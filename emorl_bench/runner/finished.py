@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from emorl_bench.config.checks import launched
+from emorl_bench.config.hardware import decided_on_cpu, may_have_gpu
 from emorl_bench.core.atomic import remove_left_over, write_json
 from emorl_bench.launch.run_value import RunValue
 from emorl_bench.runner.identity import identity, place, read_json, summary_if_done
@@ -39,7 +38,6 @@ SELF_CONTAINED = (
     "emorl_bench.scorers.length_band.LengthBand",
 )
 """Classes of tasks and scorers that read nothing but files of this package."""
-GPU_FILES = ("nvidia*", "nvmap", "dxg", "kfd")  # below /dev, where torch could use a GPU: Linux, Jetson, WSL, ROCm
 
 
 def recall(settings: Mapping[str, Any], now: str | None = None) -> RunValue | None:
@@ -94,14 +92,11 @@ def _files() -> Iterator[Path]:
 def _decided(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The settings with the device decided; None where the index has no say."""
     device = settings["hardware"]["device"]
-    if device == "auto":
-        device = "cuda" if _may_have_gpu() else "cpu"
+    on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
     inside = str(settings["model"]["path"]).startswith(EMBEDDED) and set(_targets(settings["task"])) <= set(
         SELF_CONTAINED
     )
-    if device != "cpu" or not inside:
-        return None
-    return {**settings, "hardware": {**settings["hardware"], "device": device}}
+    return {**settings, "hardware": decided_on_cpu(settings["hardware"])} if on_cpu and inside else None
 
 
 def _targets(node: Any) -> Iterator[str]:
@@ -112,15 +107,6 @@ def _targets(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from _targets(value)
-
-
-def _may_have_gpu() -> bool:
-    """Whether torch could find a GPU: it was not built for CPUs only, and the system shows a device of any maker."""
-    try:
-        cpu_only = re.search(r"\+cpu", metadata.version("torch")) is not None
-    except metadata.PackageNotFoundError:
-        return True
-    return not cpu_only and any(True for name in GPU_FILES for _ in Path("/dev").glob(name))
 
 
 def _entry(decided: Mapping[str, Any]) -> Path:

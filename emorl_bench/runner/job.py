@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from emorl_bench.config.checks import check, check_writable
+from emorl_bench.config.checks import check, check_attention, check_writable
 from emorl_bench.config.compose import chosen, plain
 from emorl_bench.config.targets import check_targets
 from emorl_bench.core.damage import system_limits
@@ -19,7 +19,8 @@ from emorl_bench.launch.run_value import RunValue
 from emorl_bench.progress import reported_to
 from emorl_bench.runner import bench, fingerprints, finished
 from emorl_bench.runner.directory import RunDirectory
-from emorl_bench.runner.process_group import chosen_device, process_group
+from emorl_bench.runner.placement import decided
+from emorl_bench.runner.process_group import process_group
 from emorl_bench.runner.provenance import SUMMARY_VERSION
 from emorl_bench.runner.shown import open_tracker
 from emorl_bench.tracking.silent import Silent
@@ -80,7 +81,7 @@ def _run(settings: Mapping[str, Any], overrides: Sequence[str], ranks: Ranks) ->
 
 
 def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain, checked configuration: with Hydra's choices, with ``device: auto`` decided.
+    """The plain, checked configuration: with Hydra's choices, and with every ``auto`` of ``hardware`` decided.
 
     The thread limit is set.
     """
@@ -88,7 +89,8 @@ def resolve(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
     check(settings)
     check_writable(settings["runs_dir"])
     check_targets(settings)
-    settings["hardware"]["device"] = chosen_device(settings["hardware"]).type
+    settings["hardware"] = decided(settings["hardware"])
+    check_attention(settings["model"], settings["hardware"])
     return settings
 
 

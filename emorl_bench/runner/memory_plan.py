@@ -18,12 +18,13 @@ from typing import Any
 import yaml
 
 from emorl_bench.assets.shipped import SHIPPED
+from emorl_bench.config.hardware import may_have_gpu
 from emorl_bench.config.schema import Config
 from emorl_bench.core.memory import LARGEST
 from emorl_bench.models.shape import Shape
 
 EMBEDDED = "embedded:"
-WORD = {"float32": 4, "bfloat16": 2, "float64": 8}
+WORD = {"float32": 4, "tf32": 4, "bfloat16": 2, "float64": 8}
 COPIES_OF_AN_ADAPTER = 6  # its weights, a gradient, Adam's two moments, the best one and the first one; in float32
 READOUT = 1 << 28  # most of what a decode makes of logits at a time (`decoding.decode`)
 COPIES = 3  # of a block's logits (`models.readout`)
@@ -64,7 +65,7 @@ def plan(settings: Config) -> Plan | None:
     model, sampling = settings["model"], settings["sampling"]
     if (shape := shape_of(model["path"])) is None:
         return None
-    word = WORD[model["dtype"] or settings["hardware"]["dtype"]]
+    word = _word(settings)
     learners, training = learners_of(settings), settings["budget"]["training"]
     answers = training["batch_prompts"] * settings["method"].get("batches", 1) * training["samples_per_prompt"]
     rows = min(answers, settings["update"].get("micro_batch") or answers)
@@ -84,6 +85,14 @@ def plan(settings: Config) -> Plan | None:
         tokens=prompt + answer,
         together=learners if settings["hardware"]["joint_experts"] and _stacks(settings, rows) else 1,
     )
+
+
+def _word(settings: Config) -> int:
+    """Bytes of a number of the base model; ``auto`` counts as bfloat16 where there may be a GPU, else as float32."""
+    dtype, device = settings["model"]["dtype"] or settings["hardware"]["dtype"], settings["hardware"]["device"]
+    if dtype == "auto":
+        dtype = "bfloat16" if device != "cpu" and may_have_gpu() else "float32"
+    return WORD[dtype]
 
 
 def learners_of(settings: Config) -> int:

@@ -1,4 +1,4 @@
-"""The device of a run, and the process group that ``accelerate launch`` or ``torchrun`` has started for it.
+"""The process group that ``accelerate launch`` or ``torchrun`` has started for it.
 
 The launcher sets the environment of each process. accelerate reads it and chooses the backend (NCCL on GPUs, gloo on
 CPUs). The base model is frozen, so little is exchanged: rollouts, scores, and one all-reduce of the adapter's gradients
@@ -8,11 +8,10 @@ for each optimiser step.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -22,7 +21,6 @@ from torch import Tensor
 from emorl_bench.config.checks import launched
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.ranks import ALONE, Ranks, T
-from emorl_bench.data.sizes import limit_corpora
 
 PATIENCE = timedelta(days=2)  # ranks wait while rank 0 waits for an expert that another run is training
 
@@ -60,22 +58,6 @@ class ProcessGroup(Ranks):
         """See `Ranks.collect`."""
         collected: list[T] = gather_object([value])
         return collected
-
-
-def chosen_device(hardware: Mapping[str, Any]) -> torch.device:
-    """The device that ``hardware.device`` asks for, with ``auto`` decided.
-
-    As a side effect torch is limited to ``hardware.threads`` threads, and corpora to ``hardware.max_corpus_mb``.
-
-    Raises:
-        UserError: it asks for a GPU, and torch can use none.
-    """
-    name, available = hardware["device"], torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise UserError("hardware.device=cuda: no GPU that torch can use was found; say hardware.device=cpu")
-    torch.set_num_threads(hardware["threads"])
-    limit_corpora(hardware.get("max_corpus_mb"))
-    return torch.device("cuda" if name != "cpu" and available else "cpu")
 
 
 def device_of(ranks: Ranks, name: str) -> torch.device:

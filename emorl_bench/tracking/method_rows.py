@@ -31,7 +31,7 @@ Identity = tuple[str, float]
 """Who has logged a row, and its step."""
 
 AXES = ("data_points", "tokens", "seconds")
-SHARED = ("reward", "kl", "length", "loss")
+SHARED = ("reward", "kl", "length", "loss", "sampler_mismatch")
 """The numbers of a training step that are also shown for the method, beside the objectives."""
 JUDGED = ("mean_reward", "utility")
 """The numbers of a validation that are not the score of an objective."""

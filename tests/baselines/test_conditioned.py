@@ -60,6 +60,7 @@ class Table:
     base: str = "table"
     ranks: Ranks = ALONE
     memory: Memory = field(default_factory=Memory)
+    correction: None = None
     asked: Asked = field(default_factory=lambda: Asked(torch.full((1, 2), 0.5)))
 
     def turn(self, preferences_WK: Tensor) -> None:

@@ -13,6 +13,7 @@ from emorl_bench.config.checks import check
 from emorl_bench.config.compose import plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.launch import plugins
+from emorl_bench.runner import memory_plan
 from emorl_bench.runner.dry_run import dry_run
 from emorl_bench.runner.memory_plan import learners_of, plan
 
@@ -70,6 +71,21 @@ def test_a_plan_grows_with_what_it_is_made_of() -> None:
         smaller = plan(settings(*base, change))
         assert smaller is not None
         assert smaller.training < 0.6 * first.training, change
+
+
+@pytest.mark.parametrize(
+    ("auto", "gpu", "same"),
+    [("auto", True, "bfloat16"), ("auto", False, "float32"), ("cpu", True, "float32"), ("cuda", True, "bfloat16")],
+)
+def test_auto_counts_as_what_it_will_be(auto: str, gpu: bool, same: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_plan, "may_have_gpu", lambda: gpu)
+    named = plan(settings("model=qwen_0_5b", f"hardware.device={auto}", f"hardware.dtype={same}"))
+    assert plan(settings("model=qwen_0_5b", f"hardware.device={auto}", "hardware.dtype=auto")) == named
+
+
+def test_tf32_takes_the_memory_of_float32() -> None:
+    tf32, float32 = (plan(settings("hardware=cuda", f"hardware.dtype={dtype}")) for dtype in ("tf32", "float32"))
+    assert tf32 == float32 != plan(settings("hardware=cuda"))
 
 
 def test_learners_are_experts_agents_or_one_policy() -> None:

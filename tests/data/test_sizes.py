@@ -19,7 +19,7 @@ from emorl_bench.data import sizes
 from emorl_bench.data.reading import rows
 from emorl_bench.data.sizes import MEGABYTE, limit_corpora
 from emorl_bench.data.sources import Source, read
-from emorl_bench.runner.process_group import chosen_device
+from emorl_bench.runner.placement import chosen_device
 
 ROW = json.dumps({"text": "a" * 987}) + "\n"  # 1,000 bytes
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hydra._internal.utils import get_args_parser
 
-from emorl_bench.config import schema
+from emorl_bench.config import hardware, schema
 from emorl_bench.config.compose import every_job
 from emorl_bench.launch import plugins
 from emorl_bench.runner import finished
@@ -171,14 +171,14 @@ def test_an_undecided_device_is_the_cpu_only_where_there_can_be_no_gpu(
 ) -> None:
     done()
     for gpu, value in ((False, 0.5), (True, None)):
-        monkeypatch.setattr(finished, "_may_have_gpu", lambda gpu=gpu: gpu)
+        monkeypatch.setattr(finished, "may_have_gpu", lambda gpu=gpu: gpu)
         assert finished.recall(settings(tmp_path, "hardware=auto")) == value
     monkeypatch.undo()
-    monkeypatch.setattr(finished.metadata, "version", lambda _: "2.13.0")
-    monkeypatch.setattr(finished, "GPU_FILES", ("null",))  # /dev/null: there is such a device
-    assert finished._may_have_gpu()
-    monkeypatch.setattr(finished.metadata, "version", lambda _: "2.13.0+cpu")
-    assert not finished._may_have_gpu()
+    monkeypatch.setattr(hardware.metadata, "version", lambda _: "2.13.0")
+    monkeypatch.setattr(hardware, "GPU_FILES", ("null",))  # /dev/null: there is such a device
+    assert hardware.may_have_gpu()
+    monkeypatch.setattr(hardware.metadata, "version", lambda _: "2.13.0+cpu")
+    assert not hardware.may_have_gpu()
 
 
 def test_a_moved_directory_is_found_where_it_is_now(done: Callable[..., Path], tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class TabularPolicy(Tabular):
 
     ranks: Ranks = ALONE
     memory = Memory()
+    correction = None
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return [self.table]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import Ranks
-from emorl_bench.core.types import Example, Rollout, Sampling
+from emorl_bench.core.types import Correction, Example, Rollout, Sampling
 
 
 class Sampler(Protocol):
@@ -44,6 +44,10 @@ class Policy(Sampler, Protocol):
     @property
     def ranks(self) -> Ranks:
         """The processes that divide this policy's work."""
+
+    @property
+    def correction(self) -> Correction | None:
+        """What updates do about its sampler's log-probabilities; None where they are those of the training pass."""
 
     @property
     def memory(self) -> Memory:

@@ -58,13 +58,14 @@ class FusedDecoderOnly(FusedModel):
         turn = self._turn(x, place_R)
         unread = rows.unread(x.dtype)
         for index, (product, norms) in enumerate(zip(products, self.norms, strict=True)):
-            q, k, v = self._qkv(product["qkv"](norms[0](x), mix))
-            seen = self._attend(rows, index, self._turned(q, turn), self._turned(k, turn), v, unread)
+            q, k, v = self._qkv(product["qkv"](norms[0](x), mix), index)
+            own = turn if self._rotates(index) else None
+            seen = self._attend(rows, index, self._turned(q, own), self._turned(k, own), v, unread)
             x = x + product["o"](joined(seen, adapters), mix)
             x = x + product["down"](self._feed(product["up"](norms[1](x), mix)), mix)
         return self.last_norm(x)
 
-    def _qkv(self, x_NRO: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _qkv(self, x_NRO: Tensor, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (R, N*heads, D), keys and values (R, N*kv_heads, D)."""
         size = x_NRO.shape[-1] // (self.heads + 2 * self.kv_heads)
         q, k, v = x_NRO.split([self.heads * size, self.kv_heads * size, self.kv_heads * size], dim=-1)
@@ -86,12 +87,22 @@ class FusedDecoderOnly(FusedModel):
         """(R, H) input embeddings of tokens at their positions."""
 
     def _turn(self, x: Tensor, place_R: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines of rotary positions, each (R, 1, D); None for models that embed positions."""
+        """Cosines and sines of rotary positions, each (R, 1, D); None for models that embed positions.
+
+        They are narrower than a head where only its first part is rotated.
+        """
         return None
+
+    def _rotates(self, layer: int) -> bool:
+        """Whether a layer has rotary positions, if the model has any."""
+        return True
 
     def _turned(self, x_RHD: Tensor, turn: tuple[Tensor, Tensor] | None) -> Tensor:
         if turn is None:
             return x_RHD
+        width = turn[0].shape[-1]
+        if width < x_RHD.shape[-1]:
+            return torch.cat([self._turned(x_RHD[..., :width], turn), x_RHD[..., width:]], dim=-1)
         low, high = x_RHD.chunk(2, dim=-1)
         return x_RHD * turn[0] + torch.cat([-high, low], dim=-1) * turn[1]
 
@@ -140,9 +151,16 @@ class FusedLlama(FusedDecoderOnly):
         self.heads, self.kv_heads = int(model.config.num_attention_heads), int(model.config.num_key_value_heads)
         first = model.model.layers[0]
         self.scale = float(first.self_attn.scaling)
-        self.norms = [[norm_of(b.input_layernorm), norm_of(b.post_attention_layernorm)] for b in model.model.layers]
-        self.last_norm = norm_of(model.model.norm)
-        self.activation = first.mlp.act_fn
+        blocks = model.model.layers
+        self.norms = [[self._norm(b.input_layernorm), self._norm(b.post_attention_layernorm)] for b in blocks]
+        self.last_norm = self._norm(model.model.norm)
+        self.activation = self._activation(first.mlp)
+
+    def _norm(self, module: Any) -> Norm:
+        return norm_of(module)
+
+    def _activation(self, feed: Any) -> Any:
+        return feed.act_fn
 
     def _projections(self) -> list[dict[str, Projection]]:
         return [
