@@ -89,10 +89,16 @@ def plan(settings: Config) -> Plan | None:
 
 def _word(settings: Config) -> int:
     """Bytes of a number of the base model; ``auto`` counts as bfloat16 where there may be a GPU, else as float32."""
-    dtype, device = settings["model"]["dtype"] or settings["hardware"]["dtype"], settings["hardware"]["device"]
+    dtype = settings["model"]["dtype"] or settings["hardware"]["dtype"]
     if dtype == "auto":
-        dtype = "bfloat16" if device != "cpu" and may_have_gpu() else "float32"
+        dtype = "bfloat16" if _on_gpu(settings) else "float32"
     return WORD[dtype]
+
+
+def _on_gpu(settings: Config) -> bool:
+    """Whether the run computes on a GPU; device ``auto`` does where there may be one."""
+    device = settings["hardware"]["device"]
+    return may_have_gpu() if device == "auto" else device != "cpu"
 
 
 def learners_of(settings: Config) -> int:
@@ -105,7 +111,7 @@ def learners_of(settings: Config) -> int:
 
 def _stacks(settings: Config, rows: int) -> bool:
     """Whether learners share a pass: on a CPU not from 32 rows on (`policies.together`)."""
-    return settings["hardware"]["device"] != "cpu" or rows <= 32
+    return _on_gpu(settings) or rows <= 32
 
 
 def _scorers(task: Mapping[str, Any]) -> int:
