@@ -63,6 +63,8 @@ class Question:
     asks: str
     sweep: str
     against: tuple[str, ...]
+    measure: str
+    """In which they are compared."""
     claims: tuple[Claim, ...]
 
 
@@ -78,7 +80,14 @@ def questions(file: Path = FILE) -> list[Question]:
         contrasts = tuple(_contrast(one) for one in claim["contrasts"])
         claims[claim["question"]].append(Claim(claim["claim"], claim["paper"], claim["published"], contrasts))
     return [
-        Question(name, one["asks"], one["sweep"], tuple(one.get("against", ())), tuple(claims[name]))
+        Question(
+            name,
+            one["asks"],
+            one["sweep"],
+            tuple(one.get("against", ())),
+            one.get("measure", "gold"),
+            tuple(claims[name]),
+        )
         for name, one in found["questions"].items()
     ]
 

@@ -105,7 +105,7 @@ def _against(question: Question, cells: Sequence[Comparison]) -> list[Contrast]:
     rows = set.intersection(*(set(cell.methods(DECODING)) for cell in cells)) if cells else set()
     references = [row for row in question.against if row in rows]
     return [
-        Contrast(row, theirs, "gold")
+        Contrast(row, theirs, question.measure)
         for i, theirs in enumerate(references)
         for row in sorted(rows - set(references[: i + 1]))
     ]

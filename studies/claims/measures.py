@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emorl_bench.report.comparison import Comparison
-from emorl_bench.report.gold import BASE, ceiling, normalised
+from emorl_bench.report.gold import BASE, GOLD, ceiling, normalised
 from emorl_bench.report.read import Run
 from emorl_bench.report.reading import Read, number, uniform
 
@@ -118,6 +118,7 @@ def doublings_of_next_objective(run: Run, _: str) -> float | None:
 
 MEASURES: Mapping[str, Measure] = {
     "gold": Measure("of the way from base to ceiling", MARGIN, lambda cell, theirs: normalised(cell, DECODING)),
+    "gold utility": Measure("of gold utility", MARGIN, lambda cell, theirs: GOLD),
     "uniform gold": Measure("of the way from base to ceiling", MARGIN, lambda cell, theirs: uniform_gold(cell)),
     "prompts at uniform": Measure("doublings of prompts", DOUBLINGS, doublings_at_uniform),
     "next preference": Measure("of the first preference's prompts", MARGIN, lambda cell, theirs: next_preference),

@@ -56,7 +56,7 @@ def runs(tmp_path: Path) -> list[Run]:
 
 def question(*contrasts: Contrast, against: tuple[str, ...] = ()) -> Question:
     claims = tuple(Claim(contrast.ours, "0000.00000", "published", (contrast,)) for contrast in contrasts)
-    return Question("best", "asks", "main", against, claims)
+    return Question("best", "asks", "main", against, "gold", claims)
 
 
 @pytest.mark.parametrize(
