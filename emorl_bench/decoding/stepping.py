@@ -154,8 +154,9 @@ class ModuleStepper:
 def find_fused(backbone: Backbone) -> FusedModel | None:
     """The fused step for this backbone's model, or None where decoding goes through the model's own modules.
 
-    None for an architecture without a fused step, for a sharded or quantised base (the fused step reads whole weights),
-    and for a model on which `check_fused` finds that the two differ. But for the sharded base, a line on stderr says so.
+    None for an architecture without a fused step, for a sharded or a quantised base (the fused step reads whole
+    weights), and for a model on which `check_fused` finds that the two differ. But for the sharded base, a line on
+    stderr says so.
     """
     if backbone.sharded:
         return None

@@ -91,7 +91,8 @@ def load_backbone(
 
     Raises:
         UserError: what `ModelSource.located` and `Backbone.checkpoint_gradients` raise, a model of the other family or
-            with packed weights, weights or a tokenizer that do not fit it, or a context that does not hold prompt and answer.
+            with packed weights, weights or a tokenizer that do not fit it, or a context that does not hold prompt and
+            answer.
     """
     place, code = str(source.located().directory), source.trust_remote_code
     logging.disable_progress_bar()  # a progress bar for every load would hide the lines of a sweep

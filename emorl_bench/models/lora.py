@@ -108,7 +108,7 @@ class LoraLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The base weight: (out, in), (in, out) for a ``Conv1D``, or packed. T5's feed-forward layer looks at its dtype."""
+        """The base weight: (out, in), (in, out) for a ``Conv1D``, or packed. T5's feed-forward looks at its dtype."""
         weight: Tensor = self.base.weight
         return weight
 

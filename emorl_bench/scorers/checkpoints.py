@@ -141,7 +141,8 @@ class Judge(DeviceScorer):
         The shape of a batch follows from the length of its rows alone, and so does every value
         (`scorer_training.shapes`). Another budget changes it by rounding, and on a CPU by nothing.
         """
-        loaded, found = self.loaded(), {}
+        loaded = self.loaded()
+        found: dict[int, Tensor] = {}
         fit = loaded.tokens_within(self.block_bytes or LARGEST)
         at_once = self.batch_tokens if fit is None else min(self.batch_tokens, fit)
         with torch.no_grad():

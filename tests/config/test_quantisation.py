@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.composing import composed
 
-from emorl_bench.cli import bench, sft
+from emorl_bench.cli import sft
 from emorl_bench.config import extras
 from emorl_bench.config.checks import check
 from emorl_bench.config.compose import plain
@@ -56,7 +56,9 @@ def test_both_kinds_pass_and_the_package_is_asked_for(installed: None, monkeypat
     for kind in ("4bit", "8bit"):
         check(plain(composed(*LLAMA, f"model.quantisation={kind}")))
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^model\.quantisation=4bit needs bitsandbytes: pip install .*\[bitsandbytes\]"):
+    with pytest.raises(
+        UserError, match=r"^model\.quantisation=4bit needs bitsandbytes: pip install .*\[bitsandbytes\]"
+    ):
         check(plain(composed(*LLAMA)))
 
 
@@ -66,7 +68,9 @@ def test_the_name_of_trl_s_policy_is_the_one_in_its_files() -> None:
 
 
 def test_a_model_whose_weights_are_all_trained_cannot_be_packed(refused: Callable[..., str], tmp_path: Path) -> None:
-    said = refused(sft.main, f"out={tmp_path / 'out'}", f"task.data_dir={tmp_path}", "model.quantisation=8bit", "model.path=a/b")
+    said = refused(
+        sft.main, f"out={tmp_path / 'out'}", f"task.data_dir={tmp_path}", "model.quantisation=8bit", "model.path=a/b"
+    )
     assert "model.quantisation=8bit: all weights are trained here, so none can be packed; say null" in said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,9 @@ def test_the_hash_of_a_base_sees_codes_and_scales() -> None:
         model = wide_llama()
         with torch.no_grad():
             model.model.layers[0].mlp.up_proj.weight.mul_(scale)
-        hashes |= {CausalBackbone(standing_in(model, kind)[0], word_tokenizer(), SETTINGS, 32).fingerprint for kind in KINDS}
+        hashes |= {
+            CausalBackbone(standing_in(model, kind)[0], word_tokenizer(), SETTINGS, 32).fingerprint for kind in KINDS
+        }
     assert len(hashes) == 4
 
 
@@ -189,7 +192,7 @@ def test_weights_are_quantised_by_the_papers_formulas(kind: str, tmp_path: Path)
         weight, found = module.weight.detach(), quantised.layers[name].base.unpacked(torch.float32)
         if kind == "4bit":
             expected = four_bit_values(*four_bit_codes(weight), torch.float32)
-            step = max(high - low for low, high in zip(NF4, NF4[1:], strict=False))
+            step = max(high - low for low, high in pairwise(NF4))
         else:
             expected, step = eight_bits(*eight_bit_codes(weight.half()), torch.float32), 1 / 127  # it reads float16
         assert (found - expected).abs().max() <= step * weight.abs().max() * 1.001

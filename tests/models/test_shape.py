@@ -88,7 +88,13 @@ def test_keys_and_values_are_counted_with_their_room() -> None:
     assert shape.cache(10) == GROWTH * 2 * 2 * 32 * 10
 
 
-WIDE = {"vocab_size": 40, "hidden_size": 128, "intermediate_size": 400, "num_hidden_layers": 3, "num_attention_heads": 4}
+WIDE = {
+    "vocab_size": 40,
+    "hidden_size": 128,
+    "intermediate_size": 400,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
 READERS = {
     "llama": LlamaConfig(**WIDE),
     "qwen": Qwen2Config(**WIDE, num_key_value_heads=1),

@@ -49,7 +49,7 @@ def as_on_a_gpu(module: Any, monkeypatch: pytest.MonkeyPatch) -> Shapes:
 @pytest.mark.parametrize("kind", MADE)
 def test_a_small_budget_has_small_batches_and_the_same_scores(
     kind: str,
-    models: dict[str, str],  # noqa: F811
+    models: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scorer = MADE[kind](models)
@@ -70,7 +70,7 @@ def test_a_small_budget_has_small_batches_and_the_same_scores(
 
 
 def test_a_trained_scorer_s_batches_follow_the_budget(
-    models: dict[str, str],  # noqa: F811
+    models: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     encoder, tokenizer = load_encoder(models["encoder"])[0], AutoTokenizer.from_pretrained(models["encoder"])
