@@ -119,6 +119,8 @@ def reading(kind: str, device: torch.device) -> dict[str, Any]:
         settings = BitsAndBytesConfig(load_in_8bit=True)
     else:
         settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    if device.type == "cuda" and device.index is None:  # accelerate places weights on a device with a number
+        device = torch.device("cuda", torch.cuda.current_device())
     return {"quantization_config": settings, "device_map": {"": device}}
 
 
