@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 from emorl_bench.config.bounds import check_bounds, check_groups
 from emorl_bench.config.extras import check_extras
 from emorl_bench.config.hardware import check_device
+from emorl_bench.config.quantisation import KINDS, check_quantisation
 from emorl_bench.config.schema import RootConfig
 from emorl_bench.config.tree import leaves
 from emorl_bench.config.types import fits, in_words, is_unicode
@@ -34,6 +35,7 @@ CHOICES = {
     "reward": ("linear", "log"),
     "model.family": ("seq2seq", "causal"),
     "model.dtype": (None, "float32", "bfloat16"),
+    "model.quantisation": (None, *KINDS),
     "model.attention": (None, "eager", "sdpa", "flash_attention_2"),
     "model.chat": ("auto", "on", "off"),
     "hardware.dtype": ("auto", "float32", "tf32", "bfloat16", "float64"),
@@ -88,6 +90,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_weights(config["method"], "method")
     check_model(config["model"])
     check_attention(config["model"], config["hardware"])
+    check_quantisation(config)
     if config["hardware"]["shard_base"] and launched() == 1:
         raise UserError(
             "hardware.shard_base=true: one process has nobody to share with; "

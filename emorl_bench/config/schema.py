@@ -68,6 +68,8 @@ class ModelConfig:
     max_prompt_tokens: int = MISSING
     dtype: str | None = None
     """``float32`` or ``bfloat16``; null: ``hardware.dtype``."""
+    quantisation: str | None = None
+    """``4bit`` or ``8bit``: linear layers but the head are quantised as the weights are read."""
     attention: str | None = None
     """``eager``, ``sdpa`` or ``flash_attention_2``; null: the choice of transformers."""
     gradient_checkpointing: bool = False
@@ -182,6 +184,8 @@ def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = copy.deepcopy(dict(config))
     for key in NON_SEMANTIC_KEYS:
         _drop(kept, key.split("."))
+    if isinstance(model := kept.get("model"), dict) and model.get("quantisation") is None:
+        model.pop("quantisation", None)  # runs from before this key keep their hash
     hardware = kept.get("hardware")
     if isinstance(hardware, dict) and not low_precision(config):
         for key in CORRECTION:

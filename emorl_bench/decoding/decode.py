@@ -167,7 +167,8 @@ class Decoder:
         mine = self.ranks.share(len(batch.prompts))
         low, end = mine.start, mine.start + (self.ranks.most(len(mine)) if self.ranks.in_step else len(mine))
         while low < end:
-            rows = starting_rows(self.backbone, plan, batch, self.max_rows, self.ranks)
+            by_modules = self.fused is None or plan.mixing.inner_layer is not None
+            rows = starting_rows(self.backbone, plan, batch, self.max_rows, self.ranks, by_modules=by_modules)
             outputs = batch.of_rows(low, min(low + rows, mine.stop))
             try:
                 fed += self._part(plan, outputs, batch.only(outputs), generated)
@@ -210,7 +211,8 @@ class Decoder:
     def _decode(self, plan: Plan, part: Batch, generated: Generated, mine_O: Tensor) -> int:
         """The loop over tokens. Returns how many tokens were fed to the model; a shared row counts once."""
         steps, tree, fed = plan.sampling.max_new_tokens, PrefixTree(part.start_O, len(part.prompts)), len(part.prompts)
-        start = Start(part.prompts, plan.adapters, part.mix_SM, steps, plan.averaging(part))
+        block = self.memory.block_bytes
+        start = Start(part.prompts, plan.adapters, part.mix_SM, steps, plan.averaging(part), block)
         with stepping(self.backbone, self.fused, start, plan.blend_cache) as stepper:
             hidden_NRH = stepper.first()
             for t in range(steps if len(mine_O) else 0):

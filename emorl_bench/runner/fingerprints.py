@@ -68,6 +68,8 @@ def comparison_fingerprint(config: Config, known: str | None = None) -> str:
     budget = {k: v for k, v in config["budget"].items() if k not in ("ladder", "expert_prompts")}
     precision = [dtype_name(config), config["hardware"]["scorer_dtype"]]
     model = [config["model"][k] for k in ("adapter", "max_prompt_tokens")]
+    if config["model"].get("quantisation") is not None:  # no part of the hash of runs from before this key
+        model.append(config["model"]["quantisation"])
     apart = [model, precision, what_decides(config)["task"]["scorers"], budget]
     return _hash(known or fingerprint(config), *apart, *map(config.get, shared))
 
