@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from emorl_bench.config.hardware import CORRECTION, low_precision
+from emorl_bench.config.rollouts import OWN, uses_vllm
 
 Config = Mapping[str, Any]
 """A plain, resolved configuration: nested mappings and lists."""
@@ -30,6 +31,7 @@ NON_SEMANTIC_KEYS = (
     "hardware.max_rows",
     "hardware.block_bytes",
     "hardware.max_corpus_mb",
+    "hardware.vllm_memory",
     "hardware.shard_base",
     "hardware.joint_experts",
     "hardware.scorer_device",
@@ -109,7 +111,10 @@ class BudgetConfig:
 
 @dataclass
 class HardwareConfig:
-    """Device, precision and division of the work. Numbers depend on device, dtypes and, in bfloat16, `CORRECTION`."""
+    """Device, precision and division of the work.
+
+    Numbers depend on device, dtypes and rollouts and, in bfloat16 or with vLLM, on `CORRECTION`.
+    """
 
     device: str = MISSING
     """``auto``, ``cpu``, ``cuda`` or ``cuda:NUMBER``."""
@@ -132,9 +137,13 @@ class HardwareConfig:
     shard_base: bool = MISSING
     """Whether the base model's blocks are divided among the processes of a distributed run."""
     sampler_correction: str = MISSING
-    """What updates do about a sampler in bfloat16 (`rl.sampler_mismatch`): ``recompute``, ``importance``, ``none``."""
+    """What updates do about another sampler (`rl.sampler_mismatch`): ``recompute``, ``importance``, ``none``."""
     importance_limit: float = MISSING
     """The largest importance weight of a token."""
+    rollouts: str = MISSING
+    """Who decodes single policies and merges: ``own`` or ``vllm``."""
+    vllm_memory: float = MISSING
+    """The share of the GPU's memory that vLLM takes."""
 
 
 @dataclass
@@ -183,8 +192,10 @@ def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in NON_SEMANTIC_KEYS:
         _drop(kept, key.split("."))
     hardware = kept.get("hardware")
-    if isinstance(hardware, dict) and not low_precision(config):
-        for key in CORRECTION:
+    if isinstance(hardware, dict):
+        if hardware.get("rollouts") == OWN:  # the value of all runs that have no such key
+            del hardware["rollouts"]
+        for key in CORRECTION if not (low_precision(config) or uses_vllm(config)) else ():
             hardware.pop(key, None)
     return kept
 

@@ -190,7 +190,8 @@ class Ledger:
                 yield call
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        seconds, flops, costs = time.perf_counter() - started, meter.flops_of(call.tokens, counter), self.costs
+        seconds, costs = time.perf_counter() - started, self.costs
+        flops = meter.flops_of(call.tokens, counter) if call.flops is None else call.flops
         for cost in costs:
             cost.device_seconds += seconds / len(costs)
             cost.flops += self.ranks * flops / len(costs)
@@ -272,9 +273,10 @@ class Ledger:
 
 @dataclass
 class _Call:
-    """What a metered call tells about itself: the tokens its FLOPs are spread over."""
+    """What a metered call tells about itself: the tokens its FLOPs are spread over, or FLOPs that nothing can count."""
 
     tokens: int = 0
+    flops: float | None = None
 
 
 def peak_bytes(device: torch.device) -> int:

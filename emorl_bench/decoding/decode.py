@@ -30,6 +30,8 @@ from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel
 from emorl_bench.decoding.mixing import Identity, Mixing
 from emorl_bench.decoding.prefix_tree import PrefixTree
+from emorl_bench.decoding.rollout_engine import RolloutEngine, answered
+from emorl_bench.decoding.rollouts import prompts_of, rollout_of
 from emorl_bench.decoding.room import starting_rows
 from emorl_bench.decoding.sampling import sample_token
 from emorl_bench.decoding.stepping import Start, Stepper, find_fused, stepping
@@ -46,7 +48,8 @@ class Decoder:
 
     ``max_rows`` bounds the rows of a batch. When a batch exhausts the memory, the bound is halved and stays halved.
     ``fused`` is the faster step for this architecture, found and tested when the decoder is made (`find_fused`). It is
-    None where transformers' own modules are used. ``correction`` is for whoever learns from what is sampled.
+    None where transformers' own modules are used. ``correction`` is for whoever learns from what is sampled. An
+    ``engine`` decodes single policies and merges instead, and blends stay here.
     """
 
     backbone: Backbone
@@ -56,6 +59,7 @@ class Decoder:
     ranks: Ranks = ALONE
     memory: Memory = field(default_factory=Memory)
     correction: Correction | None = None
+    engine: RolloutEngine | None = None
     fused: FusedModel | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +95,10 @@ class Decoder:
             UserError: the method's budget does not pay for these prompts (`Ledger.ask`).
         """
         self._ask(examples)
+        if self.engine is not None:
+            given = (adapters, weights_WM, [self._ids(own) for own in examples], sampling, rngs)
+            generated = answered(self.engine, self.backbone, self.ledger, *given)
+            return rollout_of(generated, self.backbone, self.ledger, examples, sampling, passes=1)
         blocks, each = len(examples), len(examples[0])
         flat = [e for own in examples for e in own]
         mix_SM = None
@@ -101,7 +109,8 @@ class Decoder:
             adapters = [merge(adapters, weights_WM[0])]
         drawn_TO = uniforms(sampling, each, blocks, rngs)
         batch = Batch.of_policies(self._ids(flat), mix_SM, sampling.samples_per_prompt, drawn_TO)
-        return self._rollout(self._generate(Plan(adapters, Identity(), sampling), batch), examples, sampling, passes=1)
+        generated = self._generate(Plan(adapters, Identity(), sampling), batch)
+        return rollout_of(generated, self.backbone, self.ledger, examples, sampling, passes=1)
 
     def decode_blend(
         self,
@@ -127,7 +136,7 @@ class Decoder:
         plan = Plan(adapters, mixing, sampling, self.blend_cache.of(adapters) if shared else None)
         recalls = shared and sampling.temperature == 0
         generated = self._recall(plan, batch) if recalls else self._generate(plan, batch)
-        return self._rollout(generated, [examples] * blocks, sampling, passes=len(adapters))
+        return rollout_of(generated, self.backbone, self.ledger, [examples] * blocks, sampling, passes=len(adapters))
 
     def _ask(self, examples: Sequence[Sequence[Example]]) -> None:
         """Check, before anything is decoded, that the method's budget pays for it."""
@@ -269,29 +278,3 @@ class Decoder:
         logits = torch.promote_types(self.backbone.dtype, torch.float32).itemsize * self.backbone.vocabulary
         fast = max(16, READOUT_BYTES // (4 * self.backbone.vocabulary))
         return max(1, min(fast, self.memory.block_bytes // (READOUT_COPIES * adapters * logits)))
-
-    def _rollout(
-        self, generated: Generated, examples: Sequence[Sequence[Example]], sampling: Sampling, passes: int
-    ) -> Rollout:
-        g, width = sampling.samples_per_prompt, int(generated.mask.any(0).sum())
-        rows = tuple(e for own in examples for e in own for _ in range(g))
-        ids, mask, logprobs = (t[:, :width] for t in (generated.ids, generated.mask, generated.logprobs))
-        texts = self.backbone.response_texts(ids, mask)
-        self._count(generated, examples, g, passes)
-        return Rollout(rows, texts, ids, mask, logprobs, g, sampling.temperature or 1.0)
-
-    def _count(self, generated: Generated, examples: Sequence[Sequence[Example]], samples: int, passes: int) -> None:
-        """Charge each learner for its own block if learners decode in one batch; otherwise the one open cost pays."""
-        payers = self.ledger.costs
-        tokens_W = generated.mask.view(len(examples), -1).sum(1).tolist()
-        for w, own in enumerate(examples):
-            cost = payers[w] if len(payers) == len(examples) else payers[0]
-            cost.prompts += prompts_of(own)
-            cost.samples += len(own) * samples
-            cost.generated_tokens += tokens_W[w]
-            cost.forward_passes += passes * tokens_W[w]
-
-
-def prompts_of(examples: Sequence[Example]) -> int:
-    """The number of distinct prompts (data points), however often each is shown."""
-    return len({example.id for example in examples})

@@ -47,6 +47,7 @@ from emorl_bench.runner.ladder import Ladder, Repeating, row_of
 from emorl_bench.runner.placement import in_words
 from emorl_bench.runner.process_group import device_of
 from emorl_bench.runner.provenance import assets_hash
+from emorl_bench.runner.rollouts import rollout_engine
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
 from emorl_bench.scorers.rule import DeviceScorer
@@ -100,7 +101,8 @@ class Workbench:
         base = load_base(config, task, device, ranks)
         check_answer_room(task, base, config["sampling"]["max_new_tokens"])
         rows, how = config["hardware"]["max_rows"], correction(config)
-        decoder = Decoder(base, ledger, rows, ranks=ranks, correction=how, memory=memory)
+        engine = None if frozen else rollout_engine(config, base)  # what is only asked needs no second base model
+        decoder = Decoder(base, ledger, rows, ranks=ranks, correction=how, memory=memory, engine=engine)
         bank = AdapterBank(decoder, config["seed"])
         limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
         training = Training(**config["budget"]["training"])
