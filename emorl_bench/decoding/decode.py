@@ -28,12 +28,14 @@ from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
 from emorl_bench.decoding.bf16_argmax import Bf16Argmax
 from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel
+from emorl_bench.decoding.graphs import Record
 from emorl_bench.decoding.mixing import Identity, Mixing
 from emorl_bench.decoding.prefix_tree import PrefixTree
 from emorl_bench.decoding.rollout_engine import RolloutEngine, answered
 from emorl_bench.decoding.rollouts import prompts_of, rollout_of
 from emorl_bench.decoding.room import starting_rows
 from emorl_bench.decoding.sampling import sample_token
+from emorl_bench.decoding.static_rows import STATIC_ROWS, decode_static
 from emorl_bench.decoding.stepping import Start, Stepper, find_fused, stepping
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, merge
@@ -49,7 +51,8 @@ class Decoder:
     ``max_rows`` bounds the rows of a batch. When a batch exhausts the memory, the bound is halved and stays halved.
     ``fused`` is the faster step for this architecture, found and tested when the decoder is made (`find_fused`). It is
     None where transformers' own modules are used. ``correction`` is for whoever learns from what is sampled. An
-    ``engine`` decodes single policies and merges instead, and blends stay here.
+    ``engine`` decodes single policies and merges instead, and blends stay here. Ends of answers are looked for after
+    every ``check_every`` tokens (`static_rows`), and ``record`` makes graphs of the steps between (`graphs`).
     """
 
     backbone: Backbone
@@ -60,6 +63,8 @@ class Decoder:
     memory: Memory = field(default_factory=Memory)
     correction: Correction | None = None
     engine: RolloutEngine | None = None
+    check_every: int = 1
+    record: Record | None = None
     fused: FusedModel | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -213,8 +218,18 @@ class Decoder:
     def _part(self, plan: Plan, mine_O: Tensor, part: Batch, generated: Generated) -> int:
         """Decode one part of the batch and write its outputs to the rows ``mine_O`` of ``generated``."""
         with self.ledger.metered("decode") as call, torch.inference_mode():
-            call.tokens = self._decode(plan, part.to(self.backbone), generated, mine_O.to(self.backbone.device))
+            placed, mine_O = part.to(self.backbone), mine_O.to(self.backbone.device)
+            if self._holds_still(plan, part):
+                call.tokens = decode_static(self, plan, placed, generated, mine_O)
+            else:
+                call.tokens = self._decode(plan, placed, generated, mine_O)
         return call.tokens
+
+    def _holds_still(self, plan: Plan, part: Batch) -> bool:
+        """Whether a part is decoded on static rows: where ends are checked seldom, and its rows are few enough."""
+        fused = self.fused is not None and plan.mixing.inner_layer is None and not self.ranks.in_step
+        rows = len(part.start_O) * (1 if part.mix_SM is not None else max(1, len(plan.adapters)))
+        return self.check_every > 1 and fused and 0 < rows <= STATIC_ROWS
 
     def _decode(self, plan: Plan, part: Batch, generated: Generated, mine_O: Tensor) -> int:
         """The loop over tokens. Returns how many tokens were fed to the model; a shared row counts once."""
@@ -258,13 +273,20 @@ class Decoder:
         open_L = (token_L < 0).nonzero().squeeze(1)
         for chunk in open_L.split(self.readout_rows(len(hidden_NRH))) if len(open_L) else ():
             rows, output = tree.row_L[chunk], tree.output_L[chunk]
-            chosen_L = self._bf16_greedy(plan, hidden_NRH, rows, part.weights_OM[output])
-            if chosen_L is None:
-                logits_LV = plan.mixing.logits(hidden_NRH, rows, part.weights_OM[output], self.backbone.head)
-                temperature, uniforms_L = plan.sampling.temperature, part.uniforms_TO[t, output]
-                chosen_L, logp_L[chunk] = sample_token(logits_LV, temperature, uniforms_L)
-            token_L[chunk] = chosen_L
+            token_L[chunk], logp_L[chunk] = self.next_tokens(plan, part, hidden_NRH, rows, output, t)
         return token_L, logp_L
+
+    def next_tokens(
+        self, plan: Plan, part: Batch, hidden_NRH: Tensor, row_L: Tensor, output_L: Tensor, t: int
+    ) -> tuple[Tensor, Tensor]:
+        """Token ``t`` (L,) of some outputs and its log-probability (L,), from the hidden states of their rows."""
+        weights_LM = part.weights_OM[output_L]
+        chosen_L = self._bf16_greedy(plan, hidden_NRH, row_L, weights_LM)
+        if chosen_L is not None:
+            exact = torch.promote_types(self.backbone.dtype, torch.float32)
+            return chosen_L, torch.full_like(chosen_L, torch.nan, dtype=exact)
+        logits_LV = plan.mixing.logits(hidden_NRH, row_L, weights_LM, self.backbone.head)
+        return sample_token(logits_LV, plan.sampling.temperature, part.uniforms_TO[t, output_L])
 
     def _bf16_greedy(self, plan: Plan, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> Tensor | None:
         """(L,) greedy tokens without computing all logits in float32; None where that is impossible or slower."""

@@ -15,7 +15,7 @@ from emorl_bench.runner.job import run
 NAMES = {"task": "reflections", "model": "tiny_gpt2", "method": "x"}
 SMALL = (
     "model=tiny_gpt2", "hardware=cpu", "hardware.rollouts=vllm", "tracker=local", "update=grpo", "budget=smoke",
-    "budget.prompts=40", "budget.ladder=[1.0]", "budget.select_prompts=4", "budget.report_prompts=4",
+    "budget.prompts=60", "budget.ladder=[1.0]", "budget.select_prompts=4", "budget.report_prompts=4",
     "budget.training.batch_prompts=4", "budget.training.samples_per_prompt=2", "preferences.divisions=1",
     "sampling.max_new_tokens=32",
 )  # fmt: skip
@@ -29,7 +29,7 @@ def test_a_run_ends_with_a_summary(method: str, tmp_path: Path, monkeypatch: pyt
     run(composed(*chosen), chosen, {**NAMES, "method": method})
     (summary,) = tmp_path.glob("reflections/*/*/*/summary.json")
     found = json.loads(summary.read_text())
-    assert found["cost"]["prompts"] > 0
+    assert 0 <= found["mean_reward"] <= 1
     rows = [json.loads(line) for line in (summary.parent / "metrics.jsonl").read_text().splitlines()]
     gaps = [value for row in rows for key, value in row.items() if key.endswith("/sampler_mismatch")]
     assert gaps
