@@ -39,6 +39,8 @@ CHOICES = {
     "model.chat": ("auto", "on", "off"),
     "hardware.dtype": ("auto", "float32", "tf32", "bfloat16", "float64"),
     "hardware.rollouts": (OWN, VLLM),
+    "hardware.joint_experts": ("auto", True, False),
+    "hardware.graphs": ("auto", True, False),
     "hardware.sampler_correction": ("recompute", "importance", "none"),
     "hardware.scorer_dtype": ("float32", "bfloat16"),
 }
@@ -60,6 +62,7 @@ RULES: dict[str, Condition] = {
     "hardware.threads": (lambda v: v is None or v > 0, "give a number above 0, or null for a share of the cores"),
     "hardware.importance_limit": (lambda v: v >= 1, "give 1 or more: equal probabilities have weight 1"),
     "hardware.max_rows": _positive,
+    "hardware.check_every": (lambda v: v is None or v > 0, "give a number above 0, or null for the device's own"),
     "hardware.vllm_memory": (lambda v: 0 < v < 1, "give a share of the GPU's memory, above 0 and below 1"),
     "hardware.block_bytes": (
         lambda v: v is None or v >= SMALLEST_BLOCK,
@@ -81,7 +84,7 @@ def check(config: Mapping[str, Any]) -> None:
     check_device(config["hardware"]["device"])
     for key, known in CHOICES.items():
         if (value := _at(config, key)) not in known:
-            raise UserError(f"{key}={value}: unknown{did_you_mean(str(value), [k for k in known if k])}")
+            raise UserError(f"{key}={value}: unknown{did_you_mean(str(value), [str(k) for k in known if k])}")
     for key, (holds, remedy) in RULES.items():
         if not holds(value := _at(config, key)):
             raise UserError(f"{key}={value}: {remedy}")

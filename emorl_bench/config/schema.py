@@ -34,6 +34,8 @@ NON_SEMANTIC_KEYS = (
     "hardware.vllm_memory",
     "hardware.shard_base",
     "hardware.joint_experts",
+    "hardware.check_every",
+    "hardware.graphs",
     "hardware.scorer_device",
     "task.data_dir",
     "task.scorers.*.data_dir",
@@ -132,8 +134,12 @@ class HardwareConfig:
     """Null: the policy's device."""
     scorer_dtype: str = MISSING
     """``float32`` or ``bfloat16``."""
-    joint_experts: bool = MISSING
-    """Whether experts are trained at the same time; the numbers are the same without."""
+    joint_experts: bool | str = MISSING
+    """Whether experts share decodes and passes: ``auto`` where it saves time; false: they are trained in turn."""
+    check_every: int | None = None
+    """Tokens between two looks for ends of answers; null: 1 on a CPU, more on a GPU."""
+    graphs: bool | str = MISSING
+    """Whether decode steps are recorded as CUDA graphs: ``auto`` where it saves time."""
     shard_base: bool = MISSING
     """Whether the base model's blocks are divided among the processes of a distributed run."""
     sampler_correction: str = MISSING

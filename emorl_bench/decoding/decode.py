@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE, Ranks
-from emorl_bench.core.types import Correction, Example, Rollout, Sampling
+from emorl_bench.core.types import Correction, Example, Joint, Rollout, Sampling
 from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
 from emorl_bench.decoding.bf16_argmax import Bf16Argmax
 from emorl_bench.decoding.blend_cache import BlendCache
@@ -53,6 +53,7 @@ class Decoder:
     None where transformers' own modules are used. ``correction`` is for whoever learns from what is sampled. An
     ``engine`` decodes single policies and merges instead, and blends stay here. Ends of answers are looked for after
     every ``check_every`` tokens (`static_rows`), and ``record`` makes graphs of the steps between (`graphs`).
+    ``joint`` is for whoever runs several policies.
     """
 
     backbone: Backbone
@@ -65,6 +66,7 @@ class Decoder:
     engine: RolloutEngine | None = None
     check_every: int = 1
     record: Record | None = None
+    joint: Joint = field(default_factory=Joint)
     fused: FusedModel | None = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,61 @@
+"""Whether several learners are faster together than one after the other, on this device at this size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from emorl_bench.core.clock import seconds_of
+from emorl_bench.core.seeds import stream
+from emorl_bench.core.types import Example, Joint, Sampling
+from emorl_bench.policies.adapter_policy import AdapterPolicy
+from emorl_bench.policies.together import generate_together, hidden_together
+
+Times = dict[str, float]
+
+
+def time_joint(
+    policies: Sequence[AdapterPolicy], prompts: Sequence[Example], sampling: Sampling
+) -> tuple[Joint, Times]:
+    """Time rollouts, and passes with gradients, of some policies on one base; nothing is charged or changed.
+
+    Args:
+        policies: as many as will learn at one time.
+        prompts: those of one step.
+        sampling: that of the rollouts.
+
+    Returns:
+        what is faster together, and the seconds of all four.
+    """
+    decoder, found = policies[0].decoder, decoder_joint(policies)
+    rngs = [stream(0, "joint", str(i)) for i in range(len(policies))]
+
+    def decode(together: bool) -> None:
+        decoder.joint = Joint(decode=together, update=together)
+        with decoder.ledger.together(["free"] * len(policies)):
+            generate_together(policies, prompts, sampling, rngs)
+
+    try:
+        with decoder.ledger.free():
+            rollout = policies[0].generate(prompts, sampling, stream(0, "joint"))
+
+            def update(groups: Sequence[Sequence[AdapterPolicy]]) -> None:
+                for group in groups:
+                    slopes = hidden_together(group, [rollout] * len(group)).sum()
+                    torch.autograd.grad(slopes, [p for policy in group for p in policy.parameters()])
+
+            decodes = seconds_of(decoder.backbone.device, lambda: decode(True), lambda: decode(False))
+            alone = [[policy] for policy in policies]
+            updates = seconds_of(decoder.backbone.device, lambda: update([policies]), lambda: update(alone))
+    finally:
+        decoder.joint = found
+    joint = Joint(decode=decodes[0] < decodes[1], update=updates[0] < updates[1])
+    names = ("decode_together", "decode_alone", "update_together", "update_alone")
+    return joint, dict(zip(names, (*decodes, *updates), strict=True))
+
+
+def decoder_joint(policies: Sequence[AdapterPolicy]) -> Joint:
+    """What is decided for these policies now; a copy."""
+    return replace(policies[0].decoder.joint)
