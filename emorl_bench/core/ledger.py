@@ -176,11 +176,14 @@ class Ledger:
         self._mark = now
 
     @contextmanager
-    def metered(self, kind: str) -> Iterator[_Call]:
-        """Time one shared call (``decode``, ``update``, ``score``). One in ``flops_every`` is also counted in FLOPs."""
+    def metered(self, kind: str, *, countable: bool = True) -> Iterator[_Call]:
+        """Time one shared call (``decode``, ``update``, ``score``). One in ``flops_every`` is also counted in FLOPs.
+
+        The caller tells the FLOPs of a call that is not ``countable``.
+        """
         call, meter = _Call(), self.meters.setdefault(TOGETHER.join(self._open[-1]), {}).setdefault(kind, Meter())
-        sampled = self.flops_every and meter.calls % self.flops_every == 0
-        meter.calls += 1
+        sampled = countable and self.flops_every and meter.calls % self.flops_every == 0
+        meter.calls += countable
         counter = FlopCounter() if sampled else None
         started = time.perf_counter()
         if counter is None:

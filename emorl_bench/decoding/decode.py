@@ -32,7 +32,7 @@ from emorl_bench.decoding.graphs import Record
 from emorl_bench.decoding.mixing import Identity, Mixing
 from emorl_bench.decoding.prefix_tree import PrefixTree
 from emorl_bench.decoding.rollout_engine import RolloutEngine, answered
-from emorl_bench.decoding.rollouts import prompts_of, rollout_of
+from emorl_bench.decoding.rollouts import gathered, prompts_of, rollout_of
 from emorl_bench.decoding.room import starting_rows
 from emorl_bench.decoding.sampling import sample_token
 from emorl_bench.decoding.static_rows import STATIC_ROWS, decode_static
@@ -197,19 +197,7 @@ class Decoder:
         fed, payers = sum(self.ranks.collect(fed)), self.ledger.costs
         for i, cost in enumerate(payers):  # learners that decode in one batch share the cost evenly
             cost.decoded_tokens += len(range(i, fed, len(payers)))
-        return self._gathered(generated)
-
-    def _gathered(self, generated: Generated) -> Generated:
-        """The outputs of all ranks. Each output belongs to one rank, so their sum is exact; float64 holds every id."""
-        if self.ranks.count == 1:
-            return generated
-        mine = torch.stack([generated.ids, generated.mask, generated.logprobs]).double()
-        total = torch.where(generated.mask, mine, 0.0)
-        self.ranks.sum_([total])
-        ids, mask, logprobs = total[0].long(), total[1].bool(), total[2].to(generated.logprobs)
-        return Generated(
-            torch.where(mask, ids, self.backbone.pad), mask, torch.where(mask, logprobs, generated.logprobs)
-        )
+        return gathered(generated, self.ranks, self.backbone)
 
     def _halve(self) -> None:
         self.max_rows //= 2

@@ -89,7 +89,7 @@ def answered(
     for policy, own in enumerate(prompts):
         seeds = drawn[policy if len(rngs) > 1 else 0]
         rows = [prompt for prompt in own for _ in range(g)]
-        with ledger.metered("decode") as call:
+        with ledger.metered("decode", countable=False) as call:
             answers = engine.answers(rows, chosen(adapters, weights_WM, policy), sampling, seeds)
             call.tokens = sum(len(answer.ids) for answer in answers)
             call.flops = multiplied(backbone) * float(call.tokens + sum(map(len, own)))

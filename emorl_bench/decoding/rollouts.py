@@ -1,13 +1,27 @@
-"""From generated tokens to a `Rollout`, and what it is charged."""
+"""From generated tokens, maybe of several ranks, to a `Rollout`, and what it is charged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from emorl_bench.core.ledger import Ledger
+from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.decoding.batch import Generated
 from emorl_bench.models.backbone import Backbone
+
+
+def gathered(generated: Generated, ranks: Ranks, backbone: Backbone) -> Generated:
+    """The outputs of all ranks. Each output belongs to one rank, so their sum is exact; float64 holds every id."""
+    if ranks.count == 1:
+        return generated
+    mine = torch.stack([generated.ids, generated.mask, generated.logprobs]).double()
+    total = torch.where(generated.mask, mine, 0.0)
+    ranks.sum_([total])
+    ids, mask, logprobs = total[0].long(), total[1].bool(), total[2].to(generated.logprobs)
+    return Generated(torch.where(mask, ids, backbone.pad), mask, torch.where(mask, logprobs, generated.logprobs))
 
 
 def rollout_of(

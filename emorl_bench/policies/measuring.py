@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -11,7 +11,7 @@ from emorl_bench.core.clock import seconds_of
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Joint, Sampling
 from emorl_bench.policies.adapter_policy import AdapterPolicy
-from emorl_bench.policies.together import generate_together, hidden_together
+from emorl_bench.policies.together import can_stack, generate_together, hidden_together
 
 Times = dict[str, float]
 
@@ -29,13 +29,12 @@ def time_joint(
     Returns:
         what is faster together, and the seconds of all four.
     """
-    decoder, found = policies[0].decoder, decoder_joint(policies)
+    decoder, found = policies[0].decoder, policies[0].decoder.joint
     rngs = [stream(0, "joint", str(i)) for i in range(len(policies))]
 
     def decode(together: bool) -> None:
         decoder.joint = Joint(decode=together, update=together)
-        with decoder.ledger.together(["free"] * len(policies)):
-            generate_together(policies, prompts, sampling, rngs)
+        generate_together(policies, prompts, sampling, rngs)
 
     try:
         with decoder.ledger.free():
@@ -46,16 +45,22 @@ def time_joint(
                     slopes = hidden_together(group, [rollout] * len(group)).sum()
                     torch.autograd.grad(slopes, [p for policy in group for p in policy.parameters()])
 
-            decodes = seconds_of(decoder.backbone.device, lambda: decode(True), lambda: decode(False))
             alone = [[policy] for policy in policies]
-            updates = seconds_of(decoder.backbone.device, lambda: update([policies]), lambda: update(alone))
+            decodes = _timed(decoder.backbone.device, lambda: decode(True), lambda: decode(False))
+            updates = _timed(decoder.backbone.device, lambda: update([policies]), lambda: update(alone))
     finally:
         decoder.joint = found
-    joint = Joint(decode=decodes[0] < decodes[1], update=updates[0] < updates[1])
+    stacks = can_stack(policies)
+    joint = Joint(decode=decodes[0] < decodes[1], update=stacks and updates[0] < updates[1])
     names = ("decode_together", "decode_alone", "update_together", "update_alone")
     return joint, dict(zip(names, (*decodes, *updates), strict=True))
 
 
-def decoder_joint(policies: Sequence[AdapterPolicy]) -> Joint:
-    """What is decided for these policies now; a copy."""
-    return replace(policies[0].decoder.joint)
+def _timed(device: torch.device, together: Callable[[], None], alone: Callable[[], None]) -> Sequence[float]:
+    """The seconds of both. What does not fit into memory takes for ever, and training divides it by itself."""
+    try:
+        return seconds_of(device, together, alone)
+    except torch.OutOfMemoryError:
+        pass
+    torch.cuda.empty_cache()
+    return math.inf, math.inf

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from emorl_bench.policies.peft_io import save_adapter
 
 log = logging.getLogger(__name__)
 
+IN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"  # 0: in this process, where requests are scheduled in a fixed order
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the values of vLLM's max_lora_rank
 NEVER = -100.0  # added to the logit of an id without a token: its probability is below 1e-40
 
@@ -137,6 +139,7 @@ def started(
     Raises:
         UserError: vLLM does not start, or holds no adapters of this rank.
     """
+    os.environ.setdefault(IN_PROCESS, "0")
     from vllm import LLM
 
     settings = {
