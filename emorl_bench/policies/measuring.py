@@ -27,7 +27,7 @@ def time_joint(
         sampling: that of the rollouts.
 
     Returns:
-        what is faster together, and the seconds of all four.
+        what is faster together, and the seconds of what fitted into memory.
     """
     decoder, found = policies[0].decoder, policies[0].decoder.joint
     rngs = [stream(0, "joint", str(i)) for i in range(len(policies))]
@@ -53,7 +53,8 @@ def time_joint(
     stacks = can_stack(policies)
     joint = Joint(decode=decodes[0] < decodes[1], update=stacks and updates[0] < updates[1])
     names = ("decode_together", "decode_alone", "update_together", "update_alone")
-    return joint, dict(zip(names, (*decodes, *updates), strict=True))
+    found_s = dict(zip(names, (*decodes, *updates), strict=True))
+    return joint, {name: seconds for name, seconds in found_s.items() if math.isfinite(seconds)}
 
 
 def _timed(device: torch.device, together: Callable[[], None], alone: Callable[[], None]) -> Sequence[float]:

@@ -1,7 +1,7 @@
 """What a run does for speed on its device (``hardware.check_every``, ``graphs``, ``joint_experts``), and how it chose.
 
-On a CPU every ``auto`` is a rule, so that runs repeat. On a GPU it is measured when a run starts, which is charged to
-``setup`` and recorded in ``summary.json``. No choice changes a number but by rounding.
+On a CPU every ``auto`` is a rule, so that runs repeat. On a GPU it is measured when a run starts, which no method pays
+for, and recorded in ``summary.json``. No choice changes a number but by rounding.
 """
 
 from __future__ import annotations
