@@ -20,7 +20,7 @@ SAY_OWN = "say hardware.rollouts=own"
 
 def uses_vllm(config: Mapping[str, Any]) -> bool:
     """Whether answers of single policies and merges come from vLLM. Earlier runs have no such key."""
-    return (config.get("hardware") or {}).get("rollouts", OWN) == VLLM
+    return bool((config.get("hardware") or {}).get("rollouts", OWN) == VLLM)
 
 
 def check_rollouts(config: Mapping[str, Any], processes: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class GraphTimes:
 
     launched: float
     recorded: float
-    same: bool = field(default=True)
+    same: bool
 
     @property
     def pays(self) -> bool:
@@ -42,7 +42,8 @@ def time_graphs(backbone: Backbone, fused: FusedModel, record: Record) -> GraphT
     if not same:
         print("decode: recorded steps differ from launched ones, so none is recorded", file=sys.stderr, flush=True)
     works = [lambda how=how: _decoded(backbone, fused, start, how) for how in (None, record)]
-    return GraphTimes(*seconds_of(backbone.device, *works), same)
+    launched, recorded = seconds_of(backbone.device, *works)
+    return GraphTimes(launched, recorded, same)
 
 
 def _decoded(backbone: Backbone, fused: FusedModel, start: Start, record: Record | None) -> Tensor:

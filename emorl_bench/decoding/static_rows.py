@@ -68,8 +68,11 @@ class _Static:
 
     def choose(self, hidden_NRH: Tensor, t: int) -> Tensor:
         """Choose and write the next token (L,) of each output. Nothing here waits for the device."""
-        chunks = zip(*(x.split(self.decoder.readout_rows(len(hidden_NRH))) for x in self._places()), strict=True)
-        found = [self.decoder.next_tokens(self.plan, self.part, hidden_NRH, *chunk, t) for chunk in chunks]
+        rows = self.decoder.readout_rows(len(hidden_NRH))
+        found = [
+            self.decoder.next_tokens(self.plan, self.part, hidden_NRH, row_L, output_L, t)
+            for row_L, output_L in zip(self.row_L.split(rows), self.output_L.split(rows), strict=True)
+        ]
         token_L, logp_L = (torch.cat(parts) for parts in zip(*found, strict=True))
         if t < self.part.known_OT.shape[1]:
             known_L = self.part.known_OT[self.output_L, t]
@@ -80,9 +83,6 @@ class _Static:
         generated.logprobs[into_L, t] = torch.where(self.going_L, logp_L, generated.logprobs[into_L, t])
         self.going_L = self.going_L & ~backbone.is_eos(token_L)
         return token_L
-
-    def _places(self) -> tuple[Tensor, Tensor]:
-        return self.row_L, self.output_L
 
     def check(self) -> Tensor | None:
         """The rows that go on, where at most half of them do and the others are dropped; else None. The host waits."""
