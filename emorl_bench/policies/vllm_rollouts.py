@@ -71,7 +71,9 @@ class VllmRollouts:
         """See `decoding.rollout_engine.RolloutEngine.answers`. A request has one prompt, one sample and one seed."""
         request = None if adapter is None else self._request(adapter)
         given = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        outputs = self._asked(given, [self._sampling(sampling, seed) for seed in seeds], request)
+        without_V = self.backbone.without_token
+        banned = [] if without_V is None else without_V.nonzero().squeeze(1).tolist()
+        outputs = self._asked(given, [self._sampling(sampling, seed, banned) for seed in seeds], request)
         return [_answer(output.outputs[0], bool(sampling.temperature)) for output in outputs]
 
     def _asked(self, prompts: list[dict[str, list[int]]], how: list[Any], request: Any) -> list[Any]:
@@ -80,12 +82,10 @@ class VllmRollouts:
         except (ValueError, RuntimeError) as error:
             raise UserError(f"hardware.rollouts=vllm: {_first_line(error)}; say hardware.rollouts=own") from error
 
-    def _sampling(self, sampling: Sampling, seed: int) -> Any:
+    def _sampling(self, sampling: Sampling, seed: int, banned: Sequence[int]) -> Any:
         """The distribution of our own sampler: nothing is cut off, and only our end tokens end an answer."""
         from vllm import SamplingParams
 
-        backbone = self.backbone
-        banned = [] if backbone.without_token is None else backbone.without_token.nonzero().squeeze(1).tolist()
         return SamplingParams(
             n=1,
             temperature=sampling.temperature,
@@ -93,7 +93,7 @@ class VllmRollouts:
             seed=seed,
             max_tokens=sampling.max_new_tokens,
             ignore_eos=True,
-            stop_token_ids=[backbone.eos, *backbone.other_ends],
+            stop_token_ids=[self.backbone.eos, *self.backbone.other_ends],
             logprobs=0 if sampling.temperature else None,  # 0: of the sampled token, and of no other
             detokenize=False,
             logit_bias=dict.fromkeys(banned, NEVER) or None,

@@ -137,7 +137,11 @@ class Waits(TorchDispatchMode):
         name = func.__name__
         masks = [x for x in tree_leaves(args[1:]) if isinstance(x, torch.Tensor) and x.dtype == torch.bool]
         by_mask = name.startswith(("index.", "index_put", "_index_put")) and masks and len(args) > 1
-        if name.startswith(self.NAMES) or (by_mask and not _mask_is_value(name, args)):
+        # `where` copies a number to the device, and so does what moves a tensor that is not there.
+        numbers = name.startswith("where") and (
+            "Scalar" in name or any(isinstance(x, torch.Tensor) and not x.dim() for x in args)
+        )
+        if numbers or name.startswith(self.NAMES) or (by_mask and not _mask_is_value(name, args)):
             self.found.append(name)
         return func(*args, **(kwargs or {}))
 
@@ -188,6 +192,9 @@ def test_the_detector_sees_the_waits_of_the_other_loop():
         x = torch.arange(4.0)
         x[x > 1] = x[x > 2].sum()
     assert len(waits.found) >= 2
+    with Waits() as waits, torch.inference_mode():
+        torch.where(torch.tensor([True, False]), torch.tensor([1, 2]), 0)
+    assert waits.found
     with Waits() as waits:
         y = torch.zeros(4, dtype=torch.bool)
         y[torch.tensor([1, 2])] = torch.tensor([True, False])
