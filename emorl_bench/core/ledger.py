@@ -184,7 +184,7 @@ class Ledger:
         call, meter = _Call(), self.meters.setdefault(TOGETHER.join(self._open[-1]), {}).setdefault(kind, Meter())
         sampled = countable and self.flops_every and meter.calls % self.flops_every == 0
         meter.calls += countable
-        counter = FlopCounter() if sampled else None
+        counter, call.counted = FlopCounter() if sampled else None, bool(sampled)
         started = time.perf_counter()
         if counter is None:
             yield call
@@ -276,10 +276,14 @@ class Ledger:
 
 @dataclass
 class _Call:
-    """What a metered call tells about itself: the tokens its FLOPs are spread over, or FLOPs that nothing can count."""
+    """What a metered call tells about itself: the tokens its FLOPs are spread over, or FLOPs that nothing can count.
+
+    ``counted`` tells it that each of its operations is counted, so it must not hide any (`decoding.graphs`).
+    """
 
     tokens: int = 0
     flops: float | None = None
+    counted: bool = False
 
 
 def peak_bytes(device: torch.device) -> int:

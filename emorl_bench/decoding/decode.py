@@ -210,7 +210,9 @@ class Decoder:
         with self.ledger.metered("decode") as call, torch.inference_mode():
             placed, mine_O = part.to(self.backbone), mine_O.to(self.backbone.device)
             if self._holds_still(plan, part):
-                call.tokens = decode_static(self, plan, placed, generated, mine_O)
+                call.tokens = decode_static(
+                    self, plan, placed, generated, mine_O, None if call.counted else self.record
+                )
             else:
                 call.tokens = self._decode(plan, placed, generated, mine_O)
         return call.tokens

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from emorl_bench.decoding.batch import Batch, Generated, Plan
 from emorl_bench.decoding.fused.static import StaticStepper
+from emorl_bench.decoding.graphs import Record
 from emorl_bench.decoding.stepping import Start, static_stepper
 
 if TYPE_CHECKING:
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
 STATIC_ROWS = 1024  # rows times experts; with more, the rows that sharing saves are worth more than launches
 
 
-def decode_static(decoder: Decoder, plan: Plan, part: Batch, generated: Generated, mine_O: Tensor) -> int:
+def decode_static(
+    decoder: Decoder, plan: Plan, part: Batch, generated: Generated, mine_O: Tensor, record: Record | None
+) -> int:
     """Decode one part of a batch, and write its outputs to the rows ``mine_O`` of ``generated``.
+
+    ``record`` makes graphs of the steps; None launches each kernel.
 
     Returns:
         how many tokens were fed to the model, those of rows that had ended included.
     """
     assert decoder.fused is not None
     start = Start(part.prompts, plan.adapters, part.mix_SM, plan.sampling.max_new_tokens)
-    stepper = static_stepper(decoder.backbone, decoder.fused, start, plan.blend_cache, decoder.record)
+    stepper = static_stepper(decoder.backbone, decoder.fused, start, plan.blend_cache, record)
     return _Static(decoder, plan, part, generated, mine_O, stepper).run()
 
 

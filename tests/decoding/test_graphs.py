@@ -23,7 +23,7 @@ def test_replayed_steps_give_the_same_answers(architecture, sampling, monkeypatc
     found, launched = {}, []
     for how in (None, Recorder):
         bank = make_bank(architecture)
-        bank.decoder.check_every, bank.decoder.record = 6, how
+        bank.decoder.check_every, bank.decoder.record, bank.decoder.ledger.flops_every = 6, how, 0
         inner = bank.decoder.fused.step
         monkeypatch.setattr(
             bank.decoder.fused, "step", lambda *given, inner=inner: (launched.append(1), inner(*given))[1]
@@ -39,6 +39,17 @@ def test_replayed_steps_give_the_same_answers(architecture, sampling, monkeypatc
     assert found[Recorder][1] < 0.7 * found[None][1]  # most steps are replays
 
 
+def test_no_operation_is_hidden_from_a_count_of_flops(architecture):
+    found = []
+    for how in (None, Recorder):
+        bank = make_bank(architecture)
+        bank.decoder.check_every, bank.decoder.record, bank.decoder.ledger.flops_every = 6, how, 2
+        for seed in range(3):  # the first and the third are counted
+            shaken(bank, 1).generate(PROMPTS, Sampling(STEPS, 1.0, 3), stream(seed))
+        found.append(bank.decoder.ledger.current.flops)
+    assert found[0] == found[1] > 0
+
+
 def test_a_step_that_cannot_be_recorded_is_launched(capsys):
     def refuses(work):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
@@ -46,7 +57,7 @@ def test_a_step_that_cannot_be_recorded_is_launched(capsys):
     answers = []
     for how in (None, refuses):
         bank = make_bank("llama")
-        bank.decoder.check_every, bank.decoder.record = 6, how
+        bank.decoder.check_every, bank.decoder.record, bank.decoder.ledger.flops_every = 6, how, 0
         answers.append(shaken(bank, 1).generate(PROMPTS, Sampling(STEPS, 1.0, 2), stream(0)).responses)
     assert answers[0] == answers[1]
     said = [line for line in capsys.readouterr().err.splitlines() if "CUDA graphs" in line]
