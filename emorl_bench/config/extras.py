@@ -17,7 +17,7 @@ NEEDS: dict[str, tuple[str, Sequence[str]]] = {
 }
 """Class -> the extra of this package that brings what it needs, and the modules that it imports. An empty extra: the
 module belongs to this package's own requirements."""
-BY_VALUE = {("bandit", "vowpal_wabbit"): ("vw", ("vowpalwabbit",))}
+BY_VALUE = {("bandit", "vowpal_wabbit"): ("vw", ("vowpalwabbit",)), ("rollouts", "vllm"): ("vllm", ("vllm",))}
 """The same for a key that has a certain value."""
 
 

@@ -19,7 +19,9 @@ from emorl_bench.core.memory import LARGEST
 from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel, FusedStepper
 from emorl_bench.decoding.fused.registry import fused_model, unfused_because
-from emorl_bench.decoding.fused.rows import PromptStates, moved
+from emorl_bench.decoding.fused.rows import PromptStates, Rows, moved
+from emorl_bench.decoding.fused.static import StaticRows, StaticStepper
+from emorl_bench.decoding.graphs import Record
 from emorl_bench.decoding.layer_averaging import LayerAveraging, averaging_in
 from emorl_bench.decoding.prefix_tree import Moves
 from emorl_bench.models.backbone import Backbone
@@ -81,12 +83,26 @@ def stepping(
         with active(backbone.layers, start.adapters, mix), averaging_in(backbone.model, start.averaging):
             yield ModuleStepper(backbone, start.prompts, start.blocks, of_rows)
         return
+    rows = Rows(_states(backbone, fused, start, blend_cache), start.steps, start.mix_PM)
+    yield FusedStepper(fused, start.adapters, rows, backbone.first_token)
+
+
+def static_stepper(
+    backbone: Backbone, fused: FusedModel, start: Start, blend_cache: BlendCache | None, record: Record | None
+) -> StaticStepper:
+    """The same for a decode on static rows; ``record`` makes graphs of its steps."""
+    rows = StaticRows(_states(backbone, fused, start, blend_cache), start.steps, start.mix_PM)
+    return StaticStepper(fused, start.adapters, rows, backbone.first_token, record)
+
+
+def _states(backbone: Backbone, fused: FusedModel, start: Start, blend_cache: BlendCache | None) -> PromptStates:
+    """What the adapters have read of the prompts, now or before."""
     states = blend_cache.states(start.prompts) if blend_cache else None
     if states is None:
         states = _read(backbone, fused, start)
         if blend_cache:
             blend_cache.keep(start.prompts, states)
-    yield FusedStepper(fused, start.adapters, states, backbone.first_token, start.steps, start.mix_PM)
+    return states
 
 
 def _read(backbone: Backbone, fused: FusedModel, start: Start) -> PromptStates:

@@ -185,7 +185,8 @@ class Backbone(ABC):
         """The logits (..., V), `NO_PROBABILITY` at every id without a token."""
         if self.without_token is None:
             return logits
-        return logits.masked_fill(self.without_token.to(logits.device), NO_PROBABILITY)
+        self.without_token = self.without_token.to(logits.device)  # kept there: a copy would wait for the device
+        return logits.masked_fill(self.without_token, NO_PROBABILITY)
 
     # teacher forcing --------------------------------------------------------------------------
     def checkpoint_gradients(self) -> None:

@@ -27,7 +27,7 @@ IGNORED = (
     "seed", "*.seed", "runs_dir", "force", "tracker.*", "hydra.*", "kl_coefficient", "decoding*", "names.*",
     "model.path", "model.revision", "model.fallback", "hardware.device", "hardware.threads", "hardware.max_rows",
     "hardware.block_bytes", "hardware.max_corpus_mb", "hardware.shard_base", "hardware.joint_experts",
-    "hardware.scorer_device",
+    "hardware.scorer_device", "hardware.check_every", "hardware.graphs", "hardware.vllm_memory",
     "budget.ladder*", "budget.training.checkpoint_every", "task.data_dir", "task.scorers.*.data_dir",
 )  # fmt: skip
 # What answers are graded on and by: runs that differ here are never in one table.

@@ -99,7 +99,8 @@ def expert_fingerprint(config: Config, task: Task) -> str:
     schedule = {k: v for k, v in config["budget"]["training"].items() if k != "checkpoint_every"}
     shared = [what_decides(config)[k] for k in ("model", "update", "sampling", "reward")]
     hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
-    hardware += [what_decides(config)["hardware"].get(k) for k in CORRECTION if k in what_decides(config)["hardware"]]
+    deciding = what_decides(config)["hardware"]
+    hardware += [deciding[k] for k in (*CORRECTION, "rollouts") if k in deciding]
     return _hash(*data, config["budget"]["select_prompts"], schedule, *shared, *hardware)
 
 

@@ -137,8 +137,8 @@ def learners_of(settings: Config) -> int:
 
 
 def _stacks(settings: Config, rows: int) -> bool:
-    """Whether learners share a pass: on a CPU not from 32 rows on (`policies.together`)."""
-    return _on_gpu(settings) or rows <= 32
+    """Whether learners may share a pass: on a CPU not from 32 rows on, unless asked to (`policies.together`)."""
+    return settings["hardware"]["joint_experts"] is True or _on_gpu(settings) or rows <= 32
 
 
 def _scorers(task: Mapping[str, Any]) -> int:
