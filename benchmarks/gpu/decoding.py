@@ -81,7 +81,9 @@ def measure_shape(kit: Kit, name: str, plan: Plan, peaks: Peaks, seconds: float)
             continue
         left = min(kit.left, seconds - (time.monotonic() - begun))
         if slowest > left:
-            kit.short_of(f"{name}, {rows} rows", f"would take about {slowest:.0f} s of the {left:.0f} that this model has")
+            kit.short_of(
+                f"{name}, {rows} rows", f"would take about {slowest:.0f} s of the {left:.0f} that this model has"
+            )
             continue
         started = time.monotonic()
         with kit.attempt(f"{name}, {rows} rows", step):

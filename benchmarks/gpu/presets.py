@@ -185,5 +185,3 @@ def plain_sizes(dims: Mapping[str, Any]) -> dict[str, Any]:
     """The sizes alone, without what a file says beside them, such as ids and a dtype."""
     left_out = ("model_type", "architectures", "dtype", "torch_dtype", "transformers_version")
     return {k: v for k, v in dims.items() if k not in left_out and "token_id" not in k and "drop" not in k}
-
-

@@ -51,7 +51,9 @@ def go_on(kit: Kit) -> None:
         whole = ended(process, kit.left - 2 * PATIENCE)
     runs, unfinished = read_runs(kit.settings.runs)
     if not whole:
-        kit.short_of("the rest of the study", f"{len(unfinished)} runs are under way; the same --runs goes on with them")
+        kit.short_of(
+            "the rest of the study", f"{len(unfinished)} runs are under way; the same --runs goes on with them"
+        )
     elif process.returncode:
         kit.fail("the study", f"ended with {process.returncode}; see {output.name}", output.read_text()[-4000:])
     kit.number("study/runs", Number("study", f"{what}: runs that are done", len(runs), "runs"))
