@@ -95,7 +95,7 @@ def passed(setting: Setting, kind: str, rollout: Rollout) -> Callable[[], object
 
     def act() -> None:
         with using(setting, kind):
-            policy.logprobs(rollout).sum().backward()
+            policy.logprobs(rollout).sum().backward()  # type: ignore[no-untyped-call]
         for parameter in policy.parameters():
             parameter.grad = None
 

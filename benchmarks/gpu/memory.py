@@ -2,7 +2,7 @@
 
 On a GPU the peak is what torch's allocator has given out at most. On a CPU every allocation of torch is counted
 (`benchmarks.allocations`), and the models are cut: ``--quick`` makes them micro, otherwise they keep their widths and
-vocabulary and have two layers, and an update has two rows. The plan is then that of the cut model.
+lengths and have two layers and 8,192 words, and an update has two rows. The plan is then that of the cut model.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from emorl_bench.core.types import Rollout
 MARGIN = 0.9  # of the free memory; a preset whose plan takes more is left out
 SECONDS_A_GB = 1.5  # building a model, hashing its weights, one rollout and one update, by its planned peak
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers")
+WORDS = {"vocab_size": 8192}
 CUT = ("budget.training.batch_prompts=1", "budget.training.samples_per_prompt=2", "hardware.block_bytes=67108864")
 MICRO = (
     "budget.training.batch_prompts=2", "budget.training.samples_per_prompt=2", "model.max_prompt_tokens=12",
@@ -61,7 +62,7 @@ def chosen(kit: Kit, directory: Path) -> Iterator[Preset]:
         if kit.device.type == "cuda":
             yield preset
         elif not kit.settings.quick:
-            yield cut(preset, directory, {}, CUT)
+            yield cut(preset, directory, WORDS, CUT)
         elif preset.name in QUICK:
             narrow = NARROW["llama" if preset.kind == "qwen2" else preset.kind]
             yield cut(preset, directory, narrow, MICRO)
@@ -110,7 +111,7 @@ def cut_to(kit: Kit) -> str:
     """What a model was cut to, in words."""
     if kit.device.type == "cuda":
         return ""
-    return ", micro" if kit.settings.quick else ", two layers and two rows"
+    return ", micro" if kit.settings.quick else ", two layers, two rows"
 
 
 class Watch(Protocol):

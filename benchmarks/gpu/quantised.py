@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.gpu.kit import Kit, Number
-from benchmarks.models import NEVER, RANK, SHAPES, Setting, Shape, micro, random_expert, word_prompts, word_tokenizer
+from benchmarks.models import NEVER, RANK, SHAPES, Setting, Shape, micro, word_prompts, word_tokenizer
 from benchmarks.timing import Timing, interleaved, timed
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.seeds import stream
@@ -29,7 +30,6 @@ SHAPE, ROWS = "llama_1b", 64
 KEY, BITS = "quantisation", "4bit"
 PACKAGE = "bitsandbytes"
 STEP = "quantised"
-STRENGTH = 0.15
 SIDES = {"bfloat16": None, BITS: BITS}
 
 
@@ -70,7 +70,7 @@ class Base:
         policy = self.setting.experts[0]
 
         def act() -> None:
-            policy.logprobs(self.rollout).sum().backward()
+            policy.logprobs(self.rollout).sum().backward()  # type: ignore[no-untyped-call]
             for parameter in policy.parameters():
                 parameter.grad = None
 
@@ -96,14 +96,15 @@ def compare(kit: Kit, directory: Path) -> None:
 def loaded(kit: Kit, shape: Shape, directory: Path, bits: str | None) -> Base:
     """Read a base model as a run does, and use it once."""
     before = held(kit.device)
-    source = ModelSource("causal", str(directory), max_prompt_tokens=shape.prompt_tokens[1], **{KEY: bits})  # type: ignore[arg-type]
+    asked: dict[str, Any] = {KEY: bits} if bits else {}
+    source = ModelSource("causal", str(directory), max_prompt_tokens=shape.prompt_tokens[1], **asked)
     adapter = AdapterSettings(rank=RANK, alpha=4.0 * RANK)
     backbone = load_backbone(source, adapter, kit.device, kit.settings.dtype)
     backbone.eos, backbone.other_ends = NEVER, []
     ledger = Ledger(kit.device)
     ledger.flops_every = 0
     bank = AdapterBank(Decoder(backbone, ledger), seed=0)
-    policy = bank.new_policy("policy") if bits else random_expert(bank, 0, STRENGTH)
+    policy = bank.new_policy("policy")
     setting = Setting(shape.name, shape.model, bank, [policy], shape.new_tokens, lambda c, n: word_prompts(shape, c, n))
     weights = held(kit.device) - before
     rollout = policy.generate(setting.prompts(), Sampling(shape.new_tokens, 1.0), stream(0, "rollout"))

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.gpu.checks import PATIENCE, ROOT
 from benchmarks.gpu.kit import Kit, Number
