@@ -64,13 +64,35 @@ class Shape:
     @property
     def parameters(self) -> int:
         """Number of weights, without norms and biases."""
+        return self.in_layers + self.in_tables
+
+    @property
+    def in_layers(self) -> int:
+        """Number of weights of the linear layers, without the head."""
         queried = self.heads * self.head_size
         attention = 2 * self.width * (queried + self.attended)
         mlp = (3 if self.gated else 2) * self.width * self.feed
         blocks = (self.layers + self.encoder_layers) * (attention + mlp)
-        cross = self.layers * attention if self.encoder_layers else 0
-        tables = (1 if self.tied else 2) * self.vocabulary + self.positions
-        return blocks + cross + tables * self.width
+        return blocks + (self.layers * attention if self.encoder_layers else 0)
+
+    @property
+    def in_tables(self) -> int:
+        """Number of weights of embeddings, learned positions and the head."""
+        return ((1 if self.tied else 2) * self.vocabulary + self.positions) * self.width
+
+    @property
+    def stepped(self) -> int:
+        """Number of weights of the linear layers that every new token meets; an encoder's are not among them."""
+        attention = 2 * self.width * (self.heads * self.head_size + self.attended)
+        read_once = self.encoder_layers * (attention + (3 if self.gated else 2) * self.width * self.feed)
+        keys = 2 * self.layers * self.width * self.attended if self.encoder_layers else 0  # of cross-attention
+        return self.in_layers - read_once - keys
+
+    @property
+    def widest(self) -> int:
+        """Number of weights of the largest product of a decode: layers that read one input are joined."""
+        queried = self.heads * self.head_size + 2 * self.attended
+        return self.width * max((2 if self.gated else 1) * self.feed, queried)
 
     def adapter_parameters(self, rank: int) -> int:
         """Number of weights of one adapter of all linear layers but the head."""

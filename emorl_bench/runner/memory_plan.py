@@ -28,6 +28,10 @@ WORD = {"float32": 4, "tf32": 4, "bfloat16": 2, "float64": 8}
 COPIES_OF_AN_ADAPTER = 6  # its weights, a gradient, Adam's two moments, the best one and the first one; in float32
 READOUT = 1 << 28  # most of what a decode makes of logits at a time (`decoding.decode`)
 COPIES = 3  # of a block's logits (`models.readout`)
+FOLDED = 1 << 28  # the largest copy of its layers that a decode adds one adapter to (`decoding.fused.engine`)
+FOLDING = (
+    3  # tensors in float32 as large as the product whose weights are added up at a time (`decoding.fused.projection`)
+)
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,20 @@ def plan(settings: Config) -> Plan | None:
         weights=word * shape.parameters,
         adapters=4 * COPIES_OF_AN_ADAPTER * learners * shape.adapter_parameters(model["adapter"]["rank"]),
         training=rows * word * kept + logits,
-        decoding=int(learners * word * cache) + min(block, READOUT, COPIES * 4 * shape.vocabulary * answers),
+        decoding=int(learners * word * cache)
+        + min(block, READOUT, COPIES * 4 * shape.vocabulary * answers)
+        + folded(shape, word),
         scorers=_scorers(settings["task"]),
         rows=rows,
         tokens=prompt + answer,
         together=learners if settings["hardware"]["joint_experts"] and _stacks(settings, rows) else 1,
     )
+
+
+def folded(shape: Shape, word: int) -> int:
+    """Bytes of the copy of its layers that a decode of one policy adds the adapter to, on models small enough for it."""
+    copy = word * shape.stepped
+    return copy + FOLDING * 4 * shape.widest if copy <= FOLDED else 0
 
 
 def _word(settings: Config) -> int:
