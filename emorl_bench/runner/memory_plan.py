@@ -94,7 +94,7 @@ def plan(settings: Config) -> Plan | None:
 
 
 def folded(shape: Shape, word: int) -> int:
-    """Bytes of the copy of its layers that a decode of one policy adds the adapter to, on models small enough for it."""
+    """Bytes of the copy of its layers that a decode of one policy adds the adapter to, if the model is small enough."""
     copy = word * shape.stepped
     return copy + FOLDING * 4 * shape.widest if copy <= FOLDED else 0
 

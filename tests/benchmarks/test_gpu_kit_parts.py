@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -311,7 +312,7 @@ def test_a_command_that_finishes_no_job_is_an_error(kit: Kit) -> None:
         several.run(kit, ["true"], ["0"], "quiet", 1)
     kit._until = time.monotonic()
     with pytest.raises(AssertionError, match="slow: was stopped, 0 of 1 runs are done"):
-        several.run(kit, ["sleep", "60"], ["0"], "slow", 1)
+        several.run(kit, [sys.executable, "-c", "import time; time.sleep(60)"], ["0"], "slow", 1)
 
 
 def test_a_command_sees_its_gpus_alone() -> None:
