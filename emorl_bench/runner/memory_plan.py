@@ -93,12 +93,6 @@ def plan(settings: Config) -> Plan | None:
     )
 
 
-def folded(shape: Shape, word: int) -> int:
-    """Bytes of the copy of its layers that a decode of one policy adds the adapter to, if the model is small enough."""
-    copy = word * shape.stepped
-    return copy + FOLDING * 4 * shape.widest if copy <= FOLDED else 0
-
-
 def _word(settings: Config) -> int:
     """Bytes of a number of the base model; ``auto`` counts as bfloat16 where there may be a GPU, else as float32."""
     dtype = settings["model"]["dtype"] or settings["hardware"]["dtype"]
@@ -119,6 +113,12 @@ def learners_of(settings: Config) -> int:
     if method.get("search_share") is not None or "search" in method:
         return max(1, len(settings["task"].get("scorers") or {}))
     return 2 if "swap_every" in method else 1
+
+
+def folded(shape: Shape, word: int) -> int:
+    """Bytes of the copy of its layers that a decode of one policy adds the adapter to, if the model is small enough."""
+    copy = word * shape.stepped
+    return copy + FOLDING * 4 * shape.widest if copy <= FOLDED else 0
 
 
 def _stacks(settings: Config, rows: int) -> bool:

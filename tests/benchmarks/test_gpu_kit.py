@@ -93,7 +93,9 @@ def test_every_part_that_measures_runs_and_leaves_its_numbers(tmp_path: Path) ->
     """What has no package or no card here is left out for a reason, and goals say what they found."""
     found = rehearsed(tmp_path, [part for part in LEAVES if part not in ("tests", "study")])
     assert "=== decoding" in (tmp_path / "log.txt").read_text()
-    assert {entry["part"] for entry in found["skipped"]} >= {"vllm", "several", "quantised"}
+    absent = {entry["part"] for entry in found["skipped"]}
+    for part in ("vllm", "several", "quantised"):
+        assert part in absent or any(key.startswith(f"{part}/") for key in found["numbers"]), part
     assert all(entry["why"] for entry in found["skipped"])
     goals = {goal["what"]: goal for goal in found["goals"]}
     assert len(goals) == 5

@@ -109,7 +109,7 @@ def test_attention_that_sees_padding_is_a_failure(kit: Kit, monkeypatch: pytest.
 
 
 def test_a_switch_is_timed_at_every_value_and_put_back(kit: Kit, in_float32: None) -> None:
-    switch, setting = choices.Switch("hardware.max_rows", "max_rows", (4096, 2)), choices.new_setting(kit)
+    switch, setting = choices.Switch("hardware.max_rows", "max_rows", {"4096": 4096, "2": 2}), choices.new_setting(kit)
     assert switch.exists
     choices.compare(kit, switch, choices.sized(setting, 4))
     assert setting.bank.decoder.max_rows == 4096
@@ -127,8 +127,8 @@ def test_a_value_that_changes_answers_is_refused(kit: Kit, in_float32: None, mon
         return replace(rollout, response_ids_BT=rollout.response_ids_BT + int(self.max_rows == 2))
 
     monkeypatch.setattr(Decoder, "decode_policies", wrong)
-    switch, setting = choices.Switch("hardware.max_rows", "max_rows", (4096, 2)), choices.new_setting(kit)
-    with pytest.raises(AssertionError, match=r"hardware\.max_rows=2 gives other answers than 4096"):
+    switch, setting = choices.Switch("hardware.max_rows", "max_rows", {"4096": 4096, "2": 2}), choices.new_setting(kit)
+    with pytest.raises(AssertionError, match=r"hardware\.max_rows=2: 0% of the answers are those under 4096"):
         choices.compare(kit, switch, choices.sized(setting, 4))
     assert setting.bank.decoder.max_rows == 4096
 
@@ -136,7 +136,7 @@ def test_a_value_that_changes_answers_is_refused(kit: Kit, in_float32: None, mon
 def test_a_switch_that_does_not_exist_is_left_out_and_verdicts_follow_ratios(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices, "SWITCHES", (choices.Switch("hardware.warp", "warp", (1, 2)),))
+    monkeypatch.setattr(choices, "SWITCHES", (choices.Switch("hardware.warp", "warp", {"1": 1, "2": 2}),))
     choices.measure_choices(kit)
     assert [(entry["what"], entry["why"]) for entry in kit.skipped] == [
         ("hardware.warp", "there is no such switch at this commit")

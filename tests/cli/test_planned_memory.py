@@ -13,7 +13,6 @@ from emorl_bench.config import schema
 from emorl_bench.config.checks import check
 from emorl_bench.config.compose import plain
 from emorl_bench.core.errors import UserError
-from emorl_bench.decoding.fused.engine import FOLD_ONE_BYTES
 from emorl_bench.launch import plugins
 from emorl_bench.runner import memory_plan
 from emorl_bench.runner.dry_run import dry_run
@@ -100,21 +99,6 @@ def test_auto_counts_as_what_it_will_be(auto: str, gpu: bool, same: str, monkeyp
 def test_tf32_takes_the_memory_of_float32() -> None:
     tf32, float32 = (plan(settings("hardware=cuda", f"hardware.dtype={dtype}")) for dtype in ("tf32", "float32"))
     assert tf32 == float32 != plan(settings("hardware=cuda"))
-
-
-def test_a_decode_of_a_small_model_copies_its_layers() -> None:
-    """SmolLM2-135M has 106 million weights in its layers, so a copy takes 0.20 GiB; Qwen2.5-0.5B is too large."""
-    shapes = {
-        name: memory_plan.shape_of(name)
-        for name in ("HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
-    }
-    small, large = shapes.values()
-    assert small is not None
-    assert large is not None
-    layers = 30 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536)
-    assert memory_plan.folded(small, 2) == 2 * layers + 3 * 4 * 2 * 576 * 1536
-    assert memory_plan.folded(large, 2) == 0
-    assert memory_plan.FOLDED == FOLD_ONE_BYTES
 
 
 def test_learners_are_experts_agents_or_one_policy() -> None:

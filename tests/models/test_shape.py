@@ -76,14 +76,3 @@ def test_keys_and_values_are_counted_with_their_room() -> None:
     shape = Shape.of({"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 8, "vocab_size": 40})
     assert shape is not None
     assert shape.cache(10) == GROWTH * 2 * 2 * 32 * 10
-
-
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "t5"])
-def test_what_a_decode_copies_is_what_its_products_hold(architecture: str) -> None:
-    bank = make_bank(architecture)
-    shape, fused = bank.backbone.shape, bank.decoder.fused
-    assert shape is not None
-    assert fused is not None
-    weights = [projection.weight.numel() for layer in fused.projections for projection in layer.values()]
-    assert shape.stepped == sum(weights)
-    assert shape.widest == max(weights)
