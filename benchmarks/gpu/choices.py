@@ -1,14 +1,15 @@
 """Choices that only a measurement can make: how a decode is driven, and whether experts share passes.
 
-A switch is a field of the decoder. Every value decodes the same prompts, and must say the same but for rounding. Whether
-experts go together is measured in the part ``training``; its verdict is in the same table.
+A switch is a field of the decoder. Every value decodes the same prompts, and must say the same but for rounding.
+Whether experts go together is measured in the part ``training``; its verdict is in the same table.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -48,7 +49,7 @@ class Switch:
     field: str
     values: Mapping[str, Any]
     usual: Any = None
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     needs_gpu: bool = False
 
     @property
