@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -21,12 +22,14 @@ import torch
 from benchmarks.allocations import Allocations
 from benchmarks.gpu.kit import Kit, Number
 from benchmarks.gpu.presets import Preset, built, composed, presets
+from benchmarks.gpu.quantised import PACKAGE
 from benchmarks.timing import seconds_of
 from emorl_bench.core.memory import free_bytes
 from emorl_bench.core.types import Rollout
 
 MARGIN = 0.9  # of the free memory; a preset whose plan takes more is left out
 SECONDS_A_GB = 1.5  # building a model, hashing its weights, one rollout and one update, by its planned peak
+SECONDS_PACKED = 60.0  # more, where weights are written and read again to be packed
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers")
 WORDS = {"vocab_size": 8192}
 CUT = ("budget.training.batch_prompts=1", "budget.training.samples_per_prompt=2", "hardware.block_bytes=67108864")
@@ -49,11 +52,18 @@ def measure_memory(kit: Kit) -> None:
     free = free_bytes(kit.device)
     with tempfile.TemporaryDirectory() as directory:
         for preset in chosen(kit, Path(directory)):
-            if kit.device.type == "cuda" and preset.plan.peak > MARGIN * free:
+            if preset.packed and find_spec(PACKAGE) is None:
+                kit.skip(preset.name, f"{PACKAGE} is not installed")
+            elif kit.device.type == "cuda" and preset.plan.peak > MARGIN * free:
                 kit.skip(preset.name, f"{preset.plan.peak / GB:.1f} GB are planned, {free / GB:.1f} are free")
-            elif kit.wants(preset.name, f"memory/{preset.name}", SECONDS_A_GB * preset.plan.peak / GB):
+            elif kit.wants(preset.name, f"memory/{preset.name}", seconds_of_preset(preset)):
                 with kit.attempt(preset.name, f"memory/{preset.name}"):
                     measure_preset(kit, preset)
+
+
+def seconds_of_preset(preset: Preset) -> float:
+    """About how long a preset takes."""
+    return SECONDS_A_GB * preset.plan.peak / GB + (SECONDS_PACKED if preset.packed else 0.0)
 
 
 def chosen(kit: Kit, directory: Path) -> Iterator[Preset]:

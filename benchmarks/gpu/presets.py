@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,8 @@ from emorl_bench.core.protocols import Policy
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Example, Rollout, Sampling
 from emorl_bench.decoding.decode import Decoder
+from emorl_bench.models.backbone import Backbone
+from emorl_bench.models.loading import ModelSource, load_backbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.policies.adapter_policy import AdapterBank
 from emorl_bench.policies.together import generate_together
@@ -70,6 +73,12 @@ class Preset:
     settings: dict[str, Any]
     plan: Plan
     dims: Mapping[str, Any]
+
+    @property
+    def packed(self) -> str | None:
+        """``model.quantisation``; None also at a commit without this key."""
+        found: str | None = self.settings["model"].get("quantisation")
+        return found
 
     @property
     def kind(self) -> str:
@@ -159,21 +168,11 @@ class Built:
 
 def built(preset: Preset, device: torch.device) -> Built:
     """Make model, adapters and learners of a preset on a device."""
-    settings = preset.settings
-    model_settings, adapter = settings["model"], settings["model"]["adapter"]
-    model, config = KINDS[preset.kind]
-    torch.manual_seed(0)
-    with device:
-        base = model(config(**plain_sizes(preset.dims), pad_token_id=0, bos_token_id=1, eos_token_id=1))
-    base = base.to(device, torch_dtype(model_settings["dtype"] or settings["hardware"]["dtype"])).eval()
-    targets = None if adapter["targets"] is None else tuple(adapter["targets"])
-    family = "seq2seq" if preset.kind == "t5" else "causal"
-    tokenizer, longest = word_tokenizer(preset.dims["vocab_size"]), model_settings["max_prompt_tokens"]
-    backbone = BACKBONES[family](base, tokenizer, AdapterSettings(**{**adapter, "targets": targets}), longest)
+    settings, ledger = preset.settings, Ledger(device)
+    backbone = new_backbone(preset, device)
     backbone.eos, backbone.other_ends = NEVER, []
-    if model_settings["gradient_checkpointing"]:
+    if settings["model"]["gradient_checkpointing"]:
         backbone.checkpoint_gradients()
-    ledger = Ledger(device)
     ledger.flops_every = 0
     memory = Memory(settings["hardware"]["block_bytes"] or LARGEST)
     bank = AdapterBank(Decoder(backbone, ledger, settings["hardware"]["max_rows"], memory=memory), seed=0)
@@ -181,6 +180,26 @@ def built(preset: Preset, device: torch.device) -> Built:
     policies: list[Policy] = [bank.new_policy(f"learner{i}") for i in range(learners_of(settings))]
     rule = build(settings["update"])
     return Built(preset, policies, [rule.learner(policy, ledger) for policy in policies], ledger)
+
+
+def new_backbone(preset: Preset, device: torch.device) -> Backbone:
+    """The preset's base model with random weights, packed if it asks for that."""
+    asked, kind, (model, config) = preset.settings["model"], preset.kind, KINDS[preset.kind]
+    targets = None if asked["adapter"]["targets"] is None else tuple(asked["adapter"]["targets"])
+    adapter = AdapterSettings(**{**asked["adapter"], "targets": targets})
+    dtype, longest = torch_dtype(asked["dtype"] or preset.settings["hardware"]["dtype"]), asked["max_prompt_tokens"]
+    torch.manual_seed(0)
+    with device:
+        base = model(config(**plain_sizes(preset.dims), pad_token_id=0, bos_token_id=1, eos_token_id=1))
+    base, tokenizer = base.to(device, dtype).eval(), word_tokenizer(preset.dims["vocab_size"])
+    if not preset.packed:
+        return BACKBONES["seq2seq" if kind == "t5" else "causal"](base, tokenizer, adapter, longest)
+    with tempfile.TemporaryDirectory() as directory:  # weights are packed as they are read, and in no other way
+        base.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+        source: dict[str, Any] = {"max_prompt_tokens": longest, "quantisation": preset.packed}
+        del base
+        return load_backbone(ModelSource("causal", directory, **source), adapter, device, dtype)
 
 
 def plain_sizes(dims: Mapping[str, Any]) -> dict[str, Any]:
