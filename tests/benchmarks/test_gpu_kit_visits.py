@@ -27,6 +27,12 @@ ABOUT = {
 }
 
 
+@pytest.fixture(autouse=True)
+def untidied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here holds memory, and a collection of garbage takes a second on a busy machine."""
+    monkeypatch.setattr(Kit, "tidy", lambda self: None)
+
+
 def visit(out: Path, *, again: bool = False, **about: object) -> Kit:
     made = Kit(Settings(1.0, out, out / "runs", torch.device("cpu"), True, again), ABOUT | about)
     take_up(made)
