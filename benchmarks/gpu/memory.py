@@ -109,6 +109,9 @@ def measure_preset(kit: Kit, preset: Preset) -> None:
             together = made.update(rollouts, joint=True)
             peaks |= {"update_side_by_side_GB": watch.peak_since() / GB, "side_by_side": float(together)}
     planned = (preset.plan.peak - preset.plan.scorers) / GB  # no scorer is loaded here
+    kept = (preset.plan.weights + preset.plan.adapters) / GB
+    peaks["rollout_over_planned"] = peaks["rollout_GB"] / (kept + preset.plan.decoding / GB)
+    peaks["update_over_planned"] = peaks["update_GB"] / (kept + preset.plan.training / GB)
     about = {"planned_GB": planned, "weights_GB": weights / GB, "learners": len(made.policies)}
     about |= {"rows": preset.plan.rows, "row_tokens": preset.plan.tokens}
     facts = about | peaks | (seconds if kit.device.type == "cuda" else {})  # counting takes most of a CPU's time

@@ -104,6 +104,10 @@ def test_every_part_that_measures_runs_and_leaves_its_numbers(tmp_path: Path) ->
     assert memory["verdict"] == "met"
     assert set(memory["found"]) == {"cory_gsm8k", "emorl_pair", "gpt2"}
     assert all(ratio > 0.3 for ratio in memory["found"].values())
+    facts = found["numbers"]["memory/gpt2/peak"]["facts"]
+    assert max(facts["rollout_GB"], facts["update_GB"]) == found["numbers"]["memory/gpt2/peak"]["value"]
+    assert 0.3 < facts["update_over_planned"] <= 1
+    assert 0.3 < facts["rollout_over_planned"] <= 1
     assert "| goal | wanted | worst | of | |" in (tmp_path / "gpu.md").read_text()
 
 
