@@ -1,4 +1,4 @@
-"""Part 1: the tests marked ``gpu``, in a process of their own that is stopped when its share of the time is over."""
+"""The tests marked ``gpu``, in a process of their own that is stopped when its share of the time is over."""
 
 from __future__ import annotations
 

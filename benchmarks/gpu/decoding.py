@@ -1,4 +1,4 @@
-"""Part 2: tokens a second, distance from the bound, and memory, beside transformers' generate in the same turns.
+"""Decoding: tokens a second, distance from the bound, and memory, beside transformers' generate in the same turns.
 
 Models have the shapes of published ones and random weights. No token ends a response, so all sides decode equally many
 tokens. The bound is that of `benchmarks.bounds`, from the bandwidth and the rates that are measured on the card at the
@@ -15,15 +15,17 @@ from typing import Any
 import torch
 
 from benchmarks.bounds import Peaks, measured_peaks
-from benchmarks.gpu.generating import Generating, vllm_rate
+from benchmarks.gpu.choices import as_on_a_gpu
+from benchmarks.gpu.generating import Generating
 from benchmarks.gpu.kit import Kit, Number
-from benchmarks.models import SHAPES, Setting, Shape, micro, random_setting
+from benchmarks.models import SHAPES, Setting, micro, random_setting
 from benchmarks.ours import Decode, blended, one_policy, scattered_weights
 from benchmarks.timing import Side, Timing, interleaved
 
 NAMES = ("smollm2_135m", "qwen_0_5b", "llama_1b", "t5_base")
 ROWS = (64, 16, 256)  # prompts; the most informative number first
 BLENDS, EXPERTS = 27, 3
+THRICE = "one_policy_3x_rows"  # as many rows as a blend feeds to the model
 UNIFORM = torch.full((1, EXPERTS), 1 / EXPERTS, dtype=torch.float64)
 QUICK = (("smollm2_135m", "t5_base"), (4,), 3)  # shapes, rows and blends of a micro run
 
@@ -57,10 +59,15 @@ def measure_decoding(kit: Kit) -> None:
     kit.number("decoding/peaks/rate", Number("decoding", "matrix products", fastest / 1e12, "TFLOP/s"))
     plan = Plan.of(kit)
     for i, name in enumerate(plan.names):
-        if kit.affords(name, 5.0):
+        left_out = all(step_of(name, rows) in kit.steps for rows in plan.rows)
+        if not left_out and kit.affords(name, 5.0):
             with kit.attempt(name):
                 measure_shape(kit, name, plan, peaks, kit.left / (len(plan.names) - i))
-    measure_vllm(kit, plan)
+
+
+def step_of(name: str, rows: int) -> str:
+    """The name of a step of this part."""
+    return f"decoding/{name}/{rows}_rows"
 
 
 def measure_shape(kit: Kit, name: str, plan: Plan, peaks: Peaks, seconds: float) -> None:
@@ -69,14 +76,19 @@ def measure_shape(kit: Kit, name: str, plan: Plan, peaks: Peaks, seconds: float)
     if kit.settings.quick:
         shape = micro(shape)
     setting = random_setting(shape, dtype=kit.settings.dtype, device=kit.device)
+    as_on_a_gpu(setting.bank.decoder)
     generating = Generating(setting)
     for rows in plan.rows:
+        if (step := step_of(name, rows)) in kit.steps:
+            continue
         left = min(kit.left, seconds - (time.monotonic() - begun))
         if slowest > left:
-            kit.skip(f"{name}, {rows} rows", f"would take about {slowest:.0f} s of the {left:.0f} that this model has")
+            kit.short_of(
+                f"{name}, {rows} rows", f"would take about {slowest:.0f} s of the {left:.0f} that this model has"
+            )
             continue
         started = time.monotonic()
-        with kit.attempt(f"{name}, {rows} rows"):
+        with kit.attempt(f"{name}, {rows} rows", step):
             measure_rows(kit, replace(setting, draw=_draw(setting, rows)), generating, plan.blends, peaks)
         slowest = max(slowest, time.monotonic() - started)
         kit.tidy()
@@ -96,6 +108,7 @@ def measure_rows(kit: Kit, setting: Setting, generating: Generating, blends: int
     """Time one policy, blends and transformers' generate in turns."""
     ours = {
         "one_policy": one_policy(setting, 1),
+        THRICE: one_policy(setting, EXPERTS),
         "blend_of_3": blended(setting, UNIFORM),
         f"{blends}_blends": blended(setting, scattered_weights(blends, EXPERTS)),
     }
@@ -122,30 +135,19 @@ def record(kit: Kit, key: str, decode: Decode, timings: Mapping[str, Timing], pe
     """Record one decode beside its bound and beside one policy."""
     *_, name = key.split("/")
     timing, rows = timings[name], len(decode.setting.prompts()) * decode.times
-    facts = decode.facts(timing)
-    also = {"share_of_bound": decode.bound(peaks) / timing.median, "spread": timing.spread}
+    facts, bound = decode.facts(timing), decode.bound(peaks)
+    also = {"share_of_bound": bound / timing.median, "over_bound": timing.median / bound, "spread": timing.spread}
     if "peak_bytes" in facts:
         also["peak_GB"] = facts["peak_bytes"] / 1e9
     if "rows_share" in facts:
         also["rows_share"] = facts["rows_share"]
     ratio, over = None, ""
+    if name == "blend_of_3":
+        also["over_3x_rows"] = timing.median / timings[THRICE].median
     if name != "one_policy":
         ratio = timing.median / decode.vectors / timings["one_policy"].median
-        over = "each blend over one policy, time" if decode.vectors > 1 else "blend over one policy, time"
+        over = f"{'blend' if decode.experts > 1 else 'three batches'} over one policy, time"
+        over = f"each {over}" if decode.vectors > 1 else over
     what = f"{decode.setting.name}, {rows} rows, {name.replace('_', ' ')}"
     tokens = facts["tokens_per_second"]
     kit.number(key, Number("decoding", what, tokens, "tokens/s", ratio, over, also, timing.raw))
-
-
-def measure_vllm(kit: Kit, plan: Plan) -> None:
-    """Time vLLM on the first shape only, because its engine takes a minute to start."""
-    name, rows = plan.names[0], plan.rows[0]
-    shape: Shape = micro(SHAPES[name]) if kit.settings.quick else SHAPES[name]
-    with kit.attempt("vLLM"):
-        tokens = vllm_rate(replace(shape, prompts=rows), kit)
-        if tokens is None:
-            return
-        ours = kit.numbers[f"decoding/{shape.name}/{rows}_rows/one_policy"].value
-        what, over = f"{shape.name}, {rows} rows, vLLM of one policy", "vLLM over one policy, time"
-        key = f"decoding/{shape.name}/{rows}_rows/vllm"
-        kit.number(key, Number("decoding", what, tokens, "tokens/s", ours / tokens, over))

@@ -1,24 +1,17 @@
-"""The other side of part 2: transformers' generate, and vLLM where it is installed, with one policy's weights."""
+"""The other side of decoding: transformers' generate, with one policy's weights."""
 
 from __future__ import annotations
 
-import statistics
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
-from benchmarks.gpu.kit import Kit
-from benchmarks.models import Setting, Shape, word_prompts, word_tokenizer
+from benchmarks.models import Setting
 from benchmarks.naive import merged_copy, padded
-from benchmarks.timing import Side, seconds_of, timed
-
-VLLM_SECONDS = 90.0  # the start of its engine takes almost as long
-VLLM_MEMORY = 0.3  # share of the card's memory
+from benchmarks.timing import Side, timed
 
 
 @dataclass
@@ -56,43 +49,3 @@ class Generating:
         made = out.shape[1] - (ids_PS.shape[1] if causal else 1)
         if made != tokens:
             raise AssertionError(f"generate ended early: {made} tokens of {tokens}, so work is not equal")
-
-
-def vllm_rate(shape: Shape, kit: Kit) -> float | None:
-    """Tokens a second of vLLM on a model of this shape with random weights.
-
-    vLLM decodes greedily, with as many prompts of the same lengths as our side. The figure is a median of the same
-    number of repeats, after one that is not counted.
-
-    Returns:
-        None if vLLM is not installed, or the time is too short.
-    """
-    if find_spec("vllm") is None:
-        kit.skip("vLLM", "it is not installed")
-        return None
-    if not kit.affords("vLLM", VLLM_SECONDS):
-        return None
-    from vllm import LLM, SamplingParams
-
-    with tempfile.TemporaryDirectory() as directory:
-        shape.model().to(kit.settings.dtype).save_pretrained(directory)
-        engine = LLM(
-            model=directory,
-            dtype=str(kit.settings.dtype).removeprefix("torch."),
-            skip_tokenizer_init=True,
-            gpu_memory_utilization=VLLM_MEMORY,
-            max_model_len=shape.prompt_tokens[1] + shape.new_tokens,
-            enable_prefix_caching=False,
-        )
-        greedy = SamplingParams(temperature=0.0, max_tokens=shape.new_tokens, ignore_eos=True, detokenize=False)
-        tokenizer, seconds = word_tokenizer(shape.vocabulary), []
-        for call in range(kit.settings.repeats + 1):
-            texts = [e.prompt for e in word_prompts(replace(shape), call)]
-            asked = [{"prompt_token_ids": tokenizer(text, add_special_tokens=False)["input_ids"]} for text in texts]
-            run = _once(engine, asked, greedy)
-            seconds.append(seconds_of(run, kit.device))
-    return shape.prompts * shape.new_tokens / statistics.median(seconds[1:])
-
-
-def _once(engine: Any, asked: list[dict[str, list[int]]], sampling: Any) -> Callable[[], object]:
-    return lambda: engine.generate(asked, sampling, use_tqdm=False)

@@ -1,4 +1,4 @@
-"""Part 4: a study that goes on over several visits. Its runs_dir travels, and finished runs are not run again.
+"""A study that goes on over several visits. Its runs_dir travels, and finished runs are not run again.
 
 If the weights of ``offline_pair`` are on the machine, the study is that experiment. Otherwise it is the embedded
 comparison: every method and seed once in bfloat16 and once in float32, and the difference between the two.
@@ -51,7 +51,9 @@ def go_on(kit: Kit) -> None:
         whole = ended(process, kit.left - 2 * PATIENCE)
     runs, unfinished = read_runs(kit.settings.runs)
     if not whole:
-        kit.skip("the rest of the study", f"{len(unfinished)} runs are under way; the same --runs goes on with them")
+        kit.short_of(
+            "the rest of the study", f"{len(unfinished)} runs are under way; the same --runs goes on with them"
+        )
     elif process.returncode:
         kit.fail("the study", f"ended with {process.returncode}; see {output.name}", output.read_text()[-4000:])
     kit.number("study/runs", Number("study", f"{what}: runs that are done", len(runs), "runs"))

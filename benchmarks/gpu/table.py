@@ -8,7 +8,8 @@ from typing import Any
 
 def table(found: Mapping[str, Any]) -> str:
     """The whole page."""
-    return "\n".join([*_head(found), "", *_rows(found), "", *_more(found), *_ends(found)]).rstrip() + "\n"
+    lines = [*_head(found), "", *_goals(found), "", *_rows(found), "", *_more(found), *_ends(found)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _head(found: Mapping[str, Any]) -> Iterator[str]:
@@ -19,8 +20,19 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Commit {commit[:12]}{changes}; Python {found['python']}; {versions}; {found['started']}."
     yield f"{found['seconds']:.0f} s of {60 * found['minutes']:.0f}; medians; bfloat16 where nothing else is said."
+    if len(found["visits"]) > 1:
+        yield f"{len(found['visits'])} visits to this card at this commit; gpu.json says which one measured what."
     if found["quick"]:
         yield "**Micro sizes (`--quick`): it shows that every part runs, and its numbers mean nothing.**"
+
+
+def _goals(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "| goal | wanted | worst | of | |"
+    yield "|---|---|---|---|---|"
+    for goal in found["goals"]:
+        wanted = f"{'at most' if goal['at_most'] else 'at least'} {goal['bound']:g}"
+        worst = "" if goal["worst"] is None else _short(goal["worst"])
+        yield f"| {goal['what']} | {wanted} | {worst} | {goal['of']} | {goal['verdict']} |"
 
 
 def _rows(found: Mapping[str, Any]) -> Iterator[str]:

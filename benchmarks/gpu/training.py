@@ -1,4 +1,4 @@
-"""Part 3: a GRPO-type step beside TRL's, three experts together beside one after the other, and a profile."""
+"""Training: a GRPO-type step beside TRL's, three experts together beside one after the other, and a profile."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.benches import WordShare
+from benchmarks.gpu.choices import as_on_a_gpu
 from benchmarks.gpu.kit import Kit, Number
 from benchmarks.gpu.launches import Profile, profiled
 from benchmarks.models import SHAPES, Setting, Shape, micro, random_setting, word_prompts
@@ -36,19 +37,23 @@ PROMPT_TOKENS = (16, 32)
 
 def measure_training(kit: Kit) -> None:
     """Run the comparisons and the profile, as far as the time allows."""
-    with kit.attempt("a step beside TRL's"):
-        compare_with_trl(kit)
+    if kit.wants("a step beside TRL's", "training/grpo_step"):
+        with kit.attempt("a step beside TRL's", "training/grpo_step"):
+            compare_with_trl(kit)
     setting = random_setting(sized(kit, 8), dtype=kit.settings.dtype, device=kit.device)
+    as_on_a_gpu(setting.bank.decoder)
     setting.bank.decoder.ledger.flops_every = 0  # counting operations would be a large part of so few steps
     slowest = 0.0
     for rows in (8,) if kit.settings.quick else ROWS:
-        if kit.affords(f"three experts, {rows} rows each", 1.5 * slowest):
+        step = f"training/three_experts/{rows}_rows"
+        if kit.wants(f"three experts, {rows} rows each", step, 1.5 * slowest):
             started = time.monotonic()
-            with kit.attempt(f"three experts, {rows} rows each"):
+            with kit.attempt(f"three experts, {rows} rows each", step):
                 compare_experts(kit, ThreeExperts(resized(kit, setting, rows)), rows)
             slowest = max(slowest, time.monotonic() - started)
-    with kit.attempt("profile"):
-        profile(kit, setting)
+    if kit.wants("profile", "training/profile"):
+        with kit.attempt("profile", "training/profile"):
+            profile(kit, setting)
 
 
 def sized(kit: Kit, rows: int) -> Shape:

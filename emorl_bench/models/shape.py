@@ -57,6 +57,20 @@ class Shape:
         return _llama(inner) if {"hidden_size", "intermediate_size", "num_attention_heads"} <= inner.keys() else None
 
     @property
+    def stepped(self) -> int:
+        """Number of weights of the linear layers that every new token meets; an encoder's are not among them."""
+        attention = 2 * self.width * (self.heads * self.head_size + self.attended)
+        read_once = self.encoder_layers * (attention + (3 if self.gated else 2) * self.width * self.feed)
+        keys = 2 * self.layers * self.width * self.attended if self.encoder_layers else 0  # of cross-attention
+        return self.in_layers - read_once - keys
+
+    @property
+    def widest(self) -> int:
+        """Number of weights of the largest product of a decode: layers that read one input are joined."""
+        queried = self.heads * self.head_size + 2 * self.attended
+        return self.width * max((2 if self.gated else 1) * self.feed, queried)
+
+    @property
     def attended(self) -> int:
         """The width of the keys, and of the values, of one token in one layer."""
         return self.kv_heads * self.head_size

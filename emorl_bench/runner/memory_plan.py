@@ -29,6 +29,10 @@ PACKED = {"4bit": 1 / 2 + 4 / 64, "8bit": 1}  # bytes of a weight with its share
 COPIES_OF_AN_ADAPTER = 6  # its weights, a gradient, Adam's two moments, the best one and the first one; in float32
 READOUT = 1 << 28  # most of what a decode makes of logits at a time (`decoding.decode`)
 COPIES = 3  # of a block's logits (`models.readout`)
+FOLDED = 1 << 28  # the largest copy of its layers that a decode adds one adapter to (`decoding.fused.engine`)
+FOLDING = (
+    3  # tensors in float32 as large as the product whose weights are added up at a time (`decoding.fused.projection`)
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def plan(settings: Config) -> Plan | None:
         adapters=4 * COPIES_OF_AN_ADAPTER * learners * shape.adapter_parameters(model["adapter"]["rank"]),
         training=rows * word * kept + logits,
         decoding=int(word * _cached(settings, shape, answers))
-        + min(block, READOUT, COPIES * 4 * shape.vocabulary * answers),
+        + min(block, READOUT, COPIES * 4 * shape.vocabulary * answers)
+        + (folded(shape, word) if packed is None else 0),  # packed layers are decoded by their own modules
         scorers=_scorers(settings["task"]),
         rows=rows,
         tokens=prompt + answer,
@@ -134,6 +139,12 @@ def learners_of(settings: Config) -> int:
     if method.get("search_share") is not None or "search" in method:
         return max(1, len(settings["task"].get("scorers") or {}))
     return 2 if "swap_every" in method else 1
+
+
+def folded(shape: Shape, word: int) -> int:
+    """Bytes of the copy of its layers that a decode of one policy adds the adapter to, if the model is small enough."""
+    copy = word * shape.stepped
+    return copy + FOLDING * 4 * shape.widest if copy <= FOLDED else 0
 
 
 def _stacks(settings: Config, rows: int) -> bool:

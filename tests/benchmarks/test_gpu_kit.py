@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,9 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as program
-from benchmarks.gpu import checks, generating, launches, study
+from benchmarks.gpu import checks, launches, study
 from benchmarks.gpu.kit import Kit, Number, Part, Settings
 from benchmarks.gpu.table import table
-from benchmarks.models import SHAPES, micro
 from emorl_bench.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ LEAVES = {  # what each part leaves at least, by the beginning of its keys
         *(
             f"decoding/{shape}/4_rows/{side}"
             for shape in ("smollm2_135m", "t5_base")
-            for side in ("one_policy", "blend_of_3", "3_blends", "generate")
+            for side in ("one_policy", "one_policy_3x_rows", "blend_of_3", "3_blends", "generate")
         ),
     },
     "training": {
@@ -49,6 +49,12 @@ LEAVES = {  # what each part leaves at least, by the beginning of its keys
         "training/profile/decode_step",
         "training/profile/update",
     },
+    "memory": {f"memory/{preset}/peak" for preset in ("cory_gsm8k", "emorl_pair", "gpt2")},
+    "choices": set(),
+    "attention": {"attention/float32/sdpa", "attention/bfloat16/sdpa"},
+    "quantised": set(),
+    "vllm": set(),
+    "several": set(),
     "study": {"study/runs", "study/bfloat16_less_float32/weighted_scst"},
 }
 
@@ -57,27 +63,52 @@ def kit(directory: Path, *, minutes: float = 1.0) -> Kit:
     return Kit(Settings(minutes, directory, directory / "runs", CPU, True), ABOUT)
 
 
-def test_every_part_runs_and_leaves_its_numbers(tmp_path: Path) -> None:
+def rehearsed(out: Path, parts: Sequence[str], minutes: float = 40) -> dict[str, Any]:
     """The command in a micro size, in a process of its own, as a person would start it."""
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick"]
-    command += ["--minutes", "40", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--parts", ",".join(parts)]
+    command += ["--minutes", str(minutes), "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=2500, check=False)
-    found = json.loads((tmp_path / "gpu.json").read_text())
+    found: dict[str, Any] = json.loads((out / "gpu.json").read_text())
     assert done.returncode == 0, found["failures"]
     assert found["failures"] == []
-    assert {name: part["state"] for name, part in found["parts"].items()} == dict.fromkeys(LEAVES, "done")
-    for keys in LEAVES.values():
-        for key in keys:
-            assert any(known.startswith(key) for known in found["numbers"]), key
-    assert found["numbers"]["tests/failed"]["value"] == 0
-    assert found["numbers"]["tests/passed"]["value"] >= 8
-    assert found["numbers"]["study/runs"]["value"] == 2
+    assert {name: part["state"] for name, part in found["parts"].items()} == dict.fromkeys(parts, "done")
+    for key in (key for part in parts for key in LEAVES[part]):
+        assert any(known.startswith(key) for known in found["numbers"]), key
     assert all(np.isfinite(number["value"]) for number in found["numbers"].values())
-    shown = (tmp_path / "gpu.md").read_text()
+    shown = (out / "gpu.md").read_text()
     assert done.stdout.strip() == shown.strip()  # the table is printed last, and is all that is printed
     assert "its numbers mean nothing" in shown
+    return found
+
+
+def test_the_tests_and_the_study_run_and_leave_their_numbers(tmp_path: Path) -> None:
+    numbers = rehearsed(tmp_path, ("tests", "study"))["numbers"]
+    assert numbers["tests/failed"]["value"] == 0
+    assert numbers["tests/passed"]["value"] >= 8
+    assert numbers["study/runs"]["value"] == 2
+
+
+def test_every_part_that_measures_runs_and_leaves_its_numbers(tmp_path: Path) -> None:
+    """What has no package or no card here is left out for a reason, and goals say what they found."""
+    found = rehearsed(tmp_path, [part for part in LEAVES if part not in ("tests", "study")])
     assert "=== decoding" in (tmp_path / "log.txt").read_text()
+    absent = {entry["part"] for entry in found["skipped"]}
+    for part in ("vllm", "several", "quantised"):
+        assert part in absent or any(key.startswith(f"{part}/") for key in found["numbers"]), part
+    assert all(entry["why"] for entry in found["skipped"])
+    goals = {goal["what"]: goal for goal in found["goals"]}
+    assert len(goals) == 5
+    assert all(goal["verdict"] in ("met", "not met") for what, goal in goals.items() if "TRL" not in what)
+    memory = goals["measured peak of memory over the planned one"]
+    assert memory["verdict"] == "met"
+    assert set(memory["found"]) == {"cory_gsm8k", "emorl_pair", "gpt2"}
+    assert all(ratio > 0.3 for ratio in memory["found"].values())
+    facts = found["numbers"]["memory/gpt2/peak"]["facts"]
+    assert max(facts["rollout_GB"], facts["update_GB"]) == found["numbers"]["memory/gpt2/peak"]["value"]
+    assert 0.3 < facts["update_over_planned"] <= 1
+    assert 0.3 < facts["rollout_over_planned"] <= 1
+    assert "| goal | wanted | worst | of | |" in (tmp_path / "gpu.md").read_text()
 
 
 def test_a_failure_is_recorded_and_the_next_part_runs(tmp_path: Path) -> None:
@@ -173,38 +204,13 @@ def test_a_profile_counts_what_is_called() -> None:
     assert sum(row["share"] for row in found.top) == pytest.approx(1, abs=0.01)
 
 
-def test_vllm_is_asked_for_the_same_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for the engine: the prompts' lengths, greedy, as many new tokens, a warm-up."""
-    calls: list[tuple[Any, Any]] = []
-
-    class Engine:
-        def __init__(self, **given: Any) -> None:
-            assert (Path(given["model"]) / "config.json").is_file()
-            assert given["dtype"] == "bfloat16"
-
-        def generate(self, asked: Any, sampling: Any, *, use_tqdm: bool) -> None:
-            calls.append((asked, sampling))
-            time.sleep(0.01)
-
-    stand_in = ModuleType("vllm")
-    stand_in.LLM, stand_in.SamplingParams = Engine, lambda **given: given  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vllm", stand_in)
-    monkeypatch.setattr(generating, "find_spec", lambda name: name)
-    made, shape = kit(tmp_path), micro(SHAPES["smollm2_135m"])
-    made._until = time.monotonic() + 1000
-    rate = generating.vllm_rate(shape, made)
-    assert rate is not None
-    assert 0 < rate < shape.prompts * shape.new_tokens / 0.01
-    assert len(calls) == made.settings.repeats + 1
-    asked, sampling = calls[0]
-    assert sampling == {"temperature": 0.0, "max_tokens": shape.new_tokens, "ignore_eos": True, "detokenize": False}
-    assert len(asked) == shape.prompts
-    assert max(len(one["prompt_token_ids"]) for one in asked) == shape.prompt_tokens[1]
-    assert calls[1][0] != asked  # new prompts
-
-
 @pytest.mark.parametrize(
-    ("line", "said"), [(["--minutes", "0"], "--minutes=0"), (["--minutes", "nan"], "--minutes=nan")]
+    ("line", "said"),
+    [
+        (["--minutes", "0"], "--minutes=0"),
+        (["--minutes", "nan"], "--minutes=nan"),
+        (["--parts", "memory,mind"], "--parts=memory,mind: no part 'mind'; parts are tests, decoding"),
+    ],
 )
 def test_bad_input_is_named(line: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,18 @@ def test_presets_fit_a_card_of_24_gib(overrides: tuple[str, ...], tmp_path: Path
     found = plan(settings(*overrides, "hardware=cuda", f"task.data_dir={tmp_path}"))
     assert found is not None
     assert 2 * GIB < found.peak < 24 * GIB
+
+
+@pytest.mark.parametrize("experiment", ["cory_gsm8k", "offline_pair", "emorl_pair"])
+def test_a_dry_run_of_a_preset_shows_a_peak_below_24_gib(
+    experiment: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its command line stands in docs/presets.md, with its own method, and ``hardware=cuda``."""
+    monkeypatch.chdir(tmp_path)
+    text = shown(capsys, f"experiment={experiment}", f"task.data_dir={tmp_path}", "hardware=cuda")
+    peaks = [float(size) for size in re.findall(r"about ([\d.]+) GiB: weights", text)]
+    assert len(peaks) == 1
+    assert 2 < peaks[0] < 24
 
 
 def test_a_plan_grows_with_what_it_is_made_of() -> None:

@@ -1,44 +1,5 @@
-"""What a computation allocates, counted at every operation of torch: it needs no memory on the device ``meta``."""
+"""What a computation allocates; the GPU kit counts by the same means where there is no GPU."""
 
-from __future__ import annotations
+from benchmarks.allocations import Allocations
 
-import weakref
-from typing import Any
-
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-HIDDEN = {torch.ops.aten.logsumexp.default: 1}  # temporaries as large as the input that no hook sees, by operation
-
-
-class Allocations(TorchDispatchMode):
-    """``largest``: bytes of the largest storage. ``peak``: the most bytes that were alive at one time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.largest, self.peak, self.alive = 0, 0, 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = tree_leaves((args, kwargs or {}))
-        inputs = {id(x.untyped_storage()) for x in given if isinstance(x, torch.Tensor)}
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor) and id(storage := tensor.untyped_storage()) not in inputs:
-                self._count(storage)
-        if func in HIDDEN:
-            self.peak = max(self.peak, self.alive + HIDDEN[func] * args[0].nbytes)
-        return out
-
-    def _count(self, storage: Any) -> None:
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        size = storage.nbytes()
-        self.largest, self.alive = max(self.largest, size), self.alive + size
-        self.peak = max(self.peak, self.alive)
-        weakref.finalize(storage, self._freed, size)
-
-    def _freed(self, size: int) -> None:
-        self.alive -= size
+__all__ = ["Allocations"]
