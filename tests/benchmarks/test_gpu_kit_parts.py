@@ -268,8 +268,8 @@ def test_a_sweep_has_two_jobs_a_gpu_and_its_speedup_is_per_job(kit: Kit, monkeyp
 
     monkeypatch.setattr(several, "run", run)
     several.sweep(kit, ["0", "1", "2", "3"])
-    assert [(gpus, jobs) for _, gpus, jobs in asked] == [(["0"], 2), (["0", "1", "2", "3"], 8)]
-    assert "seed=0,1,2,3,4,5,6,7" in asked[1][0]
+    assert [(gpus, jobs) for _, gpus, jobs in asked] == [(["0", "1", "2", "3"], 8), (["0"], 2)]
+    assert "seed=0,1,2,3,4,5,6,7" in asked[0][0]
     number = kit.numbers["several/sweep"]
     assert number.ratio == pytest.approx((8 / 40) / (2 / 30))
     assert number.facts["jobs_per_gpu"] == 2
