@@ -2,6 +2,7 @@
 # make test:  install with test dependencies, then ruff, mypy, import contracts and pytest.
 # make docs:  install with the documentation's dependencies, then build the site into build/site; fails on dead links.
 # make pythons: a fresh install, quick tests and two runs with each of PYTHONS whose interpreter is here (path, pyenv, uv).
+# make study: install, run all sweeps of docs/study.md, decide the claims. Hours, and resumable; STUDY_ARGS="--sweeps kl" runs one.
 # make gpu:   test and measure on the GPU that is at hand (docs/gpu.md); GPU_ARGS="--device cpu --quick" rehearses it.
 
 PYTHON ?= python3
@@ -10,6 +11,8 @@ SWEEP ?= main_table
 RUNS ?= runs/$(SWEEP)
 REPORT ?= report/$(SWEEP)
 PYTHONS ?= 3.11 3.12 3.13
+STUDY_OUT ?= report/study
+STUDY_ARGS ?=
 GPU_OUT ?= report/gpu
 GPU_ARGS ?=
 BIN := $(VENV)/bin
@@ -19,11 +22,14 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: bench test docs gpu pythons install install-test install-docs clean
+.PHONY: bench study test docs gpu pythons install install-test install-docs clean
 
 bench: install
 	$(BIN)/emorl-bench --config-dir sweeps --config-name $(SWEEP) runs_dir=$(RUNS); status=$$?; \
 	$(BIN)/emorl-report $(RUNS) --out $(REPORT) && exit $$status
+
+study: install
+	$(BIN)/python -m studies.claims run --runs runs/study --out $(STUDY_OUT) $(STUDY_ARGS)
 
 test: install-test
 	$(BIN)/ruff check .

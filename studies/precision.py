@@ -1,9 +1,10 @@
-"""What bfloat16 changes: greedy answers, blends and merges against float32, and the sampler against the training pass.
+"""What bfloat16 changes: greedy answers, blends and merges against float32, sampler against training pass, the KL.
 
 ``python -m studies.precision --model DIRECTORY``: a decoder-only model whose weights are exact in bfloat16, with random
 adapters. Greedy answers in bfloat16 are read again in float32: the regret of a token is the best logit less its own, in
-standard deviations of the logits, so a rounding error is small and a wrong token is about 4. SmolLM2-135M takes some
-minutes of one core.
+standard deviations of the logits, so a rounding error is small and a wrong token is about 4. The KL to the base model
+is read off the same sampled answers three times: as grading does (the sampler's log-probabilities of the policy, a
+training pass for the base), with training passes for both, and in float32. SmolLM2-135M takes some minutes of one core.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from emorl_bench.ensemble.blending import HiddenState
 from emorl_bench.models.loading import ModelSource, load_backbone
 from emorl_bench.models.lora import AdapterSettings, merge
 from emorl_bench.policies.adapter_policy import AdapterBank, AdapterPolicy
+from emorl_bench.rl.kl import sequence_kl
 
 RANK, CPU = 8, torch.device("cpu")
 STRENGTHS = (0.02, 0.1)  # norm of an adapter's update over the norm of the weight
@@ -61,6 +63,10 @@ def main() -> None:
     print("\n| adapter | mean, nats a token | largest | outside the clip range |\n|:--|--:|--:|--:|")
     for strength in (0.0, *STRENGTHS):
         print(mismatch(low, strength, given.tokens), flush=True)
+    print("\n| adapter | KL as graded | less training passes | these less float32 | sampler to its training pass |")
+    print("|:--|--:|--:|--:|--:|")
+    for strength in (0.0, *STRENGTHS):
+        print(divergence(low, exact, strength, given.tokens), flush=True)
 
 
 def bank_of(model: Path, dtype: torch.dtype) -> AdapterBank:
@@ -136,11 +142,40 @@ def hidden(name: str, rollout: Rollout, experts: Sequence[AdapterPolicy], weight
 @torch.no_grad()
 def mismatch(bank: AdapterBank, strength: float, tokens: int) -> str:
     """Log-probabilities of the sampler against those of the training pass, of one policy in bfloat16."""
-    policy = expert(bank, 1, strength) if strength else bank.new_policy("base").reference()
+    policy = sampled(bank, strength)
     rollout = policy.generate(PROMPTS, Sampling(tokens, 1.0, 4), stream(0))
     gaps = (policy.logprobs(rollout) - rollout.logprobs_BT)[rollout.response_mask_BT]
     outside = ((gaps.exp() - 1).abs() > CLIP).float().mean()
     return f"| {strength:g} | {gaps.abs().mean():.3f} | {gaps.abs().max():.2f} | {outside:.1%} |"
+
+
+def sampled(bank: AdapterBank, strength: float) -> AdapterPolicy:
+    """The policy whose samples are read: a random adapter, or none."""
+    return expert(bank, 1, strength) if strength else bank.new_policy("base").reference()
+
+
+@torch.no_grad()
+def divergence(low: AdapterBank, exact: AdapterBank, strength: float, tokens: int) -> str:
+    """The KL to the base in nats an answer, differences between ways to read it, and the sampler's KL to its own pass.
+
+    The last is the sum over tokens of ``r - 1 - log r`` with the ratio r of the two probabilities: its mean is the KL,
+    and its noise is small where r is near 1.
+    """
+    policy = sampled(low, strength)
+    rollout = policy.generate(PROMPTS, Sampling(tokens, 1.0, 4), stream(0))
+    base_BT = policy.reference().logprobs(rollout)
+    own, true = sampled(exact, strength), sampled(exact, 0.0)
+    pairs = (
+        (rollout.logprobs_BT, base_BT),
+        (policy.logprobs(rollout), base_BT),
+        (own.logprobs(rollout), true.logprobs(rollout)),
+    )
+    mask_BT = rollout.response_mask_BT
+    graded_B, passes_B, exact_B = (sequence_kl(mine, base, mask_BT).double() for mine, base in pairs)
+    gap_BT = (pairs[1][0] - rollout.logprobs_BT).double() * mask_BT
+    gaps = (graded_B - passes_B, passes_B - exact_B, (gap_BT.exp() - 1 - gap_BT).sum(1))
+    cells = [f"{gap.mean():.3f} ± {gap.std() / len(gap) ** 0.5:.3f}" for gap in gaps]
+    return f"| {strength:g} | {graded_B.mean():.3f} | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

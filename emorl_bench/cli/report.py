@@ -25,6 +25,7 @@ from emorl_bench.report.conclusion import conclude
 from emorl_bench.report.document import STEPS, Options, seeds_sentence, write_report
 from emorl_bench.report.html.explained_file import read_explained
 from emorl_bench.report.html.write import write_html
+from emorl_bench.report.packed import check_name, pack, unpacked
 from emorl_bench.report.published import PUBLISHED, check_fit, legend, published, published_table
 from emorl_bench.report.read import read_runs
 from emorl_bench.report.reference import check_reference
@@ -41,6 +42,14 @@ class Choice:
     group_by: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Packing:
+    """The file that runs are packed into, and the seeds of each row whose answers it keeps (`report.packed.pack`)."""
+
+    file: Path
+    detailed: int | None = None
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program."""
     args = arguments_of(_parser(), argv)
@@ -49,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line("emorl-report", traceback=args.traceback):
         roots = [Path(root) for root in args.runs]
         explained = [Path(file) for files in args.explained for file in files]
-        report(roots, Path(args.out), args.reference, choice, args.published, latex=args.latex, explained=explained)
+        packing = None if args.pack is None else Packing(Path(args.pack), args.pack_details)
+        report(
+            roots, Path(args.out), args.reference, choice, args.published,
+            latex=args.latex, explained=explained, packing=packing,
+        )  # fmt: skip
 
 
 def report(
@@ -61,35 +74,42 @@ def report(
     *,
     latex: bool = False,
     explained: Sequence[Path] = (),
+    packing: Packing | None = None,
 ) -> Path:
     """Write the report of the ``roots`` into ``out``, and print its main tables.
 
-    ``explained``: files of ``emorl-generate --explain --json``, which report.html shows word by word.
+    ``explained``: files of ``emorl-generate --explain --json``, which report.html shows word by word. ``packing``: also
+    write the runs as one file.
 
     Raises:
         UserError: there is no finished run, an option names what is not there, ``out`` cannot be written, an
             ``explained`` file is damaged, or the figures published under ``paper`` are of another task.
     """
+    if packing is not None:
+        check_name(packing.file)
     roots, choice = [roots] if isinstance(roots, Path) else list(roots), choice or Choice()
     figures = None if paper is None else published(paper)
     told = [one for file in explained for one in read_explained(file)]
-    runs, unfinished = read_runs(*roots, shown=_reading)
-    if not runs:
-        listed = " ".join(map(str, roots))
-        raise UserError(f"RUNS={listed} has no finished run ({len(unfinished)} unfinished); run emorl-bench first")
-    groups = comparisons(where(runs, choice.where), choice.fingerprint, choice.group_by)
-    check_reference(groups, reference)
-    if paper is not None:
-        check_fit(paper, groups)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with _steps("writing", len(groups) * STEPS + 1, "parts") as step:
-            options = Options(reference, figures, latex, step)
-            path = write_report(groups, unfinished, roots, out, options)
-            explorable = write_html(groups, unfinished, roots, out, reference, told)
-            step()
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
+    with unpacked(roots) as dirs:
+        runs, unfinished = read_runs(*dirs, shown=_reading)
+        if not runs:
+            listed = " ".join(map(str, roots))
+            raise UserError(f"RUNS={listed} has no finished run ({len(unfinished)} unfinished); run emorl-bench first")
+        groups = comparisons(where(runs, choice.where), choice.fingerprint, choice.group_by)
+        check_reference(groups, reference)
+        if paper is not None:
+            check_fit(paper, groups)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with _steps("writing", len(groups) * STEPS + 1, "parts") as step:
+                options = Options(reference, figures, latex, step)
+                path = write_report(groups, unfinished, roots, out, options)
+                explorable = write_html(groups, unfinished, roots, out, reference, told)
+                step()
+            if packing is not None:
+                pack(groups, dirs, packing.file, packing.detailed)
+        except OSError as error:
+            raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
     console = Console()
     for comparison in groups:
         _show(console, comparison, options)
@@ -146,7 +166,9 @@ def _rich(table: Table, title: str) -> RichTable:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emorl-report", description="Tables and figures from emorl-bench runs.")
-    parser.add_argument("runs", metavar="RUNS", nargs="+", help="directories with run directories at any depth")
+    parser.add_argument(
+        "runs", metavar="RUNS", nargs="+", help="directories with run directories at any depth, or packed ones"
+    )
     parser.add_argument("--out", default="report", metavar="DIR", help="where to write (default: report)")
     parser.add_argument(
         "--reference", metavar="METHOD", help="method or row the others are compared with (default: emorl, else base)"
@@ -166,6 +188,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--explained", metavar="FILE", action="append", nargs="+", default=[],
         help="show in report.html which expert said each word; of emorl-generate RUN --explain --json FILE",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pack", metavar="FILE", help="also write the runs as one file, FILE.parquet, to report on later"
+    )
+    parser.add_argument(
+        "--pack-details", metavar="SEEDS", type=int,
+        help="keep answers, their scores and curves of so many seeds of each row only (default: of all)",
     )  # fmt: skip
     parser.add_argument("--latex", action="store_true", help="write the tables as LaTeX too")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")

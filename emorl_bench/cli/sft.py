@@ -25,6 +25,8 @@ def verify(config: Config) -> None:
     check_hardware(config)
     check_values(config)
     check_model(config["model"])
+    if (kind := config["model"].get("quantisation")) is not None:
+        raise UserError(f"model.quantisation={kind}: all weights are trained here, so none can be packed; say null")
     for key in ABOVE_ZERO:
         if isinstance(value := config[key], bool) or not isinstance(value, int | float) or value <= 0:
             raise UserError(f"{key}={value}: give a number above 0")

@@ -17,6 +17,8 @@ from typing import Any, get_type_hints
 from emorl_bench.config.bounds import check_bounds, check_groups
 from emorl_bench.config.extras import check_extras
 from emorl_bench.config.hardware import check_device
+from emorl_bench.config.quantisation import KINDS, check_quantisation
+from emorl_bench.config.rollouts import OWN, VLLM, check_rollouts
 from emorl_bench.config.schema import RootConfig
 from emorl_bench.config.tree import leaves
 from emorl_bench.config.types import fits, in_words, is_unicode
@@ -34,9 +36,13 @@ CHOICES = {
     "reward": ("linear", "log"),
     "model.family": ("seq2seq", "causal"),
     "model.dtype": (None, "float32", "bfloat16"),
+    "model.quantisation": (None, *KINDS),
     "model.attention": (None, "eager", "sdpa", "flash_attention_2"),
     "model.chat": ("auto", "on", "off"),
     "hardware.dtype": ("auto", "float32", "tf32", "bfloat16", "float64"),
+    "hardware.rollouts": (OWN, VLLM),
+    "hardware.joint_experts": ("auto", True, False),
+    "hardware.graphs": ("auto", True, False),
     "hardware.sampler_correction": ("recompute", "importance", "none"),
     "hardware.scorer_dtype": ("float32", "bfloat16"),
 }
@@ -58,6 +64,8 @@ RULES: dict[str, Condition] = {
     "hardware.threads": (lambda v: v is None or v > 0, "give a number above 0, or null for a share of the cores"),
     "hardware.importance_limit": (lambda v: v >= 1, "give 1 or more: equal probabilities have weight 1"),
     "hardware.max_rows": _positive,
+    "hardware.check_every": (lambda v: v is None or v > 0, "give a number above 0, or null for the device's own"),
+    "hardware.vllm_memory": (lambda v: 0 < v < 1, "give a share of the GPU's memory, above 0 and below 1"),
     "hardware.block_bytes": (
         lambda v: v is None or v >= SMALLEST_BLOCK,
         f"give {SMALLEST_BLOCK} (1 MiB) or more, or null for a share of the free memory",
@@ -78,7 +86,7 @@ def check(config: Mapping[str, Any]) -> None:
     check_device(config["hardware"]["device"])
     for key, known in CHOICES.items():
         if (value := _at(config, key)) not in known:
-            raise UserError(f"{key}={value}: unknown{did_you_mean(str(value), [k for k in known if k])}")
+            raise UserError(f"{key}={value}: unknown{did_you_mean(str(value), [str(k) for k in known if k])}")
     for key, (holds, remedy) in RULES.items():
         if not holds(value := _at(config, key)):
             raise UserError(f"{key}={value}: {remedy}")
@@ -88,11 +96,13 @@ def check(config: Mapping[str, Any]) -> None:
     _check_weights(config["method"], "method")
     check_model(config["model"])
     check_attention(config["model"], config["hardware"])
+    check_quantisation(config)
     if config["hardware"]["shard_base"] and launched() == 1:
         raise UserError(
             "hardware.shard_base=true: one process has nobody to share with; "
             "start several with torchrun or accelerate launch (docs/distributed.md)"
         )
+    check_rollouts(config, launched())
     check_data(config["task"])
     check_extras({key: value for key, value in config.items() if key != "names"})
 

@@ -17,7 +17,7 @@ NEEDS: dict[str, tuple[str, Sequence[str]]] = {
 }
 """Class -> the extra of this package that brings what it needs, and the modules that it imports. An empty extra: the
 module belongs to this package's own requirements."""
-BY_VALUE = {("bandit", "vowpal_wabbit"): ("vw", ("vowpalwabbit",))}
+BY_VALUE = {("bandit", "vowpal_wabbit"): ("vw", ("vowpalwabbit",)), ("rollouts", "vllm"): ("vllm", ("vllm",))}
 """The same for a key that has a certain value."""
 
 
@@ -37,11 +37,16 @@ def check_extras(node: Any, where: str = "") -> None:
         if isinstance(value, str):
             needed = NEEDS.get(value) if key == "_target_" else BY_VALUE.get((str(key), value))
             if needed is not None:
-                _check(f"{here}={value}", *needed)
+                check_installed(f"{here}={value}", *needed)
         check_extras(value, here)
 
 
-def _check(what: str, extra: str, modules: Sequence[str]) -> None:
+def check_installed(what: str, extra: str, modules: Sequence[str]) -> None:
+    """Check that the modules of an extra are installed, which ``what`` needs.
+
+    Raises:
+        UserError: one is not. The line has the command that installs it.
+    """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         install = f'-e ".[{extra}]"' if extra else " ".join(missing)

@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from emorl_bench.config.hardware import CORRECTION, low_precision
+from emorl_bench.config.rollouts import OWN, uses_vllm
 
 Config = Mapping[str, Any]
 """A plain, resolved configuration: nested mappings and lists."""
@@ -30,8 +31,11 @@ NON_SEMANTIC_KEYS = (
     "hardware.max_rows",
     "hardware.block_bytes",
     "hardware.max_corpus_mb",
+    "hardware.vllm_memory",
     "hardware.shard_base",
     "hardware.joint_experts",
+    "hardware.check_every",
+    "hardware.graphs",
     "hardware.scorer_device",
     "task.data_dir",
     "task.scorers.*.data_dir",
@@ -68,6 +72,8 @@ class ModelConfig:
     max_prompt_tokens: int = MISSING
     dtype: str | None = None
     """``float32`` or ``bfloat16``; null: ``hardware.dtype``."""
+    quantisation: str | None = None
+    """``4bit`` or ``8bit``: linear layers but the head are quantised as the weights are read."""
     attention: str | None = None
     """``eager``, ``sdpa`` or ``flash_attention_2``; null: the choice of transformers."""
     gradient_checkpointing: bool = False
@@ -109,7 +115,10 @@ class BudgetConfig:
 
 @dataclass
 class HardwareConfig:
-    """Device, precision and division of the work. Numbers depend on device, dtypes and, in bfloat16, `CORRECTION`."""
+    """Device, precision and division of the work.
+
+    Numbers depend on device, dtypes and rollouts and, in bfloat16 or with vLLM, on `CORRECTION`.
+    """
 
     device: str = MISSING
     """``auto``, ``cpu``, ``cuda`` or ``cuda:NUMBER``."""
@@ -127,14 +136,22 @@ class HardwareConfig:
     """Null: the policy's device."""
     scorer_dtype: str = MISSING
     """``float32`` or ``bfloat16``."""
-    joint_experts: bool = MISSING
-    """Whether experts are trained at the same time; the numbers are the same without."""
+    joint_experts: bool | str = MISSING
+    """Whether experts share decodes and passes: ``auto`` where it saves time; false: they are trained in turn."""
+    check_every: int | None = None
+    """Tokens between two looks for ends of answers; null: 1 on a CPU, more on a GPU."""
+    graphs: bool | str = MISSING
+    """Whether decode steps are recorded as CUDA graphs: ``auto`` where it saves time."""
     shard_base: bool = MISSING
     """Whether the base model's blocks are divided among the processes of a distributed run."""
     sampler_correction: str = MISSING
-    """What updates do about a sampler in bfloat16 (`rl.sampler_mismatch`): ``recompute``, ``importance``, ``none``."""
+    """What updates do about another sampler (`rl.sampler_mismatch`): ``recompute``, ``importance``, ``none``."""
     importance_limit: float = MISSING
     """The largest importance weight of a token."""
+    rollouts: str = MISSING
+    """Who decodes single policies and merges: ``own`` or ``vllm``."""
+    vllm_memory: float = MISSING
+    """The share of the GPU's memory that vLLM takes."""
 
 
 @dataclass
@@ -182,9 +199,13 @@ def what_decides(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = copy.deepcopy(dict(config))
     for key in NON_SEMANTIC_KEYS:
         _drop(kept, key.split("."))
+    if isinstance(model := kept.get("model"), dict) and model.get("quantisation") is None:
+        model.pop("quantisation", None)  # runs from before this key keep their hash
     hardware = kept.get("hardware")
-    if isinstance(hardware, dict) and not low_precision(config):
-        for key in CORRECTION:
+    if isinstance(hardware, dict):
+        if hardware.get("rollouts") == OWN:  # the value of all runs that have no such key
+            del hardware["rollouts"]
+        for key in CORRECTION if not (low_precision(config) or uses_vllm(config)) else ():
             hardware.pop(key, None)
     return kept
 

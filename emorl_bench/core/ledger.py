@@ -176,12 +176,15 @@ class Ledger:
         self._mark = now
 
     @contextmanager
-    def metered(self, kind: str) -> Iterator[_Call]:
-        """Time one shared call (``decode``, ``update``, ``score``). One in ``flops_every`` is also counted in FLOPs."""
+    def metered(self, kind: str, *, countable: bool = True) -> Iterator[_Call]:
+        """Time one shared call (``decode``, ``update``, ``score``). One in ``flops_every`` is also counted in FLOPs.
+
+        The caller tells the FLOPs of a call that is not ``countable``.
+        """
         call, meter = _Call(), self.meters.setdefault(TOGETHER.join(self._open[-1]), {}).setdefault(kind, Meter())
-        sampled = self.flops_every and meter.calls % self.flops_every == 0
-        meter.calls += 1
-        counter = FlopCounter() if sampled else None
+        sampled = countable and self.flops_every and meter.calls % self.flops_every == 0
+        meter.calls += countable
+        counter, call.counted = FlopCounter() if sampled else None, bool(sampled)
         started = time.perf_counter()
         if counter is None:
             yield call
@@ -190,7 +193,8 @@ class Ledger:
                 yield call
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        seconds, flops, costs = time.perf_counter() - started, meter.flops_of(call.tokens, counter), self.costs
+        seconds, costs = time.perf_counter() - started, self.costs
+        flops = meter.flops_of(call.tokens, counter) if call.flops is None else call.flops
         for cost in costs:
             cost.device_seconds += seconds / len(costs)
             cost.flops += self.ranks * flops / len(costs)
@@ -272,9 +276,14 @@ class Ledger:
 
 @dataclass
 class _Call:
-    """What a metered call tells about itself: the tokens its FLOPs are spread over."""
+    """What a metered call tells about itself: the tokens its FLOPs are spread over, or FLOPs that nothing can count.
+
+    ``counted`` tells it that each of its operations is counted, so it must not hide any (`decoding.graphs`).
+    """
 
     tokens: int = 0
+    flops: float | None = None
+    counted: bool = False
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -142,6 +142,17 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
+class Joint:
+    """Whether several learners share a decode, and a pass with gradients; the numbers are the same but for rounding.
+
+    None: by the rule that was measured on CPUs (`policies.together.fills_a_pass`).
+    """
+
+    decode: bool | None = None
+    update: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """What one method may spend in total. ``None`` is no limit; training ends at the limit that is reached first.
 

@@ -23,15 +23,19 @@ from torch.nn.utils.rnn import pad_sequence
 from emorl_bench.core.ledger import Ledger
 from emorl_bench.core.memory import Memory
 from emorl_bench.core.ranks import ALONE, Ranks
-from emorl_bench.core.types import Correction, Example, Rollout, Sampling
+from emorl_bench.core.types import Correction, Example, Joint, Rollout, Sampling
 from emorl_bench.decoding.batch import Batch, Generated, Plan, uniforms
 from emorl_bench.decoding.bf16_argmax import Bf16Argmax
 from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel
+from emorl_bench.decoding.graphs import Record
 from emorl_bench.decoding.mixing import Identity, Mixing
 from emorl_bench.decoding.prefix_tree import PrefixTree
+from emorl_bench.decoding.rollout_engine import RolloutEngine, answered
+from emorl_bench.decoding.rollouts import gathered, prompts_of, rollout_of
 from emorl_bench.decoding.room import starting_rows
 from emorl_bench.decoding.sampling import sample_token
+from emorl_bench.decoding.static_rows import STATIC_ROWS, decode_static
 from emorl_bench.decoding.stepping import Start, Stepper, find_fused, stepping
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, merge
@@ -46,7 +50,10 @@ class Decoder:
 
     ``max_rows`` bounds the rows of a batch. When a batch exhausts the memory, the bound is halved and stays halved.
     ``fused`` is the faster step for this architecture, found and tested when the decoder is made (`find_fused`). It is
-    None where transformers' own modules are used. ``correction`` is for whoever learns from what is sampled.
+    None where transformers' own modules are used. ``correction`` is for whoever learns from what is sampled. An
+    ``engine`` decodes single policies and merges instead, and blends stay here. Ends of answers are looked for after
+    every ``check_every`` tokens (`static_rows`), and ``record`` makes graphs of the steps between (`graphs`).
+    ``joint`` is for whoever runs several policies.
     """
 
     backbone: Backbone
@@ -56,6 +63,10 @@ class Decoder:
     ranks: Ranks = ALONE
     memory: Memory = field(default_factory=Memory)
     correction: Correction | None = None
+    engine: RolloutEngine | None = None
+    check_every: int = 1
+    record: Record | None = None
+    joint: Joint = field(default_factory=Joint)
     fused: FusedModel | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +102,10 @@ class Decoder:
             UserError: the method's budget does not pay for these prompts (`Ledger.ask`).
         """
         self._ask(examples)
+        if self.engine is not None:
+            given = (adapters, weights_WM, [self._ids(own) for own in examples], sampling, rngs)
+            generated = answered(self.engine, self.backbone, self.ledger, *given)
+            return rollout_of(generated, self.backbone, self.ledger, examples, sampling, passes=1)
         blocks, each = len(examples), len(examples[0])
         flat = [e for own in examples for e in own]
         mix_SM = None
@@ -101,7 +116,8 @@ class Decoder:
             adapters = [merge(adapters, weights_WM[0])]
         drawn_TO = uniforms(sampling, each, blocks, rngs)
         batch = Batch.of_policies(self._ids(flat), mix_SM, sampling.samples_per_prompt, drawn_TO)
-        return self._rollout(self._generate(Plan(adapters, Identity(), sampling), batch), examples, sampling, passes=1)
+        generated = self._generate(Plan(adapters, Identity(), sampling), batch)
+        return rollout_of(generated, self.backbone, self.ledger, examples, sampling, passes=1)
 
     def decode_blend(
         self,
@@ -127,7 +143,7 @@ class Decoder:
         plan = Plan(adapters, mixing, sampling, self.blend_cache.of(adapters) if shared else None)
         recalls = shared and sampling.temperature == 0
         generated = self._recall(plan, batch) if recalls else self._generate(plan, batch)
-        return self._rollout(generated, [examples] * blocks, sampling, passes=len(adapters))
+        return rollout_of(generated, self.backbone, self.ledger, [examples] * blocks, sampling, passes=len(adapters))
 
     def _ask(self, examples: Sequence[Sequence[Example]]) -> None:
         """Check, before anything is decoded, that the method's budget pays for it."""
@@ -167,7 +183,8 @@ class Decoder:
         mine = self.ranks.share(len(batch.prompts))
         low, end = mine.start, mine.start + (self.ranks.most(len(mine)) if self.ranks.in_step else len(mine))
         while low < end:
-            rows = starting_rows(self.backbone, plan, batch, self.max_rows, self.ranks)
+            by_modules = self.fused is None or plan.mixing.inner_layer is not None
+            rows = starting_rows(self.backbone, plan, batch, self.max_rows, self.ranks, by_modules=by_modules)
             outputs = batch.of_rows(low, min(low + rows, mine.stop))
             try:
                 fed += self._part(plan, outputs, batch.only(outputs), generated)
@@ -181,19 +198,7 @@ class Decoder:
         fed, payers = sum(self.ranks.collect(fed)), self.ledger.costs
         for i, cost in enumerate(payers):  # learners that decode in one batch share the cost evenly
             cost.decoded_tokens += len(range(i, fed, len(payers)))
-        return self._gathered(generated)
-
-    def _gathered(self, generated: Generated) -> Generated:
-        """The outputs of all ranks. Each output belongs to one rank, so their sum is exact; float64 holds every id."""
-        if self.ranks.count == 1:
-            return generated
-        mine = torch.stack([generated.ids, generated.mask, generated.logprobs]).double()
-        total = torch.where(generated.mask, mine, 0.0)
-        self.ranks.sum_([total])
-        ids, mask, logprobs = total[0].long(), total[1].bool(), total[2].to(generated.logprobs)
-        return Generated(
-            torch.where(mask, ids, self.backbone.pad), mask, torch.where(mask, logprobs, generated.logprobs)
-        )
+        return gathered(generated, self.ranks, self.backbone)
 
     def _halve(self) -> None:
         self.max_rows //= 2
@@ -204,13 +209,26 @@ class Decoder:
     def _part(self, plan: Plan, mine_O: Tensor, part: Batch, generated: Generated) -> int:
         """Decode one part of the batch and write its outputs to the rows ``mine_O`` of ``generated``."""
         with self.ledger.metered("decode") as call, torch.inference_mode():
-            call.tokens = self._decode(plan, part.to(self.backbone), generated, mine_O.to(self.backbone.device))
+            placed, mine_O = part.to(self.backbone), mine_O.to(self.backbone.device)
+            if self._holds_still(plan, part):
+                call.tokens = decode_static(
+                    self, plan, placed, generated, mine_O, None if call.counted else self.record
+                )
+            else:
+                call.tokens = self._decode(plan, placed, generated, mine_O)
         return call.tokens
+
+    def _holds_still(self, plan: Plan, part: Batch) -> bool:
+        """Whether a part is decoded on static rows: where ends are checked seldom, and its rows are few enough."""
+        fused = self.fused is not None and plan.mixing.inner_layer is None and not self.ranks.in_step
+        rows = len(part.start_O) * (1 if part.mix_SM is not None else max(1, len(plan.adapters)))
+        return self.check_every > 1 and fused and 0 < rows <= STATIC_ROWS
 
     def _decode(self, plan: Plan, part: Batch, generated: Generated, mine_O: Tensor) -> int:
         """The loop over tokens. Returns how many tokens were fed to the model; a shared row counts once."""
         steps, tree, fed = plan.sampling.max_new_tokens, PrefixTree(part.start_O, len(part.prompts)), len(part.prompts)
-        start = Start(part.prompts, plan.adapters, part.mix_SM, steps, plan.averaging(part))
+        block = self.memory.block_bytes
+        start = Start(part.prompts, plan.adapters, part.mix_SM, steps, plan.averaging(part), block)
         with stepping(self.backbone, self.fused, start, plan.blend_cache) as stepper:
             hidden_NRH = stepper.first()
             for t in range(steps if len(mine_O) else 0):
@@ -249,13 +267,20 @@ class Decoder:
         open_L = (token_L < 0).nonzero().squeeze(1)
         for chunk in open_L.split(self.readout_rows(len(hidden_NRH))) if len(open_L) else ():
             rows, output = tree.row_L[chunk], tree.output_L[chunk]
-            chosen_L = self._bf16_greedy(plan, hidden_NRH, rows, part.weights_OM[output])
-            if chosen_L is None:
-                logits_LV = plan.mixing.logits(hidden_NRH, rows, part.weights_OM[output], self.backbone.head)
-                temperature, uniforms_L = plan.sampling.temperature, part.uniforms_TO[t, output]
-                chosen_L, logp_L[chunk] = sample_token(logits_LV, temperature, uniforms_L)
-            token_L[chunk] = chosen_L
+            token_L[chunk], logp_L[chunk] = self.next_tokens(plan, part, hidden_NRH, rows, output, t)
         return token_L, logp_L
+
+    def next_tokens(
+        self, plan: Plan, part: Batch, hidden_NRH: Tensor, row_L: Tensor, output_L: Tensor, t: int
+    ) -> tuple[Tensor, Tensor]:
+        """Token ``t`` (L,) of some outputs and its log-probability (L,), from the hidden states of their rows."""
+        weights_LM = part.weights_OM[output_L]
+        chosen_L = self._bf16_greedy(plan, hidden_NRH, row_L, weights_LM)
+        if chosen_L is not None:
+            exact = torch.promote_types(self.backbone.dtype, torch.float32)
+            return chosen_L, torch.full_like(chosen_L, torch.nan, dtype=exact)
+        logits_LV = plan.mixing.logits(hidden_NRH, row_L, weights_LM, self.backbone.head)
+        return sample_token(logits_LV, plan.sampling.temperature, part.uniforms_TO[t, output_L])
 
     def _bf16_greedy(self, plan: Plan, hidden_NRH: Tensor, row_L: Tensor, weights_LM: Tensor) -> Tensor | None:
         """(L,) greedy tokens without computing all logits in float32; None where that is impossible or slower."""
@@ -269,29 +294,3 @@ class Decoder:
         logits = torch.promote_types(self.backbone.dtype, torch.float32).itemsize * self.backbone.vocabulary
         fast = max(16, READOUT_BYTES // (4 * self.backbone.vocabulary))
         return max(1, min(fast, self.memory.block_bytes // (READOUT_COPIES * adapters * logits)))
-
-    def _rollout(
-        self, generated: Generated, examples: Sequence[Sequence[Example]], sampling: Sampling, passes: int
-    ) -> Rollout:
-        g, width = sampling.samples_per_prompt, int(generated.mask.any(0).sum())
-        rows = tuple(e for own in examples for e in own for _ in range(g))
-        ids, mask, logprobs = (t[:, :width] for t in (generated.ids, generated.mask, generated.logprobs))
-        texts = self.backbone.response_texts(ids, mask)
-        self._count(generated, examples, g, passes)
-        return Rollout(rows, texts, ids, mask, logprobs, g, sampling.temperature or 1.0)
-
-    def _count(self, generated: Generated, examples: Sequence[Sequence[Example]], samples: int, passes: int) -> None:
-        """Charge each learner for its own block if learners decode in one batch; otherwise the one open cost pays."""
-        payers = self.ledger.costs
-        tokens_W = generated.mask.view(len(examples), -1).sum(1).tolist()
-        for w, own in enumerate(examples):
-            cost = payers[w] if len(payers) == len(examples) else payers[0]
-            cost.prompts += prompts_of(own)
-            cost.samples += len(own) * samples
-            cost.generated_tokens += tokens_W[w]
-            cost.forward_passes += passes * tokens_W[w]
-
-
-def prompts_of(examples: Sequence[Example]) -> int:
-    """The number of distinct prompts (data points), however often each is shown."""
-    return len({example.id for example in examples})

@@ -5,6 +5,7 @@ The decode loop does not know which of the two it uses. Rows are those of `prefi
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,16 +15,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from emorl_bench.core.memory import LARGEST
 from emorl_bench.decoding.blend_cache import BlendCache
 from emorl_bench.decoding.fused.engine import FusedModel, FusedStepper
 from emorl_bench.decoding.fused.registry import fused_model, unfused_because
-from emorl_bench.decoding.fused.rows import PromptStates, moved
+from emorl_bench.decoding.fused.rows import PromptStates, Rows, moved
+from emorl_bench.decoding.fused.static import StaticRows, StaticStepper
+from emorl_bench.decoding.graphs import Record
 from emorl_bench.decoding.layer_averaging import LayerAveraging, averaging_in
 from emorl_bench.decoding.prefix_tree import Moves
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import Adapter, RowMix, active
 
-READ_TOGETHER = 8  # prompts that are read in one pass, at least, if there are so many
+READ_TOGETHER = 8  # prompts that a CPU reads in one pass if they fit: more of them need more padding, and are no faster
 STEP = 2.5  # the error of one layer, in units of the distance of 1 to the next number
 TF32_EPS = 2.0**-10  # that distance in TF32
 PROBE = (3, 5, 4)  # ids of the tokens on which the fused step is compared with the model's own modules
@@ -52,6 +56,7 @@ class Start:
         mix_PM: each row is decoded by its own weighted sum of the adapters instead.
         steps: the largest number of tokens of an answer.
         averaging: where the adapters' rows are averaged inside the decoder, if they are; never together with a mix.
+        block_bytes: what a pass that reads prompts may make in a layer (`models.shape`).
     """
 
     prompts: Sequence[Sequence[int]]
@@ -59,6 +64,7 @@ class Start:
     mix_PM: Tensor | None
     steps: int
     averaging: LayerAveraging | None = None
+    block_bytes: int = LARGEST
 
     @property
     def blocks(self) -> int:
@@ -77,30 +83,52 @@ def stepping(
         with active(backbone.layers, start.adapters, mix), averaging_in(backbone.model, start.averaging):
             yield ModuleStepper(backbone, start.prompts, start.blocks, of_rows)
         return
+    rows = Rows(_states(backbone, fused, start, blend_cache), start.steps, start.mix_PM)
+    yield FusedStepper(fused, start.adapters, rows, backbone.first_token)
+
+
+def static_stepper(
+    backbone: Backbone, fused: FusedModel, start: Start, blend_cache: BlendCache | None, record: Record | None
+) -> StaticStepper:
+    """The same for a decode on static rows; ``record`` makes graphs of its steps."""
+    rows = StaticRows(_states(backbone, fused, start, blend_cache), start.steps, start.mix_PM)
+    return StaticStepper(fused, start.adapters, rows, backbone.first_token, record)
+
+
+def _states(backbone: Backbone, fused: FusedModel, start: Start, blend_cache: BlendCache | None) -> PromptStates:
+    """What the adapters have read of the prompts, now or before."""
     states = blend_cache.states(start.prompts) if blend_cache else None
     if states is None:
         states = _read(backbone, fused, start)
         if blend_cache:
             blend_cache.keep(start.prompts, states)
-    yield FusedStepper(fused, start.adapters, states, backbone.first_token, start.steps, start.mix_PM)
+    return states
 
 
 def _read(backbone: Backbone, fused: FusedModel, start: Start) -> PromptStates:
-    groups, parts = _of_like_length(start.prompts), []
-    for group in groups:
+    like, parts = _of_like_length(start.prompts, groups(backbone, start)), []
+    for group in like:
         mix = None if start.mix_PM is None else RowMix(start.mix_PM[group.to(backbone.device)])
         padded = backbone.padded_prompts([start.prompts[i] for i in group.tolist()])
         with active(backbone.layers, start.adapters, mix):
             parts.append(fused.read(*padded, start.blocks))
-    return parts[0] if len(parts) == 1 else PromptStates.assembled(parts, [g.to(backbone.device) for g in groups])
+    return parts[0] if len(parts) == 1 else PromptStates.assembled(parts, [g.to(backbone.device) for g in like])
 
 
-def _of_like_length(prompts: Sequence[Sequence[int]]) -> Sequence[Tensor]:
-    """Indices of prompts in groups of similar length, which need little padding; a few prompts are one group."""
-    count = len(prompts) // READ_TOGETHER
-    if count < 2:
+def groups(backbone: Backbone, start: Start) -> int:
+    """How many groups the prompts are read in: as few as the budget allows, but on a CPU `READ_TOGETHER` at a time."""
+    fewest, prompts = 1, len(start.prompts)
+    if (shape := backbone.shape) is not None:
+        row = backbone.dtype.itemsize * start.blocks * shape.passing * max(map(len, start.prompts))
+        fewest = math.ceil(prompts / max(1, start.block_bytes // row))
+    return max(fewest, prompts // READ_TOGETHER) if backbone.device.type == "cpu" else fewest
+
+
+def _of_like_length(prompts: Sequence[Sequence[int]], groups: int) -> Sequence[Tensor]:
+    """Indices of prompts in groups of similar length, which need little padding."""
+    if groups < 2:
         return [torch.arange(len(prompts))]
-    return torch.tensor(sorted(range(len(prompts)), key=lambda i: len(prompts[i]))).chunk(count)
+    return torch.tensor(sorted(range(len(prompts)), key=lambda i: len(prompts[i]))).chunk(groups)
 
 
 class ModuleStepper:
@@ -142,10 +170,14 @@ class ModuleStepper:
 def find_fused(backbone: Backbone) -> FusedModel | None:
     """The fused step for this backbone's model, or None where decoding goes through the model's own modules.
 
-    None for an architecture without a fused step, for a sharded base (the fused step reads whole weights), and for a
-    model on which `check_fused` finds that the two differ. But for the sharded base, a line on stderr says so.
+    None for an architecture without a fused step, for a sharded or a quantised base (the fused step reads whole
+    weights), and for a model on which `check_fused` finds that the two differ. But for the sharded base, a line on
+    stderr says so.
     """
     if backbone.sharded:
+        return None
+    if backbone.packed:
+        _say(backbone, "its weights are quantised")
         return None
     fused = fused_model(backbone.model, backbone.layers)
     if fused is None:

@@ -21,6 +21,7 @@ from emorl_bench.core.types import Rollout
 from emorl_bench.models.gradient_checkpointing import checkpoint_blocks
 from emorl_bench.models.lora import AdapterSettings, LoraLinear, inject
 from emorl_bench.models.prompting import PromptFormat, PromptReader, end_ids
+from emorl_bench.models.quantised import QuantisedLinear
 from emorl_bench.models.shape import Shape
 
 NO_PROBABILITY = -1e30  # a logit so low that its probability is 0; finite, because 0 times infinity is no number
@@ -76,6 +77,7 @@ class Backbone(ABC):
         self.lm_head: Any = model.get_output_embeddings()
         self.without_token = ids_without_token(tokenizer, int(self.lm_head.weight.shape[0]))
         self._fingerprint = fingerprint(model)
+        self.packed = any(isinstance(module, QuantisedLinear) for module in model.modules())
         self.layers: dict[str, LoraLinear] = inject(model, self.lm_head, settings.targets)
         self.sharded = False  # `sharding.shard` sets it: this process then holds only a part of each block
         self._recomputes = False
@@ -183,7 +185,8 @@ class Backbone(ABC):
         """The logits (..., V), `NO_PROBABILITY` at every id without a token."""
         if self.without_token is None:
             return logits
-        return logits.masked_fill(self.without_token.to(logits.device), NO_PROBABILITY)
+        self.without_token = self.without_token.to(logits.device)  # kept there: a copy would wait for the device
+        return logits.masked_fill(self.without_token, NO_PROBABILITY)
 
     # teacher forcing --------------------------------------------------------------------------
     def checkpoint_gradients(self) -> None:

@@ -16,6 +16,7 @@ from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.causal import CausalBackbone
 from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.models.prompting import PromptFormat
+from emorl_bench.models.quantised import check_plain, reading, replace_layers
 from emorl_bench.models.seq2seq import Seq2SeqBackbone
 from emorl_bench.models.weights import check_weights, reason, unreported
 from emorl_bench.offline.containment import check_code
@@ -41,6 +42,8 @@ class ModelSource:
         max_prompt_tokens: longer prompts lose their beginning.
         attention: transformers' name of an implementation of attention; None leaves the choice to transformers.
         gradient_checkpointing: whether training saves memory by `Backbone.checkpoint_gradients`.
+        quantisation: "4bit" or "8bit": linear layers but the head are quantised as the weights are read (`quantised`);
+            None leaves the weights as they are.
     """
 
     family: str
@@ -51,6 +54,7 @@ class ModelSource:
     max_prompt_tokens: int = 128
     attention: str | None = None
     gradient_checkpointing: bool = False
+    quantisation: str | None = None
 
     def located(self) -> Located:
         """The model's directory, downloaded first if necessary, after every check that reads no weights.
@@ -86,8 +90,9 @@ def load_backbone(
         new_tokens: the length limit of answers; prompt and answer must fit into the model's context.
 
     Raises:
-        UserError: what `ModelSource.located` and `Backbone.checkpoint_gradients` raise, a model of the other family,
-            weights or a tokenizer that do not fit it, or a context that does not hold prompt and answer.
+        UserError: what `ModelSource.located` and `Backbone.checkpoint_gradients` raise, a model of the other family or
+            with packed weights, weights or a tokenizer that do not fit it, or a context that does not hold prompt and
+            answer.
     """
     place, code = str(source.located().directory), source.trust_remote_code
     logging.disable_progress_bar()  # a progress bar for every load would hide the lines of a sweep
@@ -102,13 +107,14 @@ def load_backbone(
             f"model.path={source.path}: its config.json has no decoder_start_token_id, the token that starts an "
             "answer; add it (T5's is its pad_token_id)"
         )
+    check_plain(config, source.path)
     check_context(config, source.max_prompt_tokens, new_tokens)
     with explained(source.path, "its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=code)
     check_vocabulary(tokenizer, config, source.path)
     form.uses_chat(tokenizer, source.family)
-    model = _with_weights(auto, source, place, dtype)
-    loaded = backbone(model.to(device), tokenizer, adapter, source.max_prompt_tokens, form)
+    model = _with_weights(auto, source, place, dtype, device)
+    loaded = backbone(model, tokenizer, adapter, source.max_prompt_tokens, form)
     loaded.reader.check_room()
     if source.gradient_checkpointing:
         loaded.checkpoint_gradients()
@@ -116,14 +122,18 @@ def load_backbone(
     return loaded
 
 
-def _with_weights(auto: Any, source: ModelSource, place: str, dtype: torch.dtype) -> Any:
+def _with_weights(auto: Any, source: ModelSource, place: str, dtype: torch.dtype, device: torch.device) -> Any:
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": source.trust_remote_code}
     if source.attention is not None:
         options["attn_implementation"] = source.attention
+    if source.quantisation is not None:
+        options |= reading(source.quantisation, device)
     with explained(source.path, "its weights"), unreported():
         model, report = auto.from_pretrained(place, use_safetensors=True, output_loading_info=True, **options)
+    if source.quantisation is not None:
+        replace_layers(model, dtype)
     check_weights(model, report["missing_keys"], f"model.path={source.path}")
-    return model
+    return model if source.quantisation is not None else model.to(device)  # bitsandbytes has put it there already
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.models.quantised import QuantisedLinear
 
 
 @dataclass(frozen=True)
@@ -91,39 +92,46 @@ class LowRankUpdate:
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer (``nn.Linear`` or GPT-2's ``Conv1D``) that adds the updates of the active adapters.
+    """A frozen linear layer that adds the updates of the active adapters: ``nn.Linear``, ``Conv1D`` or a quantised one.
 
-    ``foldable`` is false where this process holds only a part of the weight (`sharding`).
+    ``foldable`` is false where this process holds only a part of the weight (`sharding`), and where the weight is
+    packed (`quantised`): the sum of weight and update would need the memory that packing saves.
     """
 
-    def __init__(self, base: nn.Linear | Conv1D) -> None:
+    def __init__(self, base: nn.Linear | Conv1D | QuantisedLinear) -> None:
         """Wrap a linear layer; no adapter is active yet."""
         super().__init__()
         self.base: Any = base
-        self.foldable = True
+        self.foldable = not isinstance(base, QuantisedLinear)
         self.update: LowRankUpdate | None = None
         self._folded: Tensor | None = None  # (out, in): weight plus update of one adapter; only without gradients
 
     @property
     def weight(self) -> Tensor:
-        """The base weight: (out, in), or (in, out) for a ``Conv1D``. T5's feed-forward layer looks at its dtype."""
+        """The base weight: (out, in), (in, out) for a ``Conv1D``, or packed. T5's feed-forward looks at its dtype."""
         weight: Tensor = self.base.weight
         return weight
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of what the layer computes."""
+        dtype: torch.dtype = self.base.dtype if isinstance(self.base, QuantisedLinear) else self.weight.dtype
+        return dtype
+
+    @property
     def folds(self) -> bool:
         """Whether an adapter may be added to a copy of the weight."""
-        return self.foldable and self.weight.dtype in (torch.float32, torch.float64)
+        return self.foldable and self.dtype in (torch.float32, torch.float64)
 
     @property
     def in_features(self) -> int:
         """The width of the input."""
-        return self.weight.shape[0 if isinstance(self.base, Conv1D) else 1]
+        return int(self.weight.shape[0]) if isinstance(self.base, Conv1D) else int(self.base.in_features)
 
     @property
     def out_features(self) -> int:
         """The width of the output."""
-        return self.weight.shape[1 if isinstance(self.base, Conv1D) else 0]
+        return int(self.weight.shape[1]) if isinstance(self.base, Conv1D) else int(self.base.out_features)
 
     def activate(self, adapters: Sequence[Adapter], name: str, mix: RowMix | None = None) -> None:
         """Add the updates of N adapters from now on.
@@ -143,7 +151,7 @@ class LoraLinear(nn.Module):
             return
         a_NRI = pairs[0][0][None] if len(pairs) == 1 else torch.stack([a for a, _ in pairs])
         b_NOR = pairs[0][1][None] if len(pairs) == 1 else torch.stack([b for _, b in pairs])
-        self.update = LowRankUpdate(a_NRI.to(self.weight.dtype), b_NOR.to(self.weight.dtype), scale, dropout, mix)
+        self.update = LowRankUpdate(a_NRI.to(self.dtype), b_NOR.to(self.dtype), scale, dropout, mix)
 
     def deactivate(self) -> None:
         """Be the bare base layer again."""
@@ -184,7 +192,8 @@ def inject(model: nn.Module, head: nn.Module, targets: Sequence[str] | None) -> 
     Raises:
         UserError: a target names no linear layer of this model.
     """
-    linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head}
+    kinds = nn.Linear | Conv1D | QuantisedLinear
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, kinds) and m is not head}
     suffixes = {name.rsplit(".", 1)[-1] for name in linear}
     for target in targets or ():
         if target not in suffixes:

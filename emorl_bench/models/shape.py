@@ -102,9 +102,22 @@ class Shape:
         blocks = (self.layers + self.encoder_layers) * (attention + mlp)
         return rank * (blocks + (self.layers * attention if self.encoder_layers else 0))
 
+    def held(self, tokens: float) -> float:
+        """Numbers that the keys and values of so many tokens take under one adapter."""
+        return 2 * self.layers * self.attended * tokens
+
     def cache(self, tokens: float) -> float:
-        """Numbers that the keys and values of so many tokens take under one adapter, with the room to grow."""
-        return GROWTH * 2 * self.layers * self.attended * tokens
+        """The same with the room to grow."""
+        return GROWTH * self.held(tokens)
+
+    def copied(self, tokens: float) -> float:
+        """The same where a layer's keys and values are copied as they grow, one layer at a time."""
+        return self.held(tokens) * (1 + 1 / self.layers)
+
+    @property
+    def passing(self) -> int:
+        """The most numbers that exist of one token at one time in a layer of a pass without gradients."""
+        return 4 * self.width + 5 * self.feed
 
     def trained(self, prompt: int, answer: int) -> int:
         """Numbers that a pass with gradients keeps of one row: the prompt's tokens and the answer's."""
@@ -115,6 +128,21 @@ class Shape:
             return int(self.encoder_layers * read + self.layers * said)
         whole = prompt + answer
         return int(self.layers * whole * (each + self.kept.matrices * self.heads * whole))
+
+
+def tokens_within(block_bytes: int, config: Mapping[str, Any], word: int) -> int | None:
+    """How many tokens a pass without gradients may read at one time, at least one, so that a layer fits the budget.
+
+    Args:
+        block_bytes: the budget.
+        config: the model's configuration.
+        word: bytes of a number.
+
+    Returns:
+        None for a model of unknown sizes.
+    """
+    shape = Shape.of(config)
+    return None if shape is None else max(1, block_bytes // (word * shape.passing))
 
 
 def _llama(config: Mapping[str, Any]) -> Shape:

@@ -23,12 +23,22 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def save_adapter(path: Path, tensors: Mapping[str, Tensor], backbone: Backbone) -> None:
+def save_adapter(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    backbone: Backbone,
+    *,
+    rank: int | None = None,
+    scale: float | None = None,
+) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``; its metadata hold the base model's hash.
 
-    The weights are written last, so where they are the export is complete.
+    The weights are written last, so where they are the export is complete. A merge has a ``rank`` of its own, and the
+    ``scale`` of the adapters that it is made of; PEFT writes it as alpha = scale x rank.
     """
     settings = {"peft_type": "LORA", "bias": "none", "inference_mode": True, **lora_settings(backbone)}
+    if rank is not None and scale is not None:
+        settings |= {"r": rank, "lora_alpha": scale * rank}
     write_text(path / CONFIG, json.dumps(settings, indent=2) + "\n")
     write_tensors(path / WEIGHTS, tensors, {"format": "pt", "base_fingerprint": backbone.fingerprint})
 

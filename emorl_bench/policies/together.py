@@ -44,12 +44,17 @@ def can_stack(policies: Sequence[Policy]) -> bool:
     return one_base and all(policy.own is not None and policy.own.dropout == 0 for policy in own)
 
 
-def fills_a_pass(policy: Policy, rows: int) -> bool:
+def fills_a_pass(policy: Policy, rows: int, *, decoding: bool = False) -> bool:
     """Whether one policy's rows keep the device busy, so that stacking the rows of several policies saves no time.
 
-    Measured on CPUs (`benchmarks.train`): at 64 rows each, experts one after the other are as fast as together.
+    It is decided for the run (`Joint`), or by what was measured on CPUs (`benchmarks.train`): at 64 rows each, experts
+    one after the other are as fast as together.
     """
-    return isinstance(policy, BackbonePolicy) and policy.backbone.device.type == "cpu" and rows > CPU_ROWS
+    if not isinstance(policy, BackbonePolicy):
+        return False
+    joint = policy.decoder.joint
+    pays = joint.decode if decoding else joint.update
+    return policy.backbone.device.type == "cpu" and rows > CPU_ROWS if pays is None else not pays
 
 
 def generate_together(
@@ -63,7 +68,7 @@ def generate_together(
         return [policies[0].generate(examples, sampling, rngs[0])]
     decoder, adapters = on_one_base(policies)
     rows = len(examples) * sampling.samples_per_prompt
-    if fills_a_pass(policies[0], rows):
+    if fills_a_pass(policies[0], rows, decoding=True):
         rollouts = []
         for i, (policy, rng) in enumerate(zip(policies, rngs, strict=True)):
             with decoder.ledger.alone(i):

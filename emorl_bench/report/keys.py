@@ -20,13 +20,14 @@ ALIASES = {short: key for key, short in SHORT.items()}
 OF_METHOD = ("method", "update", "settings")
 SETTINGS = "settings"  # the hash of all settings, where a record has no configuration
 UNSET = "unset"
+QUANTISATION = "model.quantisation"  # records from before this key have plain weights too
 
 # What changes no number of a whole run, and what a table averages over.
 IGNORED = (
     "seed", "*.seed", "runs_dir", "force", "tracker.*", "hydra.*", "kl_coefficient", "decoding*", "names.*",
     "model.path", "model.revision", "model.fallback", "hardware.device", "hardware.threads", "hardware.max_rows",
     "hardware.block_bytes", "hardware.max_corpus_mb", "hardware.shard_base", "hardware.joint_experts",
-    "hardware.scorer_device",
+    "hardware.scorer_device", "hardware.check_every", "hardware.graphs", "hardware.vllm_memory",
     "budget.ladder*", "budget.training.checkpoint_every", "task.data_dir", "task.scorers.*.data_dir",
 )  # fmt: skip
 # What answers are graded on and by: runs that differ here are never in one table.
@@ -48,6 +49,8 @@ def read_keys(dir: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
         keys |= {name: chosen[name] for name in CHOICES if chosen.get(name)} | dict(_flat(config))
         if not low_precision(config):  # records from before these keys are no other settings
             keys = {key: value for key, value in keys.items() if key.removeprefix("hardware.") not in CORRECTION}
+        if keys.get(QUANTISATION) is None:
+            keys.pop(QUANTISATION, None)
     return keys
 
 

@@ -14,6 +14,7 @@ import torch
 
 from emorl_bench.assets.shipped import asset_dir
 from emorl_bench.config.hardware import LOW_PRECISION
+from emorl_bench.config.rollouts import uses_vllm
 from emorl_bench.config.schema import Config
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.protocols import Task
@@ -67,7 +68,7 @@ def correction(config: Config) -> Correction | None:
     how = config["hardware"].get(
         "sampler_correction", "none"
     )  # earlier runs, which `emorl-generate` loads, lack the key
-    if dtype_name(config) not in LOW_PRECISION or how == "none":
+    if not (dtype_name(config) in LOW_PRECISION or uses_vllm(config)) or how == "none":
         return None
     return Correction(how == "importance", config["hardware"]["importance_limit"])
 

@@ -44,9 +44,12 @@ from emorl_bench.runner.fingerprints import (
     scorer_fingerprints,
 )
 from emorl_bench.runner.ladder import Ladder, Repeating, row_of
+from emorl_bench.runner.memory_plan import learners_of
 from emorl_bench.runner.placement import in_words
 from emorl_bench.runner.process_group import device_of
 from emorl_bench.runner.provenance import assets_hash
+from emorl_bench.runner.rollouts import rollout_engine
+from emorl_bench.runner.throughput import Throughput, check_every, choose
 from emorl_bench.scorers.panel import ScorerPanel
 from emorl_bench.scorers.precision import check_bfloat16
 from emorl_bench.scorers.rule import DeviceScorer
@@ -68,6 +71,7 @@ class Workbench:
     truncated: dict[str, int]
     """Split -> number of its prompts that are longer than the model reads."""
     decoder: Decoder
+    throughput: Throughput
 
     @property
     def fitted(self) -> dict[str, int | None]:
@@ -100,7 +104,9 @@ class Workbench:
         base = load_base(config, task, device, ranks)
         check_answer_room(task, base, config["sampling"]["max_new_tokens"])
         rows, how = config["hardware"]["max_rows"], correction(config)
-        decoder = Decoder(base, ledger, rows, ranks=ranks, correction=how, memory=memory)
+        engine = None if frozen else rollout_engine(config, base)  # what is only asked needs no second base model
+        decoder = Decoder(base, ledger, rows, ranks=ranks, correction=how, memory=memory, engine=engine)
+        decoder.check_every = check_every(config["hardware"], device)
         bank = AdapterBank(decoder, config["seed"])
         limits = {field.name: config["budget"][field.name] for field in fields(Budget)}
         training = Training(**config["budget"]["training"])
@@ -127,12 +133,14 @@ class Workbench:
                 fingerprint=expert_fingerprint(config, task),
                 scorer_fingerprints=scorer_fingerprints(config, task),
                 score_only=panel.score_only,
-                joint_experts=config["hardware"]["joint_experts"],
+                joint_experts=config["hardware"]["joint_experts"] is not False,
                 frozen=frozen,
                 ranks=ranks,
             ),
             preferences=tuple(map(tuple, preferences_WK.tolist())),
         )
+        learners = 1 if frozen else learners_of(config)
+        speed = choose(config["hardware"], decoder, bench, learners)
         reference = bank.new_policy("reference").reference()
         if panel.bfloat16:
             probe = reference.generate(splits.train[:PROBE_PROMPTS], bench.sampling, stream(bench.seed, "probe"))
@@ -151,7 +159,7 @@ class Workbench:
         )
         parts = {"train": splits.train, "select": splits.select, "report": splits.report}
         truncated = {name: sum(base.reader.truncates(e.context) for e in part) for name, part in parts.items()}
-        return cls(bench, method, grader, splits.sizes(), truncated, bank.decoder)
+        return cls(bench, method, grader, splits.sizes(), truncated, bank.decoder, speed)
 
 
 def _panels(
@@ -231,6 +239,7 @@ def execute(config: Config, directory: RunDirectory, tracker: Repeating) -> dict
         "assets": assets_hash(config),
         "cost": totals,
         "memory": workbench.fitted,
+        "throughput": workbench.throughput.record(),
         "change": change(ledger.phases, bench.objectives, paid, one_policy=one_policy),
         "converged_at": dict(ledger.converged_at),
         "best_step": dict(ledger.best_step),

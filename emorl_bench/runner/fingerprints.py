@@ -68,6 +68,8 @@ def comparison_fingerprint(config: Config, known: str | None = None) -> str:
     budget = {k: v for k, v in config["budget"].items() if k not in ("ladder", "expert_prompts")}
     precision = [dtype_name(config), config["hardware"]["scorer_dtype"]]
     model = [config["model"][k] for k in ("adapter", "max_prompt_tokens")]
+    if config["model"].get("quantisation") is not None:  # no part of the hash of runs from before this key
+        model.append(config["model"]["quantisation"])
     apart = [model, precision, what_decides(config)["task"]["scorers"], budget]
     return _hash(known or fingerprint(config), *apart, *map(config.get, shared))
 
@@ -97,7 +99,8 @@ def expert_fingerprint(config: Config, task: Task) -> str:
     schedule = {k: v for k, v in config["budget"]["training"].items() if k != "checkpoint_every"}
     shared = [what_decides(config)[k] for k in ("model", "update", "sampling", "reward")]
     hardware = [config["hardware"][k] for k in ("device", "dtype", "scorer_dtype")]
-    hardware += [what_decides(config)["hardware"].get(k) for k in CORRECTION if k in what_decides(config)["hardware"]]
+    deciding = what_decides(config)["hardware"]
+    hardware += [deciding[k] for k in (*CORRECTION, "rollouts") if k in deciding]
     return _hash(*data, config["budget"]["select_prompts"], schedule, *shared, *hardware)
 
 

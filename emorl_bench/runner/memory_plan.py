@@ -25,6 +25,7 @@ from emorl_bench.models.shape import Shape
 
 EMBEDDED = "embedded:"
 WORD = {"float32": 4, "tf32": 4, "bfloat16": 2, "float64": 8}
+PACKED = {"4bit": 1 / 2 + 4 / 64, "8bit": 1}  # bytes of a weight with its share of a scale (`models.quantised`)
 COPIES_OF_AN_ADAPTER = 6  # its weights, a gradient, Adam's two moments, the best one and the first one; in float32
 READOUT = 1 << 28  # most of what a decode makes of logits at a time (`decoding.decode`)
 COPIES = 3  # of a block's logits (`models.readout`)
@@ -76,21 +77,46 @@ def plan(settings: Config) -> Plan | None:
     prompt, answer = model["max_prompt_tokens"], sampling["max_new_tokens"]
     block = settings["hardware"]["block_bytes"] or LARGEST
     logits = min(block, COPIES * 4 * shape.vocabulary * rows * answer)
+    packed = model["quantisation"]
     kept = shape.layers * shape.width * (prompt + answer) if model["gradient_checkpointing"] else 0
     kept = kept + shape.trained(prompt, answer) // shape.layers if kept else shape.trained(prompt, answer)
-    cache = shape.cache(training["batch_prompts"] * prompt + answers * answer)
     return Plan(
-        weights=word * shape.parameters,
+        weights=weights_of(shape, word, packed),
         adapters=4 * COPIES_OF_AN_ADAPTER * learners * shape.adapter_parameters(model["adapter"]["rank"]),
         training=rows * word * kept + logits,
-        decoding=int(learners * word * cache)
+        decoding=int(word * _cached(settings, shape, answers))
         + min(block, READOUT, COPIES * 4 * shape.vocabulary * answers)
-        + folded(shape, word),
+        + (folded(shape, word) if packed is None else 0),
         scorers=_scorers(settings["task"]),
         rows=rows,
         tokens=prompt + answer,
         together=learners if settings["hardware"]["joint_experts"] and _stacks(settings, rows) else 1,
     )
+
+
+def weights_of(shape: Shape, word: int, packed: str | None) -> int:
+    """Bytes of a base model's weights: of its layers, packed or not, and of its tables.
+
+    Where layers are packed, the largest one is unpacked while it is computed with.
+    """
+    if packed is None:
+        return word * shape.parameters
+    return int(PACKED[packed] * shape.in_layers) + word * (shape.in_tables + shape.width * shape.feed)
+
+
+def _cached(settings: Config, shape: Shape, answers: int) -> float:
+    """Numbers of the keys and values of a rollout. Experts sample side by side, CORY's agents in turn.
+
+    An observer of CORY reads a prompt of its own for each answer. transformers' own cache, which decodes a packed base,
+    copies a prompt for each answer.
+    """
+    model, batch = settings["model"], settings["budget"]["training"]["batch_prompts"]
+    prompt, answer = model["max_prompt_tokens"], settings["sampling"]["max_new_tokens"]
+    agents = "swap_every" in settings["method"]
+    beside = 1 if agents else learners_of(settings)
+    if model["quantisation"] is not None:
+        return beside * shape.copied(answers * (prompt + answer))
+    return beside * shape.cache((answers if agents else batch) * prompt + answers * answer)
 
 
 def _word(settings: Config) -> int:
@@ -122,8 +148,8 @@ def folded(shape: Shape, word: int) -> int:
 
 
 def _stacks(settings: Config, rows: int) -> bool:
-    """Whether learners share a pass: on a CPU not from 32 rows on (`policies.together`)."""
-    return _on_gpu(settings) or rows <= 32
+    """Whether learners may share a pass: on a CPU not from 32 rows on, unless asked to (`policies.together`)."""
+    return settings["hardware"]["joint_experts"] is True or _on_gpu(settings) or rows <= 32
 
 
 def _scorers(task: Mapping[str, Any]) -> int:

@@ -58,12 +58,18 @@ def fit(net: ScorerNet, tokenizer: Any, subject: Subject, settings: Settings, la
 
 
 @torch.no_grad()
-def read(net: ScorerNet, tokenizer: Any, texts: Sequence[Text], settings: Settings) -> Tensor:
-    """(N, O) float32 logits on the CPU, in the order of the texts. Those of a text depend on no other text."""
+def read(
+    net: ScorerNet, tokenizer: Any, texts: Sequence[Text], settings: Settings, block_bytes: int | None = None
+) -> Tensor:
+    """(N, O) float32 logits on the CPU, in the order of the texts. Those of a text depend on no other text.
+
+    ``block_bytes``: see `fixed_inputs`.
+    """
     net.eval()
-    logits_NO, device = torch.empty(len(texts), len(net.threshold_steps_O)), next(net.parameters()).device
+    logits_NO = torch.empty(len(texts), len(net.threshold_steps_O))
     if texts:
-        for indices, inputs in fixed_inputs(tokenizer, texts, settings.reads, settings.max_tokens, device):
+        batches = fixed_inputs(tokenizer, texts, settings.reads, settings.max_tokens, net.encoder, block_bytes)
+        for indices, inputs in batches:
             logits_NO[indices] = net(inputs)[: len(indices)].cpu()
     return logits_NO
 

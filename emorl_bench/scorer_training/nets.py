@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from emorl_bench.core.memory import LARGEST
+from emorl_bench.models.shape import tokens_within
 from emorl_bench.scorer_training.encoders import freeze
 from emorl_bench.scorer_training.shapes import fixed_batches
 
@@ -79,12 +81,23 @@ def tokenise(
 
 
 def fixed_inputs(
-    tokenizer: Any, texts: Sequence[Text], reads: str, max_tokens: int, device: torch.device
+    tokenizer: Any,
+    texts: Sequence[Text],
+    reads: str,
+    max_tokens: int,
+    encoder: Any,
+    block_bytes: int | None = None,
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """The indices of some texts, and the inputs of a complete batch (`shapes`) whose first rows are these texts."""
+    """The indices of some texts, and the inputs of a complete batch (`shapes`) whose first rows are these texts.
+
+    ``block_bytes`` bounds what a batch makes in a layer of the encoder (`models.shape`); None: the largest block of a
+    run.
+    """
+    device = next(encoder.parameters()).device
+    fit = tokens_within(block_bytes or LARGEST, encoder.config.to_dict(), encoder.dtype.itemsize)
     encoded = tokenise(tokenizer, texts, reads, max_tokens, padding=False)
     lengths = list(map(len, encoded["input_ids"]))
-    for indices, own, width in fixed_batches(lengths, max_tokens, device.type):
+    for indices, own, width in fixed_batches(lengths, max_tokens, device.type, fit):
         rows = {name: [values[i] for i in indices] for name, values in encoded.items()}
         padded = tokenizer.pad(rows, padding="max_length", max_length=width, return_tensors="pt")
         yield indices[:own], {name: tensor.to(device) for name, tensor in padded.items()}

@@ -142,11 +142,16 @@ def standardise(net: RewardHeads, tokenizer: Any, texts: Sequence[Text], setting
 
 
 @torch.no_grad()
-def read(net: RewardHeads, tokenizer: Any, texts: Sequence[Text], settings: Settings) -> Tensor:
-    """(N, K) float32 rewards on the CPU, in the order of the texts. Those of a text depend on no other text."""
+def read(
+    net: RewardHeads, tokenizer: Any, texts: Sequence[Text], settings: Settings, block_bytes: int | None = None
+) -> Tensor:
+    """(N, K) float32 rewards on the CPU, in the order of the texts. Those of a text depend on no other text.
+
+    ``block_bytes``: see `nets.fixed_inputs`.
+    """
     rewards_NK = torch.zeros(len(texts), len(net.centre_K))
     if texts:
-        batches = fixed_inputs(tokenizer, texts, settings.reads, settings.max_tokens, net.centre_K.device)
+        batches = fixed_inputs(tokenizer, texts, settings.reads, settings.max_tokens, net.encoder, block_bytes)
         for indices, inputs in batches:
             rewards_NK[indices] = net(inputs)[: len(indices)].float().cpu()
     return rewards_NK

@@ -139,6 +139,12 @@ def card(unit: Unit) -> dict[str, Any]:
     return read_card(ensure(unit))
 
 
+def size(width: int, heads: int = 1) -> int:
+    """Number of parameters of a unit."""
+    net = ProxyHeads([MatchEncoder(len(_words().tokenizer), width)], "", heads)
+    return sum(p.numel() for p in net.parameters())
+
+
 @torch.no_grad()
 def rewards(unit: Unit, texts: list[Text], device: str = "cpu") -> Tensor:
     """(B, heads) rewards on the CPU, in standard deviations of the training texts.

@@ -18,7 +18,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging
 
 from emorl_bench.core.errors import UserError, did_you_mean
+from emorl_bench.core.memory import LARGEST
 from emorl_bench.models.readout import COPIES, Head
+from emorl_bench.models.shape import tokens_within
 from emorl_bench.models.weights import check_weights, reason, unreported
 from emorl_bench.offline import locate, resolve
 from emorl_bench.offline.containment import check_code, check_contained
@@ -80,6 +82,10 @@ class Loaded:
             own = self.model.get_output_embeddings()(self.model.base_model(**ids).last_hidden_state)
             return torch.equal(own, self.model(**ids).logits)
 
+    def tokens_within(self, block_bytes: int) -> int | None:
+        """How many tokens the model may read at one time (`models.shape.tokens_within`)."""
+        return tokens_within(block_bytes, self.model.config.to_dict(), self.model.dtype.itemsize)
+
     def filled(self, rows: Sequence[Sequence[int]], value: int, width: int) -> Tensor:
         """(B, width) int64 on the model's device, with ``value`` after the end of each row."""
         return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], device=self.device)
@@ -91,7 +97,7 @@ class Judge(DeviceScorer):
 
     ``model`` is a directory, a name on the hub with its ``revision``, or ``offline:NAME``. ``held_out_model`` is the
     twin's. Without it the twin has the same model, and the held-out score of the report is no second opinion.
-    ``batch_tokens`` limits how many tokens, padding included, are read at once.
+    ``batch_tokens`` limits how many tokens, padding included, are read at once; so does ``block_bytes``.
     """
 
     model: str
@@ -128,6 +134,23 @@ class Judge(DeviceScorer):
     def loaded(self) -> Loaded:
         """The model; it is loaded once for each process and device."""
         return load(self.kind, self.model, self.revision, self.trust_remote_code, self.device, self.dtype)
+
+    def in_batches(self, rows: Sequence[Sequence[int]], judge: Callable[[list[int], int], Tensor]) -> Tensor:
+        """(B, ...) float32 on the CPU: the values of ``judge``, which gets the indices of some rows and their width.
+
+        The shape of a batch follows from the length of its rows alone, and so does every value
+        (`scorer_training.shapes`). Another budget changes it by rounding, and on a CPU by nothing.
+        """
+        loaded = self.loaded()
+        found: dict[int, Tensor] = {}
+        fit = loaded.tokens_within(self.block_bytes or LARGEST)
+        at_once = self.batch_tokens if fit is None else min(self.batch_tokens, fit)
+        with torch.no_grad():
+            lengths = list(map(len, rows))
+            for indices, own, width in fixed_batches(lengths, loaded.context, loaded.device.type, at_once):
+                values = judge(indices, width)[:own].float().cpu()
+                found |= zip(indices[:own], values, strict=True)
+        return torch.stack([found[i] for i in range(len(rows))]) if rows else torch.zeros(0)
 
 
 def _itself(states: Tensor) -> Tensor:
@@ -200,19 +223,3 @@ def load(kind: str, model: str, revision: str | None, trust_remote_code: bool, d
             loaded.pad
         )  # decoders with a classification head need it to find the last token of a row
     return loaded
-
-
-def in_batches(
-    rows: Sequence[Sequence[int]], loaded: Loaded, batch_tokens: int, judge: Callable[[list[int], int], Tensor]
-) -> Tensor:
-    """(B, ...) float32 on the CPU: the values of ``judge``, which gets the indices of some rows and their width.
-
-    The shape of a batch follows from the length of its rows alone, and so does every value (`scorer_training.shapes`).
-    """
-    found: dict[int, Tensor] = {}
-    with torch.no_grad():
-        lengths = list(map(len, rows))
-        for indices, own, width in fixed_batches(lengths, loaded.context, loaded.device.type, batch_tokens):
-            values = judge(indices, width)[:own].float().cpu()
-            found |= zip(indices[:own], values, strict=True)
-    return torch.stack([found[i] for i in range(len(rows))]) if rows else torch.zeros(0)

@@ -20,7 +20,7 @@ from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.memory import LARGEST
 from emorl_bench.core.types import Example
 from emorl_bench.models.readout import Head, rows_within, token_logprobs
-from emorl_bench.scorers.checkpoints import Judge, Loaded, in_batches
+from emorl_bench.scorers.checkpoints import Judge, Loaded
 
 CAPS = {"log": 1000.0, "paper": 50.0}  # perplexity from which the score is 0, by form
 
@@ -63,7 +63,7 @@ class Fluency(Judge):
             values = [_mean_nll(head, states_BTX[b], rows[i], first[i], block) for b, i in enumerate(indices)]
             return torch.stack(values)
 
-        return in_batches(rows, loaded, self.batch_tokens, judge)
+        return self.in_batches(rows, judge)
 
     def _rows(
         self, loaded: Loaded, prompts: Sequence[str], responses: Sequence[str]

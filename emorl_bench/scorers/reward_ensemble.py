@@ -85,7 +85,8 @@ class RewardEnsemble(Trained, HeadSettings):
     def rewards(self, examples: Sequence[Example], responses: Sequence[str]) -> Tensor:
         """(B, heads) rewards in standard deviations of the training texts."""
         net, tokenizer = _net(self)
-        return read(net, tokenizer, [(e.prompt, r) for e, r in zip(examples, responses, strict=True)], self)
+        texts = [(e.prompt, r) for e, r in zip(examples, responses, strict=True)]
+        return read(net, tokenizer, texts, self, self.block_bytes)
 
     def merged(self, rewards_BK: Tensor) -> Tensor:
         """(B,) the statistic of the heads' rewards."""

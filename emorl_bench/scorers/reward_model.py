@@ -15,7 +15,7 @@ from torch import Tensor
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.patience import at_most
 from emorl_bench.core.types import Example
-from emorl_bench.scorers.checkpoints import Judge, Loaded, in_batches
+from emorl_bench.scorers.checkpoints import Judge, Loaded
 
 PATIENCE = 60.0  # seconds for a batch of chats in the model's template, which takes milliseconds for each
 TRANSFORMS = ("sigmoid", "minmax", "softmax")
@@ -64,7 +64,7 @@ class RewardModel(Judge):
             return self._transformed(loaded.model(**inputs).logits.double())
 
         said_B = torch.tensor([bool(r.strip()) for r in responses], dtype=torch.bool)
-        return torch.where(said_B, in_batches(rows, loaded, self.batch_tokens, judge), 0.0)
+        return torch.where(said_B, self.in_batches(rows, judge), 0.0)
 
     def prepare(self) -> None:
         """See `Judge.prepare`."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from emorl_bench.core.errors import UserError, did_you_mean
 from emorl_bench.core.types import Example
-from emorl_bench.scorers.checkpoints import Judge, in_batches
+from emorl_bench.scorers.checkpoints import Judge
 
 POOLINGS = ("mean", "cls")
 
@@ -73,5 +73,5 @@ class Specificity(Judge):
 
         embedded_NH = torch.zeros(len(rows), loaded.model.config.hidden_size)
         if told:
-            embedded_NH[told] = in_batches([rows[i] for i in told], loaded, self.batch_tokens, judge)
+            embedded_NH[told] = self.in_batches([rows[i] for i in told], judge)
         return embedded_NH

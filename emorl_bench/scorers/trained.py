@@ -86,7 +86,7 @@ class Trained(DeviceScorer, Settings, ABC):
         score_B = torch.zeros(len(responses))
         if said:
             texts = [(examples[i].prompt, responses[i]) for i in said]
-            score_B[said] = scores(read(net, tokenizer, texts, self)).float()
+            score_B[said] = scores(read(net, tokenizer, texts, self, self.block_bytes)).float()
         return score_B
 
     def part(self) -> str:

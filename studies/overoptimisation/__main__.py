@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,18 @@ from emorl_bench.core.atomic import write_json, write_text
 from emorl_bench.core.errors import UserError
 from emorl_bench.runner.provenance import code_diff, provenance
 from emorl_bench.scorer_training.preference_heads import STATISTICS
-from emorl_bench.scorer_training.proxies import card
+from emorl_bench.scorer_training.proxies import card, size
 from emorl_bench.scorers.proxy import Proxy
-from studies.overoptimisation.curves import Candidates, Curve, Variant, proxy_of, scoring_seconds, trained
+from studies.overoptimisation.curves import (
+    Candidates,
+    Curve,
+    Variant,
+    proxy_of,
+    scoring_seconds,
+    settings,
+    trained,
+    width_of,
+)
 from studies.overoptimisation.findings import SINGLE, findings, grouped, table
 from studies.overoptimisation.plot import KINDS, plot_curves
 
@@ -67,10 +76,11 @@ class Plan:
 
     @property
     def variants(self) -> list[Variant]:
-        """The single proxy, and every larger one by form and statistic."""
+        """The single proxy, one with the parameters of the largest ensemble, and ensembles by form and statistic."""
         larger = [size for size in self.sizes if size > 1]
         forms = [(size, shared) for size in larger for shared in (False, True)]
-        return [SINGLE, *(Variant(size, shared, name) for size, shared in forms for name in self.statistics)]
+        ensembles = [Variant(size, shared, name) for size, shared in forms for name in self.statistics]
+        return [SINGLE, *([as_large_as(max(larger))] if larger else []), *ensembles]
 
     @property
     def pressures(self) -> list[int]:
@@ -105,14 +115,20 @@ def main(argv: Sequence[str] | None) -> None:
     print("\n".join(page(curves, costs)))
 
 
+def as_large_as(members: int) -> Variant:
+    """The control of a full ensemble: one proxy with as many parameters as all of its members have."""
+    width = int(settings([], seed=0)["task"]["scorers"]["proxy"]["width"])
+    return replace(SINGLE, width=width_of(members * size(width)))
+
+
 def best_of_n(plan: Plan, seed: int, costs: list[dict[str, Any]]) -> list[Curve]:
     """All best-of-n curves of one seed. What the proxies cost is added to ``costs``."""
     candidates = Candidates.drawn(plan.prompts, plan.samples, seed)
     curves = []
     for noise in plan.noises:
-        read: dict[tuple[int, bool], Tensor] = {}  # rewards by form: all statistics of a form share them
+        read: dict[tuple[int, str], Tensor] = {}  # rewards by form: all statistics of a form share them
         for variant in plan.variants:
-            proxy, form = proxy_of(variant, noise, seed, plan.changes), (variant.members, variant.shared)
+            proxy, form = proxy_of(variant, noise, seed, plan.changes), (variant.members, variant.form)
             if form not in read:
                 read[form] = candidates.rewards(proxy)
                 costs.append({"noise": noise, "seed": seed, **cost(proxy, variant, candidates)})
@@ -129,7 +145,7 @@ def cost(proxy: Proxy, variant: Variant, candidates: Candidates) -> dict[str, An
     probe = candidates.rollout.rows(range(min(PROBE, len(candidates.rollout.examples))))
     seconds = scoring_seconds(proxy, probe.examples, probe.responses)
     return {
-        "form": "single" if variant == SINGLE else ("full", "shared")[variant.shared],
+        "form": variant.form,
         "members": variant.members,
         **{key: sum(c[key] for c in cards) for key in ("parameters", "bytes", "train_cpu_seconds")},
         "scoring_cpu_seconds_per_1000": seconds * 1000 / len(probe.examples),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from emorl_bench.rl.kl import kl_to_reference
 from emorl_bench.runner import fingerprints, job
 from emorl_bench.runner.bench import Workbench
 from emorl_bench.runner.directory import RunDirectory
+from emorl_bench.scorer_training.proxies import size
 from emorl_bench.scorers.proxy import Proxy
 from emorl_bench.tracking.silent import Silent
 from studies.overoptimisation.snapshots import place
@@ -45,21 +47,32 @@ class Variant:
         members: the number of proxies.
         shared: whether the members share one encoder.
         statistic: how the members' rewards become one reward.
+        width: of every encoder; None is the configured one.
     """
 
     members: int
     shared: bool
     statistic: str
+    width: int | None = None
+
+    @property
+    def form(self) -> str:
+        """What is built: variants of one form have the same members, and differ in the statistic."""
+        if self.members == 1:
+            return "single" if self.width is None else "single, large"
+        return ("full", "shared")[self.shared]
 
     def __str__(self) -> str:
         """The name in tables."""
         if self.members == 1:
-            return "single"
+            return self.form
         return f"{self.statistic} of {self.members}, {'shared' if self.shared else 'full'}"
 
     def overrides(self, noise: float) -> list[str]:
         """Hydra overrides that make this proxy with a share of wrong labels."""
         chosen = {"members": self.members, "shared": str(self.shared).lower(), "statistic": self.statistic}
+        if self.width is not None:
+            chosen["width"] = self.width
         return [f"task.scorers.proxy.{k}={v}" for k, v in (chosen | {"label_noise": noise}).items()]
 
 
@@ -144,6 +157,11 @@ class Candidates:
 def settings(overrides: Sequence[str], seed: int) -> dict[str, Any]:
     """The plain configuration of experiment=overoptimisation with some changes."""
     return job.resolve(_composed(overrides, seed), NAMES)
+
+
+def width_of(parameters: float) -> int:
+    """The smallest width of a single proxy with at least so many parameters."""
+    return next(width for width in itertools.count(2) if size(width) >= parameters)
 
 
 def proxy_of(variant: Variant, noise: float, seed: int, changes: Sequence[str]) -> Proxy:

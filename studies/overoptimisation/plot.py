@@ -26,13 +26,15 @@ def plot_curves(path: Path, curves: Curves) -> None:
         for kind, noise in dict.fromkeys((kind, noise) for kind, noise, _ in wanted)
         for shared in (False, True)
     ]
-    names = sorted({_name(variant) for _, _, variant in wanted}, key=lambda name: (name != "single", name))
+    names = sorted(
+        {_name(variant) for _, _, variant in wanted}, key=lambda name: (not name.startswith(SINGLE.form), name)
+    )
     look = looks(names)
     with figure(path, width=8.8, height=3.1 * len(shown) / 2 + 0.8) as drawing:
         handles = {}
         for axes, panel in zip(panels(drawing, len(shown), 2), shown, strict=True):
             for (kind, noise, variant), mine in wanted.items():
-                if (kind, noise) == panel[:2] and (variant == SINGLE or variant.shared == panel[2]):
+                if (kind, noise) == panel[:2] and (variant.members == 1 or variant.shared == panel[2]):
                     colour = look[_name(variant)].colour
                     d_J = np.sqrt(np.clip(np.mean([c.kl_J for c in mine], axis=0), 0, None))
                     style = {"color": colour, "marker": look[_name(variant)].marker, "markersize": 4}
@@ -45,7 +47,7 @@ def plot_curves(path: Path, curves: Curves) -> None:
 
 
 def _name(variant: Variant) -> str:
-    return "single" if variant == SINGLE else variant.statistic
+    return variant.form if variant.members == 1 else variant.statistic
 
 
 def _mean(mine: Sequence[Curve], what: str) -> list[float]:

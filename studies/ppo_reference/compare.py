@@ -83,6 +83,12 @@ def text(setup: Any, theirs: Any, curves: dict[str, dict[str, Floats]]) -> str:
         "",
         "![learning curves](curves.png)",
     ]
+    made = curves["ours"]["reward"].shape[1]
+    if made < setup["steps"]:
+        lines += [
+            "",
+            f"Ours made {made} steps: the budget of {setup['steps']} steps pays for its first validation too.",
+        ]
     return "\n".join(lines) + "\n"
 
 

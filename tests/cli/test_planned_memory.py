@@ -6,22 +6,30 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from conftest import word_tokenizer
 from hydra._internal.utils import get_args_parser
 from support.composing import composed
+from support.quantised import wide_llama
 
 from emorl_bench.config import schema
 from emorl_bench.config.checks import check
 from emorl_bench.config.compose import plain
 from emorl_bench.core.errors import UserError
 from emorl_bench.launch import plugins
+from emorl_bench.models.loading import ModelSource, load_backbone
+from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.runner import memory_plan
 from emorl_bench.runner.dry_run import dry_run
-from emorl_bench.runner.memory_plan import learners_of, plan
+from emorl_bench.runner.memory_plan import learners_of, plan, shape_of, weights_of
 
 GIB = 1 << 30
+LLAMA = ("model=llama2_7b_4bit", "hardware=cuda")
 PRESETS = [
     ("experiment=cory_gsm8k",),
     ("experiment=cory_gsm8k", "hardware.block_bytes=67108864"),
+    ("experiment=cory_gsm8k", "model=llama2_7b_4bit"),
+    ("experiment=cory_gsm8k", "model=llama2_7b_4bit", "model.quantisation=8bit", "method=weighted_ppo"),
     ("experiment=offline_pair", "method=emorl", "model.path=HuggingFaceTB/SmolLM2-135M-Instruct"),
     ("experiment=emorl_pair", "method=emorl"),
 ]
@@ -94,6 +102,42 @@ def test_auto_counts_as_what_it_will_be(auto: str, gpu: bool, same: str, monkeyp
     monkeypatch.setattr(memory_plan, "may_have_gpu", lambda: gpu)
     named = plan(settings("model=qwen_0_5b", f"hardware.device={auto}", f"hardware.dtype={same}"))
     assert plan(settings("model=qwen_0_5b", f"hardware.device={auto}", "hardware.dtype=auto")) == named
+
+
+@pytest.mark.parametrize(("kind", "each"), [("4bit", 0.5625), ("8bit", 1)])
+def test_packed_layers_take_a_share_of_the_plain_ones(kind: str, each: float) -> None:
+    """Llama-2-7b has 6,738,149,376 weights, 262,144,000 of them in its tables; its largest layer is 4096 by 11008."""
+    packed, plain_ = (plan(settings(*LLAMA, f"model.quantisation={how}")) for how in (kind, "null"))
+    assert packed is not None
+    assert plain_ is not None
+    assert plain_.weights == 2 * 6_738_149_376
+    in_tables = 262_144_000
+    assert packed.weights == each * (6_738_149_376 - in_tables) + 2 * (in_tables + 4096 * 11008)
+    assert packed.training == plain_.training
+
+
+def test_a_packed_base_is_planned_as_large_as_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes, an extra, is not installed")
+    wide_llama().save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    shape = shape_of(str(tmp_path))
+    assert shape is not None
+    for kind in ("4bit", "8bit"):
+        source = ModelSource("causal", str(tmp_path), max_prompt_tokens=32, quantisation=kind)
+        model = load_backbone(source, AdapterSettings(), torch.device("cpu"), torch.bfloat16).model
+        unpacked = 2 * shape.width * shape.feed
+        held = sum(parameter.nbytes for parameter in model.parameters())
+        assert weights_of(shape, 2, kind) - unpacked == pytest.approx(held, rel=0.08)  # rows of 64 have many scales
+
+
+def test_agents_sample_in_turn_and_experts_side_by_side() -> None:
+    agents, one = (plan(settings(*LLAMA, f"method={method}")) for method in ("cory", "weighted_ppo"))
+    experts = plan(settings(*LLAMA, "method=emorl"))
+    assert agents is not None
+    assert one is not None
+    assert experts is not None
+    assert agents.decoding == one.decoding
+    assert experts.decoding > 2.5 * one.decoding
 
 
 def test_tf32_takes_the_memory_of_float32() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,9 @@ from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.decoding import room
 from emorl_bench.decoding.fused.rows import Rows
+from emorl_bench.decoding.stepping import Start
+from emorl_bench.decoding.stepping import groups as groups_of
+from emorl_bench.models.causal import CausalBackbone
 
 PROMPTS, SAMPLED = word_prompts(8), Sampling(20, temperature=1.0, samples_per_prompt=3)
 
@@ -69,3 +74,73 @@ def test_a_model_of_unknown_sizes_keeps_to_the_row_limit(monkeypatch: pytest.Mon
     monkeypatch.setattr(bank.decoder.fused, "read", lambda *a: (read.append(len(a[0])), inner(*a))[1])
     bank.new_policy("p").generate(PROMPTS, SAMPLED, stream(0))
     assert read == [2] * 4
+
+
+def by_modules(free: int | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[int], int]:
+    """The same as `decoded` through transformers' own modules: their cache has a copy of the prompt for each output."""
+    bank = make_bank("llama", dtype=torch.float64)
+    bank.decoder.fused = None
+    parts: list[int] = []
+    held = 0
+    start, step = CausalBackbone.start, CausalBackbone.step
+
+    def started(self: Any, prompts: Any, adapters: int) -> Any:
+        parts.append(len(prompts))
+        return start(self, prompts, adapters)
+
+    def stepped(self: Any, state: Any, tokens_R: Any) -> Any:
+        nonlocal held
+        hidden = step(self, state, tokens_R)
+        held = max(held, sum(layer.keys.nbytes + layer.values.nbytes for layer in state.cache.layers))
+        return hidden
+
+    monkeypatch.setattr(CausalBackbone, "start", started)
+    monkeypatch.setattr(CausalBackbone, "step", stepped)
+    if free is not None:
+        monkeypatch.setattr(room, "free_bytes", lambda device: free)
+    rollout = shaken(bank, 1).generate(PROMPTS, Sampling(20, temperature=1.0, samples_per_prompt=12), stream(0))
+    monkeypatch.undo()
+    return rollout, parts, held
+
+
+def test_copies_of_prompts_are_planned_where_modules_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts, needed = by_modules(None, monkeypatch)
+    assert parts == [8]
+    said, parts, held = by_modules(needed, monkeypatch)
+    assert said.responses == whole.responses
+    assert len(parts) > 1
+    assert sum(parts) == 8
+    assert 0 < held <= needed // 2
+
+
+@pytest.mark.parametrize("architecture", ["t5", "gpt2", "llama"])
+def test_prompts_are_read_in_passes_that_fit_the_budget(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, read = make_bank(architecture, dtype=torch.float64), []
+    assert bank.decoder.fused is not None
+    inner = bank.decoder.fused.read
+    monkeypatch.setattr(bank.decoder.fused, "read", lambda *a: (read.append(len(a[0])), inner(*a))[1])
+    policy, prompts = shaken(bank, 1), word_prompts(20)
+    whole = policy.generate(prompts, SAMPLED, stream(0))
+    assert read == [10, 10]  # a CPU reads eight at a time, or a few more
+    longest = max(len(bank.backbone.prompt_ids(e.context)) for e in prompts)
+    assert bank.backbone.shape is not None
+    bank.decoder.memory.block_bytes = 3 * 8 * bank.backbone.shape.passing * longest  # three prompts in float64
+    read.clear()
+    assert policy.generate(prompts, SAMPLED, stream(0)).responses == whole.responses
+    assert max(read) == 3
+    assert sum(read) == 20
+    bank.decoder.memory.block_bytes = 1
+    read.clear()
+    assert policy.generate(prompts, SAMPLED, stream(0)).responses == whole.responses
+    assert read == [1] * 20
+
+
+def test_a_gpu_reads_as_many_prompts_as_the_budget_allows() -> None:
+    bank = make_bank("llama")
+    start = Start([[4] * 10] * 100, (), None, 1)
+    gpu = SimpleNamespace(shape=bank.backbone.shape, dtype=torch.bfloat16, device=torch.device("cuda"))
+    assert groups_of(gpu, start) == 1
+    assert groups_of(bank.backbone, start) == 12
+    row = 2 * 10 * bank.backbone.shape.passing
+    assert groups_of(gpu, replace(start, block_bytes=30 * row)) == 4
+    assert groups_of(gpu, replace(start, block_bytes=1)) == 100

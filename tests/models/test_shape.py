@@ -7,12 +7,22 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_bank, word_prompts
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config, LlamaConfig, T5Config
+from support.allocations import Allocations
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BertConfig,
+    GPT2Config,
+    LlamaConfig,
+    Qwen2Config,
+    T5Config,
+)
 
 from emorl_bench.core.types import Rollout
 from emorl_bench.models.backbone import Backbone
 from emorl_bench.models.lora import inject
-from emorl_bench.models.shape import GROWTH, Shape
+from emorl_bench.models.shape import GROWTH, Shape, tokens_within
 from emorl_bench.runner.memory_plan import known_shapes
 
 
@@ -76,3 +86,39 @@ def test_keys_and_values_are_counted_with_their_room() -> None:
     shape = Shape.of({"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 8, "vocab_size": 40})
     assert shape is not None
     assert shape.cache(10) == GROWTH * 2 * 2 * 32 * 10
+
+
+WIDE = {
+    "vocab_size": 40,
+    "hidden_size": 128,
+    "intermediate_size": 400,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
+READERS = {
+    "llama": LlamaConfig(**WIDE),
+    "qwen": Qwen2Config(**WIDE, num_key_value_heads=1),
+    "gpt2": GPT2Config(vocab_size=40, n_embd=128, n_head=4, n_layer=3, n_positions=64, bos_token_id=1, eos_token_id=1),
+    "bert": BertConfig(**WIDE),
+    "t5": T5Config(vocab_size=40, d_model=128, d_kv=32, d_ff=400, num_layers=3, num_heads=4),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_pass_without_gradients_takes_no_more_than_is_planned(name: str) -> None:
+    config, (rows, tokens) = READERS[name], (6, 48)
+    model = AutoModel.from_config(config).eval().to(torch.bfloat16)
+    model = model.encoder if name == "t5" else model
+    ids_BT = torch.randint(4, 40, (rows, tokens))
+    with torch.no_grad(), Allocations() as found:
+        model(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
+    shape = Shape.of(config.to_dict())
+    assert shape is not None
+    planned = 2 * rows * tokens * shape.passing
+    assert 0.4 < found.peak / planned < 1
+    assert tokens_within(planned, config.to_dict(), 2) == rows * tokens
+    assert tokens_within(1, config.to_dict(), 2) == 1
+
+
+def test_nothing_is_known_of_the_passes_of_an_unknown_architecture() -> None:
+    assert tokens_within(1 << 30, {"model_type": "mamba", "hidden_size": 8}, 4) is None

@@ -240,7 +240,7 @@ def test_the_study_of_best_of_n(tmp_path: Path, capsys: pytest.CaptureFixture[st
     given = ["--quick", "--sizes", "1,2", "--statistics", "worst", "--noises", "0.25", "--rl-noises", "none"]
     overoptimisation.main([*given, "--out", str(tmp_path / "out"), "--runs-dir", str(tmp_path / "runs")])
     record = json.loads((tmp_path / "out" / "overoptimisation.json").read_text())
-    assert len(record["curves"]) == 2 * 3  # seeds x (single, full, shared)
+    assert len(record["curves"]) == 2 * 4  # seeds x (single, its control, full, shared)
     for found in record["curves"]:
         assert found["n"] == [1, 2, 4, 8]
         assert all(b >= a for a, b in itertools.pairwise(found["proxy"]))  # what is chosen by only rises
@@ -250,7 +250,9 @@ def test_the_study_of_best_of_n(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for finding in record["findings"]:
         assert (finding["over_single"] is None) == (finding["variant"] == "single")
         assert math.isfinite(finding["fall"]["high"])
-    assert {row["form"] for row in record["costs"]} == {"single", "full", "shared"}
+    sizes = {row["form"]: row["parameters"] for row in record["costs"]}
+    assert sizes.keys() == {"single", "single, large", "full", "shared"}
+    assert 0 <= sizes["single, large"] / sizes["full"] - 1 < 0.2  # the control has the ensemble's parameters
     assert "| worst of 2, full | 2 |" in (tmp_path / "out" / "README.md").read_text()
     assert (tmp_path / "out" / "overoptimisation.png").stat().st_size > 10_000
     assert "agrees with gold" in capsys.readouterr().out

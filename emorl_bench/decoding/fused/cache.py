@@ -34,16 +34,17 @@ class BlockCache:
     def write(self, position: int, new_RHD: Tensor) -> Tensor:
         """Set one position of all R rows to (R, H, D); returns everything that they hold, (R, H, room, D)."""
         rows = len(new_RHD)
-        self._reserve(rows, room(position, self.steps))
+        self.reserve(rows, room(position, self.steps))
         self.tensor[:rows, :, position] = new_RHD
         return self.tensor[:rows]
 
     def move(self, moves: Moves) -> None:
         """Copy rows in place as the prefix tree says; no row is both a source and a target."""
-        self._reserve(moves.rows, self.tensor.shape[2])
+        self.reserve(moves.rows, self.tensor.shape[2])
         self.tensor[moves.target] = self.tensor[moves.source]
 
-    def _reserve(self, rows: int, positions: int) -> None:
+    def reserve(self, rows: int, positions: int) -> None:
+        """Have so many rows and positions, at least."""
         held, heads, filled, size = self.tensor.shape
         if rows <= held and positions <= filled:
             return

@@ -53,7 +53,7 @@ class FusedDecoderOnly(FusedModel):
 
     def step(self, products: Products, rows: Rows, tokens_R: Tensor, adapters: int) -> Tensor:
         """See `FusedModel.step`."""
-        mix, place_R = rows.mix_RM, rows.prompts.mask_PS.sum(1)[rows.prompt_R] + rows.length
+        mix, place_R = rows.mix_RM, rows.prompts.mask_PS.sum(1)[rows.prompt_R] + rows.position
         x = self._embed(tokens_R, place_R).expand(adapters, -1, -1)
         turn = self._turn(x, place_R)
         unread = rows.unread(x.dtype)

@@ -97,26 +97,15 @@ class FusedStepper:
     Args:
         fused: the step of the model.
         adapters: every row is decoded by each of them, unless there is a mix.
-        prompts: what the adapters have read.
+        rows: one row for each prompt that the adapters have read.
         first_token: the token that starts an answer; None for models that continue the prompt.
-        steps: the largest number of tokens of an answer.
-        mix_SM: weights of each row for the adapters, None where all adapters decode each row.
     """
 
-    def __init__(
-        self,
-        fused: FusedModel,
-        adapters: Sequence[Adapter],
-        prompts: PromptStates,
-        first_token: int | None,
-        steps: int,
-        mix_SM: Tensor | None,
-    ) -> None:
-        """Prepare products and rows; nothing is decoded yet."""
-        self.fused, self.first_token = fused, first_token
-        self.blocks = 1 if mix_SM is not None else max(len(adapters), 1)
-        self.products = fused.products(adapters, mixed=mix_SM is not None)
-        self.rows = Rows(prompts, steps, mix_SM)
+    def __init__(self, fused: FusedModel, adapters: Sequence[Adapter], rows: Rows, first_token: int | None) -> None:
+        """Prepare the products; nothing is decoded yet."""
+        self.fused, self.first_token, self.rows = fused, first_token, rows
+        self.blocks = 1 if rows.mix_RM is not None else max(len(adapters), 1)
+        self.products = fused.products(adapters, mixed=rows.mix_RM is not None)
 
     def first(self) -> Tensor:
         """See `Stepper.first`; for a decoder-only model the states were found when the prompts were read."""
@@ -128,7 +117,7 @@ class FusedStepper:
     def step(self, tokens_R: Tensor) -> Tensor:
         """See `Stepper.step`."""
         hidden_NRH = self.fused.step(self.products, self.rows, tokens_R, self.blocks)
-        self.rows.length += 1
+        self.rows.advance()
         return hidden_NRH
 
     def move(self, moves: Moves) -> None:

@@ -94,10 +94,16 @@ class Rows:
         self.prompt_R = moved(self.prompt_R, moves)
         if self.mix_RM is not None:
             self.mix_RM = moved(self.mix_RM, moves)
-        read, place_R = torch.unique(self.prompt_R, return_inverse=True)
-        if 2 * len(read) <= len(self.prompts.mask_PS):
-            self.prompts, self.prompt_R = self.prompts.select(read), place_R
-        self._group()
+        self._regroup()
+
+    @property
+    def position(self) -> int | Tensor:
+        """The number of tokens that each row has said; `fused.static` has it on the device, (1,)."""
+        return self.length
+
+    def advance(self) -> None:
+        """Count the token that this step has added."""
+        self.length += 1
 
     def append(self, layer: int, key_RHD: Tensor, value_RHD: Tensor) -> tuple[Tensor, Tensor]:
         """Write the keys and values of this step's token, each (R, N*H, D).
@@ -106,6 +112,10 @@ class Rows:
             all keys and values of the rows' own tokens, each (R, N*H, room, D), zero at positions not written yet.
         """
         return self.keys[layer].write(self.length, key_RHD), self.values[layer].write(self.length, value_RHD)
+
+    def biases(self, bias_HTT: Tensor) -> Tensor:
+        """(H, room): of relative position biases, those of this step's token to own keys."""
+        return bias_HTT[:, self.length, : room(self.length, self.steps)]
 
     def ahead(self, dtype: torch.dtype) -> Tensor:
         """(room,) to add to the attention scores of own keys: the lowest number at positions not written yet."""
@@ -132,6 +142,12 @@ class Rows:
         p, h, q, e = x_PHQE.shape
         x_PHULE = x_PHQE.view(p, h, self.width, q // self.width, e)
         return x_PHULE.transpose(1, 2).reshape(-1, h, q // self.width, e)[self.place_R]
+
+    def _regroup(self) -> None:
+        read, place_R = torch.unique(self.prompt_R, return_inverse=True)
+        if 2 * len(read) <= len(self.prompts.mask_PS):
+            self.prompts, self.prompt_R = self.prompts.select(read), place_R
+        self._group()
 
     def _group(self) -> None:
         """Find which rows read which prompt, so that attention to prompts is one batched product without copies.

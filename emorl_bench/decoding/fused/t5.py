@@ -63,10 +63,10 @@ class FusedT5(FusedModel):
 
     def step(self, products: Products, rows: Rows, tokens_R: Tensor, adapters: int) -> Tensor:
         """See `FusedModel.step`."""
-        n, mix, t = adapters, rows.mix_RM, rows.length
+        n, mix = adapters, rows.mix_RM
         x = embedding(tokens_R, self.model.shared.weight).expand(n, -1, -1)
         ahead = rows.ahead(x.dtype)
-        near = (self._bias(rows.steps)[:, t, : len(ahead)] + ahead).repeat(n, 1)[:, None]  # (N*H, 1, room)
+        near = (rows.biases(self._bias(rows.steps)) + ahead).repeat(n, 1)[:, None]  # (N*H, 1, room)
         unread = rows.unread(x.dtype)
         for index, (product, norms) in enumerate(zip(products, self.norms, strict=True)):
             q, k, v = product["qkv"](norms[0](x), mix).chunk(3, dim=-1)

@@ -113,7 +113,7 @@ def page(
         comparisons: the tables of the report.
         conclusions: one for each comparison.
         unfinished: runs that are in no table.
-        roots: the directories that the runs were read from.
+        roots: where the runs were read from: directories, or packed files.
         reference: the row that others are compared with (`reference_row`).
         overall: decoding -> the table over all tasks.
         together: the conclusion over all tasks.
@@ -134,7 +134,7 @@ def page(
         None if together is None else _sentences(together),
         overall or {},
         sections,
-        [(_below(run.dir, roots), run.state, run.reason) for run in unfinished],
+        [(run.name, run.state, run.reason) for run in unfinished],
         explained,
         [0.0, 0.0, *(t_quantile(0.975, n - 1) for n in range(2, MOST_SEEDS))],
     )
@@ -176,11 +176,6 @@ def methods(comparison: Comparison, order: Sequence[str]) -> list[Method]:
         Method(name, style[name].colour, style[name].marker, is_single_point(runs), chooses(runs))
         for name, runs in by_name.items()
     ]
-
-
-def _below(dir: Path, roots: Sequence[Path]) -> str:
-    """The run's directory, without the root that it lies below."""
-    return next((str(dir.relative_to(root)) for root in roots if dir.is_relative_to(root)), str(dir))
 
 
 def _sentences(conclusion: Conclusion) -> dict[str, list[str]]:

@@ -30,7 +30,7 @@ def write_html(
     Args:
         comparisons: the tables of the report.
         unfinished: runs that are in no table.
-        roots: the directories that the runs were read from.
+        roots: where the runs were read from: directories, or packed files.
         out: an existing directory.
         reference: the row that others are compared with (`reference_row`).
         told: explained answers, for the part that says which expert decided each word.
