@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from benchmarks.benches import WordShare
-from benchmarks.gpu.choices import as_on_a_gpu
+from benchmarks.gpu.choices import as_runs_decode
 from benchmarks.models import BACKBONES, NEVER, word_prompts, word_tokenizer
 from benchmarks.models import Shape as Work
 from emorl_bench.assets.shipped import SHIPPED
@@ -179,10 +179,9 @@ def built(preset: Preset, device: torch.device) -> Built:
     backbone.eos, backbone.other_ends = NEVER, []
     if settings["model"]["gradient_checkpointing"]:
         backbone.checkpoint_gradients()
-    ledger.flops_every = 0
     memory = Memory(settings["hardware"]["block_bytes"] or LARGEST)
     bank = AdapterBank(Decoder(backbone, ledger, settings["hardware"]["max_rows"], memory=memory), seed=0)
-    as_on_a_gpu(bank.decoder)
+    as_runs_decode(bank.decoder)
     policies: list[Policy] = [bank.new_policy(f"learner{i}") for i in range(learners_of(settings))]
     rule = build(settings["update"])
     return Built(preset, policies, [rule.learner(policy, ledger) for policy in policies], ledger)
