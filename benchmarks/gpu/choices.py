@@ -10,8 +10,6 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -23,6 +21,9 @@ from benchmarks.timing import Side, interleaved
 from emorl_bench.core.seeds import stream
 from emorl_bench.core.types import Sampling
 from emorl_bench.decoding.decode import Decoder
+from emorl_bench.decoding.graphs import CudaGraph
+from emorl_bench.decoding.measuring import time_graphs
+from emorl_bench.runner.throughput import check_every
 
 SHAPE = "smollm2_135m"
 ROWS = (24, 64, 256)
@@ -40,7 +41,6 @@ class Switch:
         name: the key of ``hardware`` in a configuration.
         field: the field of `Decoder`.
         values: name -> value of what is compared; the first is what the others are over.
-        usual: what a run on a GPU has, in all other measurements; None leaves the decoder's own.
         beside: other fields of the decoder that it needs, with their values.
         needs_gpu: whether there is nothing to compare without one.
     """
@@ -48,7 +48,6 @@ class Switch:
     name: str
     field: str
     values: Mapping[str, Any]
-    usual: Any = None
     beside: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     needs_gpu: bool = False
 
@@ -58,27 +57,22 @@ class Switch:
         return self.field in {own.name for own in fields(Decoder)}
 
 
-def cuda_graph() -> object:
-    """What records a step as a CUDA graph; None at a commit that cannot."""
-    module = "emorl_bench.decoding.graphs"
-    return getattr(import_module(module), "CudaGraph", None) if find_spec(module) else None
-
-
 SWITCHES = (
-    Switch("hardware.check_every", "check_every", {"1": 1, "4": 4, "16": 16, "64": 64}, usual=16),
+    Switch("hardware.check_every", "check_every", {"1": 1, "4": 4, "16": 16, "64": 64}),
     Switch(
-        "hardware.graphs", "record", {"false": None, "true": cuda_graph()},
-        beside={"check_every": 16}, needs_gpu=True,
+        "hardware.graphs", "record", {"false": None, "true": CudaGraph},
+        beside={"check_every": check_every({}, torch.device("cuda"))}, needs_gpu=True,
     ),
 )  # fmt: skip
 
 
-def as_on_a_gpu(decoder: Decoder) -> None:
-    """Give a decoder what a run on a GPU has, where the device is one."""
-    if decoder.backbone.device.type == "cuda":
-        for switch in SWITCHES:
-            if switch.exists and switch.usual is not None:
-                setattr(decoder, switch.field, switch.usual)
+def as_runs_decode(decoder: Decoder) -> None:
+    """Let a decoder do for speed what one of a run does on its device, and count no operations."""
+    device = decoder.backbone.device
+    decoder.ledger.flops_every = 0
+    decoder.check_every = check_every({}, device)
+    if device.type == "cuda" and decoder.fused is not None and decoder.check_every > 1:
+        decoder.record = CudaGraph if time_graphs(decoder.backbone, decoder.fused, CudaGraph).pays else None
 
 
 def measure_choices(kit: Kit) -> None:
@@ -103,7 +97,9 @@ def measure_choices(kit: Kit) -> None:
 def new_setting(kit: Kit) -> Setting:
     """One policy with random weights."""
     shape = micro(SHAPES[SHAPE]) if kit.settings.quick else SHAPES[SHAPE]
-    return random_setting(shape, experts=1, dtype=kit.settings.dtype, device=kit.device)
+    setting = random_setting(shape, experts=1, dtype=kit.settings.dtype, device=kit.device)
+    setting.bank.decoder.ledger.flops_every = 0  # a decode whose operations are counted uses no graphs
+    return setting
 
 
 def sized(setting: Setting, rows: int) -> Setting:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.bounds import Peaks, measured_peaks
-from benchmarks.gpu.choices import as_on_a_gpu
+from benchmarks.gpu.choices import as_runs_decode
 from benchmarks.gpu.generating import Generating
 from benchmarks.gpu.kit import Kit, Number
 from benchmarks.models import SHAPES, Setting, micro, random_setting
@@ -76,7 +76,7 @@ def measure_shape(kit: Kit, name: str, plan: Plan, peaks: Peaks, seconds: float)
     if kit.settings.quick:
         shape = micro(shape)
     setting = random_setting(shape, dtype=kit.settings.dtype, device=kit.device)
-    as_on_a_gpu(setting.bank.decoder)
+    as_runs_decode(setting.bank.decoder)
     generating = Generating(setting)
     for rows in plan.rows:
         if (step := step_of(name, rows)) in kit.steps:

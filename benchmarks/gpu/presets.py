@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from benchmarks.benches import WordShare
-from benchmarks.gpu.choices import as_on_a_gpu
+from benchmarks.gpu.choices import as_runs_decode
 from benchmarks.models import BACKBONES, NEVER, word_prompts, word_tokenizer
 from benchmarks.models import Shape as Work
 from emorl_bench.assets.shipped import SHIPPED
@@ -133,21 +133,27 @@ class Built:
     learners: list[Any]
     ledger: Ledger
 
-    @property
-    def prompts(self) -> list[Example]:
-        """The prompts of a rollout."""
+    def prompts(self, times: int = 1) -> list[Example]:
+        """The prompts of a rollout, or ``times`` as many."""
         settings, training = self.preset.settings, self.preset.settings["budget"]["training"]
         longest = settings["model"]["max_prompt_tokens"]
-        count = training["batch_prompts"] * settings["method"].get("batches", 1)
+        count = times * training["batch_prompts"] * settings["method"].get("batches", 1)
         work = Work("preset", "", {"vocab_size": self.preset.dims["vocab_size"]}, count, (longest, longest))
         return word_prompts(work, 0)
 
     def rollout(self) -> list[Rollout]:
-        """One rollout of every policy on the same prompts."""
+        """One rollout of every policy: experts together on the same prompts, CORY's agents in turn.
+
+        CORY's observer reads a prompt of its own for each answer of the pioneer.
+        """
         given, each = self.preset.settings["sampling"], self.preset.settings["budget"]["training"]["samples_per_prompt"]
         sampling = Sampling(given["max_new_tokens"], given["temperature"], samples_per_prompt=each)
         rngs = [stream(i, "rollout") for i in range(len(self.policies))]
-        return generate_together(self.policies, self.prompts, sampling, rngs)
+        if "swap_every" not in self.preset.settings["method"]:
+            return generate_together(self.policies, self.prompts(), sampling, rngs)
+        pioneer, observer = self.policies
+        said = pioneer.generate(self.prompts(), sampling, rngs[0])
+        return [said, observer.generate(self.prompts(each), replace(sampling, samples_per_prompt=1), rngs[1])]
 
     def update(self, rollouts: list[Rollout], *, joint: bool) -> bool:
         """One update of every policy.
@@ -173,10 +179,9 @@ def built(preset: Preset, device: torch.device) -> Built:
     backbone.eos, backbone.other_ends = NEVER, []
     if settings["model"]["gradient_checkpointing"]:
         backbone.checkpoint_gradients()
-    ledger.flops_every = 0
     memory = Memory(settings["hardware"]["block_bytes"] or LARGEST)
     bank = AdapterBank(Decoder(backbone, ledger, settings["hardware"]["max_rows"], memory=memory), seed=0)
-    as_on_a_gpu(bank.decoder)
+    as_runs_decode(bank.decoder)
     policies: list[Policy] = [bank.new_policy(f"learner{i}") for i in range(learners_of(settings))]
     rule = build(settings["update"])
     return Built(preset, policies, [rule.learner(policy, ledger) for policy in policies], ledger)

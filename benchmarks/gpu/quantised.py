@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.choices import as_on_a_gpu
+from benchmarks.gpu.choices import as_runs_decode
 from benchmarks.gpu.kit import Kit, Number
 from benchmarks.models import NEVER, RANK, SHAPES, Setting, Shape, micro, word_prompts, word_tokenizer
 from benchmarks.timing import Timing, interleaved, timed
@@ -103,9 +103,8 @@ def loaded(kit: Kit, shape: Shape, directory: Path, bits: str | None) -> Base:
     backbone = load_backbone(source, adapter, kit.device, kit.settings.dtype)
     backbone.eos, backbone.other_ends = NEVER, []
     ledger = Ledger(kit.device)
-    ledger.flops_every = 0
     bank = AdapterBank(Decoder(backbone, ledger), seed=0)
-    as_on_a_gpu(bank.decoder)
+    as_runs_decode(bank.decoder)
     policy = bank.new_policy("policy")
     setting = Setting(shape.name, shape.model, bank, [policy], shape.new_tokens, lambda c, n: word_prompts(shape, c, n))
     weights = held(kit.device) - before

@@ -57,10 +57,13 @@ def measure_several(kit: Kit) -> None:
 
 
 def sweep(kit: Kit, gpus: Sequence[str]) -> None:
-    """Time a sweep of two jobs on one GPU, then one of two jobs for each GPU on all of them."""
-    alone = run(kit, sweep_command(kit, JOBS_EACH), gpus[:1], "sweep_one", JOBS_EACH)
+    """Time a sweep of two jobs for each GPU on all of them, then one of two jobs on one GPU.
+
+    What the first sweep does for the second, such as filling caches, can only lessen the speedup.
+    """
     jobs = JOBS_EACH * len(gpus)
     whole = run(kit, sweep_command(kit, jobs), gpus, "sweep_all", jobs)
+    alone = run(kit, sweep_command(kit, JOBS_EACH), gpus[:1], "sweep_one", JOBS_EACH)
     facts: dict[str, float] = {"gpus": len(gpus), "jobs": jobs, "one_gpu_two_jobs_s": alone.seconds}
     if whole.gpus is not None:
         facts |= {"gpus_used": whole.gpus, "jobs_per_gpu": jobs / max(1, whole.gpus)}

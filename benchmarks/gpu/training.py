@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.benches import WordShare
-from benchmarks.gpu.choices import as_on_a_gpu
+from benchmarks.gpu.choices import as_runs_decode
 from benchmarks.gpu.kit import Kit, Number
 from benchmarks.gpu.launches import Profile, profiled
 from benchmarks.models import SHAPES, Setting, Shape, micro, random_setting, word_prompts
@@ -41,8 +41,7 @@ def measure_training(kit: Kit) -> None:
         with kit.attempt("a step beside TRL's", "training/grpo_step"):
             compare_with_trl(kit)
     setting = random_setting(sized(kit, 8), dtype=kit.settings.dtype, device=kit.device)
-    as_on_a_gpu(setting.bank.decoder)
-    setting.bank.decoder.ledger.flops_every = 0  # counting operations would be a large part of so few steps
+    as_runs_decode(setting.bank.decoder)
     slowest = 0.0
     for rows in (8,) if kit.settings.quick else ROWS:
         step = f"training/three_experts/{rows}_rows"

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.checks import PATIENCE, ROOT, ended
-from benchmarks.gpu.choices import as_on_a_gpu
+from benchmarks.gpu.choices import as_runs_decode
 from benchmarks.gpu.kit import Kit, Number
 from benchmarks.gpu.vllm_program import RESULT
 from benchmarks.models import RANK, SHAPES, Setting, micro, random_setting
@@ -51,8 +51,7 @@ def compare(kit: Kit, directory: Path) -> None:
     """
     shape = micro(SHAPES[SHAPE]) if kit.settings.quick else SHAPES[SHAPE]
     setting = random_setting(shape, experts=1, dtype=kit.settings.dtype, device=kit.device)
-    setting.bank.decoder.ledger.flops_every = 0
-    as_on_a_gpu(setting.bank.decoder)
+    as_runs_decode(setting.bank.decoder)
     batches = {rows: drawn(setting, rows, kit.settings.repeats + 1) for rows in (QUICK if kit.settings.quick else ROWS)}
     ours = {rows: decoded(kit, setting, own) for rows, own in batches.items()}
     write_job(kit, setting, batches, directory)

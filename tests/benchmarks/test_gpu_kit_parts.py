@@ -78,12 +78,20 @@ def test_a_preset_is_built_with_its_rows_lengths_and_learners(kit: Kit, tmp_path
         (4, 6)
     }  # 2 prompts of 2 samples; none ends early
     backbone = made.policies[0].backbone  # type: ignore[attr-defined]
-    assert {len(backbone.prompt_ids(e.context)) for e in made.prompts} == {12}
+    assert {len(backbone.prompt_ids(e.context)) for e in made.prompts()} == {12}
     assert backbone.dtype == torch.bfloat16
     before = [p.clone() for policy in made.policies for p in policy.parameters()]  # type: ignore[attr-defined]
     assert made.update(rollouts, joint=False) is False
     after = [p for policy in made.policies for p in policy.parameters()]  # type: ignore[attr-defined]
     assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_cory_s_observer_reads_a_prompt_for_each_answer(kit: Kit, tmp_path: Path) -> None:
+    (preset,) = (p for p in memory.chosen(kit, tmp_path) if p.name == "cory_gsm8k")
+    made = built(preset, CPU)
+    pioneer, observer = made.rollout()
+    assert [len({e.id for e in rollout.examples}) for rollout in (pioneer, observer)] == [2, 4]
+    assert pioneer.response_ids_BT.shape == observer.response_ids_BT.shape == (4, 6)
 
 
 # attention ------------------------------------------------------------------------------------
@@ -268,8 +276,8 @@ def test_a_sweep_has_two_jobs_a_gpu_and_its_speedup_is_per_job(kit: Kit, monkeyp
 
     monkeypatch.setattr(several, "run", run)
     several.sweep(kit, ["0", "1", "2", "3"])
-    assert [(gpus, jobs) for _, gpus, jobs in asked] == [(["0"], 2), (["0", "1", "2", "3"], 8)]
-    assert "seed=0,1,2,3,4,5,6,7" in asked[1][0]
+    assert [(gpus, jobs) for _, gpus, jobs in asked] == [(["0", "1", "2", "3"], 8), (["0"], 2)]
+    assert "seed=0,1,2,3,4,5,6,7" in asked[0][0]
     number = kit.numbers["several/sweep"]
     assert number.ratio == pytest.approx((8 / 40) / (2 / 30))
     assert number.facts["jobs_per_gpu"] == 2
