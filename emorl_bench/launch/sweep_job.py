@@ -38,18 +38,19 @@ class SweepJob:
     """Seconds that it may take by earlier records; None: unknown."""
 
 
-def announcement(overrides: Sequence[Sequence[str]], workers: int, logs: Path, gpus: int = 0) -> str:
+def announcement(overrides: Sequence[Sequence[str]], workers: int, logs: Path | None, gpus: int = 0) -> str:
     """The first line of a sweep, with the overrides that its jobs have in common, which no other line repeats.
 
     Args:
         overrides: those of each job.
         workers: jobs at a time.
-        logs: the directory of their output.
+        logs: the directory of their output; None: the terminal.
         gpus: how many GPUs they are spread over.
     """
     common = f", all with {' '.join(shared)}" if (shared := in_common(overrides)) else ""
     spread = f" on {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else ""
-    return f"{len(overrides)} jobs, {workers} at a time{spread}{common}; their output: {logs}"
+    count = f"{len(overrides)} job{'' if len(overrides) == 1 else 's'}"
+    return f"{count}, {workers} at a time{spread}{common}; their output: {'below' if logs is None else logs}"
 
 
 def in_common(overrides: Sequence[Sequence[str]]) -> list[str]:
