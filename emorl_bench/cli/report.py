@@ -86,7 +86,7 @@ def report(
         with _steps("writing", len(groups) * STEPS + 1, "parts") as step:
             options = Options(reference, figures, latex, step)
             path = write_report(groups, unfinished, roots, out, options)
-            explorable = write_html(groups, unfinished, roots, out, reference, told)
+            explorable = write_html(groups, unfinished, roots, out, reference, told, figures)
             step()
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}); choose another directory") from error
