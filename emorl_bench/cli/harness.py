@@ -25,6 +25,7 @@ from emorl_bench.config.schema import Config
 from emorl_bench.core.damage import system_limits
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.terminal import tolerate
+from emorl_bench.launch.hooks import hooks
 
 WRONG, INTERRUPTED = 2, 130
 GRACE = 15.0  # seconds; a busy launcher needs several to end the other ranks
@@ -105,7 +106,7 @@ def run_hydra(
             dry_run(args)
             return
         if runs:
-            precheck(args, root, verify)
+            hooks.composed = precheck(args, root, verify)
         hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=root)(task)()
 
 

@@ -104,7 +104,7 @@ def report(
             with _steps("writing", len(groups) * STEPS + 1, "parts") as step:
                 options = Options(reference, figures, latex, step)
                 path = write_report(groups, unfinished, roots, out, options)
-                explorable = write_html(groups, unfinished, roots, out, reference, told)
+                explorable = write_html(groups, unfinished, roots, out, reference, told, figures)
                 step()
             if packing is not None:
                 pack(groups, dirs, packing.file, packing.detailed)

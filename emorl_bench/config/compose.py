@@ -7,11 +7,9 @@ composed once (not every combination). This takes a fraction of a second, becaus
 from __future__ import annotations
 
 import itertools
-import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,14 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.core.utils import setup_globals
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from emorl_bench.config.checks import check, check_writable, launched
+from emorl_bench.config.explaining import explain
+from emorl_bench.config.launchers import check_launcher
+from emorl_bench.config.once import Known, entry_of, is_hydra, seed_of
 from emorl_bench.config.sweeping import Swept, check_hydra, swept
 from emorl_bench.config.trackers import check_tracker
 from emorl_bench.config.trust import check_named
@@ -37,18 +37,9 @@ from emorl_bench.config.types import is_unicode
 from emorl_bench.core.errors import UserError, did_you_mean
 
 VERSION_BASE = "1.3"
-EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
-"""The extra of this package that brings each launcher of Hydra."""
 Jobs = Callable[[Swept], Iterator[list[str]]]  # what is swept -> the overrides of each job
-OPEN = ("method.", "update.", "task.", "tracker.")  # nodes that take any key of their class; the YAML need not list it
 SWITCHES = ("force", "hydra.job.chdir")
-SEED = re.compile(r"seed=\d+")
-PLAIN_TYPES = {
-    "Integer": "a whole number",
-    "Float": "a number",
-    "valid bool": "true or false",
-    "ListConfig": "a list [a,b]",
-}
+MULTIRUN = "hydra.mode=MULTIRUN"  # what Hydra adds to the overrides of a sweep that only the command line asks for
 
 
 def runnable(config: Mapping[str, Any]) -> None:
@@ -64,14 +55,16 @@ def runnable(config: Mapping[str, Any]) -> None:
     check_writable(config["runs_dir"])
 
 
-def precheck(args: Namespace, root: str = "config", verify: Callable[[Mapping[str, Any]], None] = runnable) -> None:
+def precheck(args: Namespace, root: str = "config", verify: Callable[[Mapping[str, Any]], None] = runnable) -> Known:
     """Compose everything that ``args`` (arguments as Hydra parses them) would run, and verify it.
 
     Raises:
         UserError: one of the configurations cannot be composed, or ``verify`` refuses it.
     """
-    for job in _composed(args, root, _choices):
+    known: Known = {}
+    for job in _composed(args, root, _choices, known):
         verify(job.settings)
+    return known
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ def every_job(args: Namespace, root: str = "config") -> Iterator[Composed]:
     Raises:
         UserError: Hydra cannot compose one of them.
     """
-    return _composed(args, root, _product)
+    return _composed(args, root, _product, {})
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -116,17 +109,17 @@ def chosen(choices: Mapping[Any, Any]) -> dict[str, str]:
     return {str(k): str(v) for k, v in choices.items() if v is not None and not str(k).startswith("hydra")}
 
 
-def _composed(args: Namespace, root: str, jobs: Jobs) -> Iterator[Composed]:
+def _composed(args: Namespace, root: str, jobs: Jobs, known: Known) -> Iterator[Composed]:
     version.setbase(VERSION_BASE)
     setup_globals()
     name = args.config_name or root
     try:
         loader = _loader(args)
         if not loader.repository.config_exists(name):
-            known = loader.get_group_options("", ObjectType.CONFIG)
-            raise UserError(f"--config-name {name}: there is no such config{did_you_mean(name, known)}")
+            there = loader.get_group_options("", ObjectType.CONFIG)
+            raise UserError(f"--config-name {name}: there is no such config{did_you_mean(name, there)}")
         _check_lines(loader, args.overrides)
-        for overrides, config in _configurations(loader, name, args.overrides, args.multirun, jobs):
+        for overrides, config in _configurations(loader, name, args, jobs, known):
             check_hydra(config.hydra)
             settings = plain(config)
             check_named(settings, _directories(config))
@@ -185,42 +178,38 @@ def _loader(args: Namespace) -> ConfigLoaderImpl:
 
 
 def _configurations(
-    loader: ConfigLoaderImpl, name: str, lines: list[str], multirun: bool, jobs: Jobs
+    loader: ConfigLoaderImpl, name: str, args: Namespace, jobs: Jobs, known: Known
 ) -> Iterator[tuple[list[str], DictConfig]]:
+    lines, multirun = list(args.overrides), args.multirun
     if not multirun:
-        primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN, validate_sweep_overrides=False)
+        primary = loader.load_configuration(name, lines, RunMode.MULTIRUN, validate_sweep_overrides=False)
         multirun = primary.hydra.mode == RunMode.MULTIRUN
     if not multirun:
-        yield list(lines), loader.load_configuration(name, list(lines), RunMode.RUN)
+        yield lines, loader.load_configuration(name, lines, RunMode.RUN)
         return
     if launched() > 1:
         raise UserError(
             f"a sweep inside a launch of {launched()} processes: launch one run at a time, without -m; "
             "or start the sweep with emorl-bench itself"
         )
-    primary = loader.load_configuration(name, list(lines), RunMode.MULTIRUN)
+    primary = loader.load_configuration(name, lines, RunMode.MULTIRUN)
     check_hydra(primary.hydra)
     check_launcher(primary.hydra.runtime.choices["hydra/launcher"])
     params = primary.hydra.sweeper.get("params") or {}
-    known: dict[tuple[str, ...], DictConfig] = {}
+    mode = [] if primary.hydra.mode == RunMode.MULTIRUN else [MULTIRUN]
     for choice in jobs(swept(loader, [f"{key}={value}" for key, value in params.items()] + lines)):
-        yield choice, _load(loader, name, choice, known)
+        yield choice, _load(loader, name, [*choice, *mode], known)
 
 
-def _load(
-    loader: ConfigLoaderImpl, name: str, lines: list[str], known: dict[tuple[str, ...], DictConfig]
-) -> DictConfig:
-    """The configuration of one job.
-
-    Jobs that differ only in their seed are composed once: a seed chooses no other file.
-    """
-    seeds = [line for line in lines if SEED.fullmatch(line)]
-    others = tuple(line for line in lines if line not in seeds)
-    if others not in known or not seeds:
-        known[others] = loader.load_configuration(name, lines, RunMode.RUN)
-    if seeds:
-        known[others].seed = int(seeds[-1].removeprefix("seed="))
-    return known[others]
+def _load(loader: ConfigLoaderImpl, name: str, lines: Sequence[str], known: Known) -> DictConfig:
+    """The configuration of one job, composed as Hydra would: the overrides of its own node come first."""
+    above, own = [line for line in lines if is_hydra(line)], [line for line in lines if not is_hydra(line)]
+    composed = entry_of(above, own)
+    if composed not in known:
+        known[composed] = loader.load_configuration(name, [*above, *own], RunMode.RUN)
+    if (seed := seed_of(own)) is not None:
+        known[composed].seed = seed
+    return known[composed]
 
 
 def _choices(values: Swept) -> Iterator[list[str]]:
@@ -235,64 +224,3 @@ def _choices(values: Swept) -> Iterator[list[str]]:
 def _product(values: Swept) -> Iterator[list[str]]:
     """Every combination, as the sweeper runs them."""
     yield from map(list, itertools.product(*values.values()))
-
-
-def check_launcher(name: str) -> None:
-    """Check that the packages of a launcher are installed.
-
-    joblib's and submitit's configurations come with their plugins, so without these Hydra does not find them. The
-    configuration of ``ray`` belongs to this project, so its package is checked here.
-
-    Raises:
-        UserError: the launcher needs an extra that is not installed.
-    """
-    if name == "ray" and find_spec("ray") is None:
-        raise UserError(needs_extra(name))
-
-
-def needs_extra(name: str) -> str:
-    """One line that says how to install the extra of this launcher."""
-    return f'hydra/launcher={name} needs the extra: pip install -c constraints.txt -e ".[{EXTRAS[name]}]"'
-
-
-def explain(error: Exception, lines: Sequence[str]) -> str:
-    """One line for an error of Hydra or OmegaConf: key, value and what to do."""
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: not understood; write KEY=VALUE, and quote special characters"
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        if group == "hydra/launcher" and option in EXTRAS:
-            return needs_extra(option)
-        return f"{group}={option}: unknown {group}{did_you_mean(option, error.options or ())}"
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return _explain_key(cause, _source(error, cause.full_key, lines))
-    if match := re.search(r"Ambiguous value for argument '(.*)'", str(error)):
-        return f"{match[1]}: several values need -m (a sweep), or brackets if it is one list: key=[a,b]"
-    return " ".join(f"{error}".split()) + (f" ({' '.join(str(cause).split())})" if cause else "")
-
-
-def _source(error: Exception, key: str, lines: Sequence[str]) -> str:
-    """The override that caused an error, or else the file."""
-    for line in lines:
-        if line.lstrip("+~").split("=")[0].startswith(key):
-            return line
-    match = re.search(r"In '([^']+)'", str(error))
-    return f"{key} in {match[1]}.yaml" if match else key
-
-
-def _explain_key(cause: OmegaConfBaseException, source: str) -> str:
-    key = cause.full_key or ""
-    if isinstance(cause, ConfigKeyError | AttributeError):
-        siblings = cause.parent_node if isinstance(cause.parent_node, DictConfig) else {}
-        known = [str(k) for k in siblings if k != "hydra"]
-        similar = did_you_mean(key.rpartition(".")[2], known)
-        added = f" (if its class takes it: +{source})" if key.startswith(OPEN) and similar.startswith("; known") else ""
-        return f"{source}: unknown key '{key}'{similar}{added}"
-    if isinstance(cause, ValidationError):
-        if "is not Optional" in str(cause):
-            return f"{source}: null means nothing for {key}; give a value, or leave the key out"
-        for name, words in PLAIN_TYPES.items():
-            if name in str(cause):
-                return f"{source}: wrong type; {key} is {words}"
-    return f"{source}: {str(cause).splitlines()[0]}"

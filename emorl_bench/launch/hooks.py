@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
+from emorl_bench.config.once import Known
 from emorl_bench.launch.run_value import RunValue
 
 
@@ -35,6 +36,8 @@ class Hooks:
     """Modules that these jobs import in the course of their work, so that they can be imported once for all."""
     ended: Callable[[Sequence[JobReturn]], None] = _nothing
     """Called once, with all jobs of a sweep."""
+    composed: Known = field(default_factory=dict)
+    """Configurations of jobs that were composed when the command line was checked."""
 
 
 hooks = Hooks()

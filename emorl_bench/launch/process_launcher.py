@@ -38,8 +38,8 @@ class _Running:
 class Processes(Launcher):
     """Runs several jobs at a time, each in a place of its own (`slots`). A job that fails is reported, others go on."""
 
-    composes_first = True
-    """Every job of a batch is composed before one starts, so the sweeper need not do so as well."""
+    tells = True
+    """It tells how its jobs stand, so the sweeper need not do so."""
 
     def __init__(self, workers: int | None = None, workers_per_gpu: int = 1) -> None:
         """``workers``: jobs at a time; None: ``workers_per_gpu`` for each GPU, or two where there is none."""

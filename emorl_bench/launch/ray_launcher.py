@@ -38,8 +38,8 @@ class _Started:
 class Ray(Launcher):
     """Runs each job as a task of a Ray cluster."""
 
-    composes_first = True
-    """Every job of a batch is composed before one starts, so the sweeper need not do so as well."""
+    tells = True
+    """It tells how its jobs stand, so the sweeper need not do so."""
 
     def __init__(self, address: str, local: Mapping[str, Any], job: Mapping[str, Any]) -> None:
         """Keep the settings of the cluster.
@@ -90,10 +90,11 @@ class Ray(Launcher):
     def _gather(self, jobs: Mapping[Any, _Started], slots: int) -> Sequence[JobReturn]:
         import ray
 
+        from emorl_bench.launch.followed import watched
         from emorl_bench.launch.sweep_progress import SweepProgress
 
-        returns, left = {}, list(jobs)
-        with SweepProgress([started.job for started in jobs.values()], slots) as progress:
+        returns, left, own = {}, list(jobs), [started.job for started in jobs.values()]
+        with SweepProgress(own, slots) as progress, watched(progress, own, ends=False):
             while left:
                 (ended,), left = ray.wait(left)
                 started, (outcome, seconds) = jobs[ended], _ending(ended)

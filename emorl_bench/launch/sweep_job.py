@@ -13,9 +13,10 @@ from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import filter_overrides
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from emorl_bench.config.compose import SEED, plain
+from emorl_bench.config.compose import plain
+from emorl_bench.config.once import Known, entry_of, seed_of
 from emorl_bench.config.schema import what_decides
 from emorl_bench.launch.hooks import hooks
 
@@ -37,18 +38,19 @@ class SweepJob:
     """Seconds that it may take by earlier records; None: unknown."""
 
 
-def announcement(overrides: Sequence[Sequence[str]], workers: int, logs: Path, gpus: int = 0) -> str:
+def announcement(overrides: Sequence[Sequence[str]], workers: int, logs: Path | None, gpus: int = 0) -> str:
     """The first line of a sweep, with the overrides that its jobs have in common, which no other line repeats.
 
     Args:
         overrides: those of each job.
         workers: jobs at a time.
-        logs: the directory of their output.
+        logs: the directory of their output; None: the terminal.
         gpus: how many GPUs they are spread over.
     """
     common = f", all with {' '.join(shared)}" if (shared := in_common(overrides)) else ""
     spread = f" on {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else ""
-    return f"{len(overrides)} jobs, {workers} at a time{spread}{common}; their output: {logs}"
+    count = f"{len(overrides)} job{'' if len(overrides) == 1 else 's'}"
+    return f"{count}, {workers} at a time{spread}{common}; their output: {'below' if logs is None else logs}"
 
 
 def in_common(overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -69,37 +71,28 @@ def sweep_jobs(
         first: the number of the first job.
     """
     common, jobs = in_common(overrides), []
-    known: dict[tuple[str, ...], DictConfig] = {}
     for number, own in enumerate(overrides, first):
         apart = [line for line in filter_overrides(own) if line not in common]
         kind = " ".join(line for line in apart if not line.startswith("seed="))
-        config = sweep_config(context, master, own, number, known)
+        config = sweep_config(context, master, own, number, hooks.composed)
         jobs.append(SweepJob(number, list(own), config, " ".join(apart), kind, hooks.seconds(config)))
     return jobs
 
 
 def sweep_config(
-    context: HydraContext,
-    master: DictConfig,
-    overrides: Sequence[str],
-    number: int,
-    known: dict[tuple[str, ...], DictConfig],
+    context: HydraContext, master: DictConfig, overrides: Sequence[str], number: int, known: Known
 ) -> DictConfig:
-    """The whole configuration of one job.
-
-    Composing takes a tenth of a second. So jobs that differ only in their seed are composed once, and ``known`` keeps
-    the first: a seed chooses no other file.
-    """
-    seeds = [line for line in overrides if SEED.fullmatch(line)]
-    others = tuple(line for line in overrides if line not in seeds)
-    if others not in known or len(seeds) != 1:
-        known[others] = context.config_loader.load_sweep_config(master, list(overrides))
-    config = copy.deepcopy(known[others])
+    """The whole configuration of one job, composed only where ``known`` does not have it."""
+    composed = entry_of(master.hydra.overrides.hydra, overrides)
+    if composed not in known:
+        known[composed] = context.config_loader.load_sweep_config(master, list(overrides))
+    config = copy.deepcopy(known[composed])
+    OmegaConf.copy_cache(from_config=master, to_config=config)  # one time of day for all jobs
     with open_dict(config):
-        if len(seeds) == 1:
-            config.seed = int(seeds[0].removeprefix("seed="))
-            config.hydra.overrides.task = list(filter_overrides(overrides))
-            config.hydra.job.override_dirname = _dirname(overrides, config.hydra.job.config.override_dirname)
+        if (seed := seed_of(overrides)) is not None:
+            config.seed = seed
+        config.hydra.overrides.task = list(filter_overrides(overrides))
+        config.hydra.job.override_dirname = _dirname(overrides, config.hydra.job.config.override_dirname)
         config.hydra.job.id = str(number)
         config.hydra.job.num = number
     return config

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import RLock
 from types import TracebackType
 from typing import Any
 
@@ -47,15 +48,16 @@ class Running:
 class SweepProgress:
     """A context manager that shows the sweep for as long as it runs."""
 
-    def __init__(self, jobs: Sequence[SweepJob], workers: int) -> None:
-        """``workers`` of the jobs run at a time."""
+    def __init__(self, jobs: Sequence[SweepJob], workers: int, *, live: bool = True) -> None:
+        """``workers`` of the jobs run at a time; ``live``: show the table where there is a terminal."""
         self.waiting = {job.number: job for job in jobs}
         self.running: dict[int, Running] = {}
         self.total, self.clock = len(jobs), Clock(workers)
         self.counts = {"done": 0, "skipped": 0, "failed": 0}
         self._look_at = time.monotonic() + FIRST_LOOK
         self._live: Live | None = None
-        if sys.stderr.isatty():
+        self._lock = RLock()  # the records of a sweep are read in a thread of their own (`followed`)
+        if live and sys.stderr.isatty():
             console, own = Console(stderr=True), sys.stdout.isatty()
             self._live = Live(
                 get_renderable=self.table, console=console, transient=True, redirect_stdout=own, refresh_per_second=2
@@ -74,11 +76,25 @@ class SweepProgress:
 
     def started(self, job: SweepJob, pid: int | None = None) -> None:
         """A job runs now, in the process ``pid`` of this machine."""
-        del self.waiting[job.number]
-        self.running[job.number] = Running(job, pid)
+        with self._lock:
+            del self.waiting[job.number]
+            self.running[job.number] = Running(job, pid)
+
+    def recorded(self, job: SweepJob, status: Mapping[str, Any]) -> None:
+        """The record of a job that has no process here; the first one says that the job runs."""
+        with self._lock:
+            if job.number in self.waiting:
+                self.started(job)
+            if job.number in self.running:
+                self.running[job.number].status = status
 
     def ended(self, job: SweepJob, outcome: Outcome, seconds: float | None = None) -> None:
-        """A job has ended, after so many seconds: print its line."""
+        """A job has ended, after so many seconds: print its line, once."""
+        with self._lock:
+            if job.number in self.waiting or job.number in self.running:
+                self._end(job, outcome, seconds)
+
+    def _end(self, job: SweepJob, outcome: Outcome, seconds: float | None) -> None:
         ran = self.running.pop(job.number, None)
         self.waiting.pop(job.number, None)
         if seconds is None:
@@ -95,11 +111,12 @@ class SweepProgress:
 
     def tick(self) -> None:
         """Look at the running jobs, and now and then print a plain line about them."""
-        for running in self.running.values():
-            running.look()
-        if self._live is None and time.monotonic() >= self._look_at and self.running:
-            self._look_at = time.monotonic() + LOOK_EVERY
-            print(self.line(), file=sys.stderr, flush=True)
+        with self._lock:
+            for running in self.running.values():
+                running.look()
+            if self._live is None and time.monotonic() >= self._look_at and self.running:
+                self._look_at = time.monotonic() + LOOK_EVERY
+                print(self.line(), file=sys.stderr, flush=True)
 
     def line(self) -> str:
         """The running jobs and what is left, as plain text."""
@@ -113,10 +130,11 @@ class SweepProgress:
 
     def table(self) -> Table:
         """The running jobs and what is left, for a terminal."""
-        table = Table(*COLUMNS, caption=self._summary(), caption_justify="left", pad_edge=False)
-        for running in list(self.running.values()):
-            table.add_row(*map(Text, self._cells(running)))
-        return table
+        with self._lock:
+            table = Table(*COLUMNS, caption=self._summary(), caption_justify="left", pad_edge=False)
+            for running in self.running.values():
+                table.add_row(*map(Text, self._cells(running)))
+            return table
 
     def _cells(self, running: Running) -> list[str]:
         """Label, phase, share of the budget, reward, tokens per second, seconds, seconds left; empty where unknown."""

@@ -62,8 +62,6 @@ class Grid(Sweeper):
         OmegaConf.save(self.config, directory / "multirun.yaml")
         returns: list[JobReturn] = []
         for batch in self._batches(overrides):
-            if not getattr(self.launcher, "composes_first", False):
-                self.validate_batch_is_legal(batch)
             returns += self._launch(batch, len(returns))
         hooks.ended(returns)
         common = set.intersection(*(set(job.overrides or []) for job in returns)) if len(returns) > 1 else set()
@@ -83,8 +81,14 @@ class Grid(Sweeper):
 
     def _launch(self, batch: Jobs, first: int) -> Sequence[JobReturn]:
         assert self.launcher is not None
+        assert self.hydra_context is not None
+        assert self.config is not None
         try:
-            return self.launcher.launch(batch, initial_job_idx=first)
+            if getattr(self.launcher, "tells", False):
+                return self.launcher.launch(batch, initial_job_idx=first)
+            from emorl_bench.launch import followed  # imports rich, which no other command needs
+
+            return followed.launch(self.launcher, self.hydra_context, self.config, batch, first)
         except Exception as error:  # an error of the launcher itself, such as a missing cluster or a killed worker
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise

@@ -141,6 +141,25 @@ def check_fit(name: str, comparisons: Sequence[Comparison]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What report.html shows of a paper beside one comparison. Of another task it is refused, and there is no table."""
+
+    words: str
+    warning: str
+    table: Table | None
+
+
+def beside(paper: Published, comparison: Comparison, decoding: str) -> Beside:
+    """The figures of a paper for one comparison, as plain text."""
+    table = published_table(paper, comparison, decoding) if paper.fits(comparison) else None
+    return Beside(_words(paper).replace("*", "").replace("`", ""), warning(paper, comparison), table)
+
+
+def _words(paper: Published) -> str:
+    return LEGEND.format(source=paper.source, setting=paper.setting, spread=paper.spread)
+
+
 def published_table(paper: Published, comparison: Comparison, decoding: str) -> Table:
     """One row for each published figure, beside our own where such a method was run and has such a column."""
     columns = {column.key: column for column in all_columns(comparison, decoding)}
@@ -160,7 +179,15 @@ def published_table(paper: Published, comparison: Comparison, decoding: str) -> 
 
 def legend(paper: Published, comparison: Comparison) -> str:
     """The explanation of a table of published figures, with a warning where the model is another one."""
-    text = LEGEND.format(source=paper.source, setting=paper.setting, spread=paper.spread)
-    if comparison.model in paper.models:
-        return text
-    return f"{text} **Warning: these runs are of model={comparison.model}, which is not the paper's model.**"
+    found = warning(paper, comparison)
+    return f"{_words(paper)} **{found}**" if found else _words(paper)
+
+
+def warning(paper: Published, comparison: Comparison) -> str:
+    """Why the figures are not to be compared with these runs; empty where task and model are the paper's own."""
+    if not paper.fits(comparison):
+        theirs = " or ".join(paper.tasks)
+        return f"Not shown: the figures are of task={theirs}, and these runs of task={comparison.task}."
+    if comparison.model not in paper.models:
+        return f"Warning: these runs are of model={comparison.model}, which is not the paper's model."
+    return ""

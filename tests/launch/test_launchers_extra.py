@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
-from emorl_bench.config import compose, schema
+from emorl_bench.config import launchers, schema
 from emorl_bench.config.compose import precheck
 from emorl_bench.core.errors import UserError
 from emorl_bench.launch import plugins
@@ -46,7 +46,7 @@ ONE_AT_A_TIME = {  # so that a worker which is used again would show
 def needs(launcher: str) -> None:
     module = {"basic": "hydra", "submitit_slurm": "submitit", "submitit_local": "submitit"}.get(launcher, launcher)
     if find_spec(module) is None:
-        pytest.skip(compose.needs_extra(launcher))
+        pytest.skip(launchers.needs_extra(launcher))
 
 
 @pytest.fixture
@@ -128,13 +128,13 @@ def test_slurm_is_asked_for_one_gpu_a_job(tmp_path: Path) -> None:
     assert any("submitit.core._submit" in line for line in asked)
 
 
-@pytest.mark.parametrize("launcher", compose.EXTRAS)
+@pytest.mark.parametrize("launcher", launchers.EXTRAS)
 def test_a_launcher_that_is_not_installed_names_its_extra(launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
     schema.register()
     plugins.register()
     Plugins.instance()
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], f"{launcher}.yaml", raising=False)
-    monkeypatch.setattr(compose, "find_spec", lambda name: None)
+    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:
         precheck(get_args_parser().parse_args(["-m", f"hydra/launcher={launcher}", "seed=0,1"]))
     extra = launcher.partition("_")[0]

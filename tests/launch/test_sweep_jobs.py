@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from emorl_bench.config import schema
-from emorl_bench.config.compose import VERSION_BASE, conf_dir
+from emorl_bench.config.compose import VERSION_BASE, conf_dir, precheck
 from emorl_bench.launch import plugins
 from emorl_bench.launch.hooks import hooks
 from emorl_bench.launch.sweep_job import announcement, in_common, recorded, sweep_jobs
@@ -51,6 +51,23 @@ def test_seeds_share_a_composition_and_have_the_configuration_that_hydra_gives(c
         ]
         assert resolved[0] == resolved[1]
         assert OmegaConf.to_container(job.config.hydra) == OmegaConf.to_container(alone.hydra)
+
+
+def test_what_was_checked_is_run_without_being_composed_again(
+    composing: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, _ = composing
+    checked = [*CONSTANT, "method=emorl,cory", "seed=0,7", "hydra.launcher.workers=1"]
+    swept = context.config_loader.load_configuration("config", [*checked, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+    place = swept.hydra.sweep.dir  # holds the time: the sweeper asks for it once, and all jobs have that time
+    overrides = [[*CONSTANT, f"method={method}", f"seed={seed}"] for method in ("emorl", "cory") for seed in (0, 7)]
+    alone = [context.config_loader.load_sweep_config(swept, own) for own in overrides]
+    monkeypatch.setattr(hooks, "composed", precheck(get_args_parser().parse_args(["-m", *checked])))
+    monkeypatch.setattr(context.config_loader, "load_sweep_config", None)  # a call would be an error
+    for number, (job, hydras) in enumerate(zip(sweep_jobs(context, swept, overrides, 0), alone, strict=True)):
+        hydras.hydra.job.id, hydras.hydra.job.num = str(number), number
+        assert OmegaConf.to_container(job.config) == OmegaConf.to_container(hydras)
+        assert job.config.hydra.sweep.dir == place
 
 
 def test_labels_say_what_differs_and_the_first_line_the_rest(composing: tuple[Any, Any]) -> None:

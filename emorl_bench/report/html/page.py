@@ -26,6 +26,7 @@ SCRIPTS = (  # in the order in which they stand in the page; the last one starts
     "conclusion",
     "table",
     "ladder",
+    "profile",
     "preference",
     "fronts",
     "change",
@@ -35,6 +36,7 @@ SCRIPTS = (  # in the order in which they stand in the page; the last one starts
     "answers",
     "explained",
     "spoken",
+    "published",
     "settings",
     "main",
 )

@@ -19,6 +19,7 @@ from emorl_bench.report.html.graded import SETS, Graded, graded
 from emorl_bench.report.html.samples import Samples, samples
 from emorl_bench.report.html.settings import Origin, Settings, origin, settings
 from emorl_bench.report.palette import looks
+from emorl_bench.report.published import Beside, Published, beside
 from emorl_bench.report.read import Unfinished
 from emorl_bench.report.reference import reference_row
 from emorl_bench.report.tables import Table, chooses, is_single_point, ranked
@@ -77,6 +78,8 @@ class Section:
     settings: Settings
     origin: Origin
     seeds: Mapping[str, Sequence[int]]
+    published: Beside | None
+    """None where no paper's figures were asked for."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def page(
     overall: Mapping[str, Table] | None = None,
     together: Conclusion | None = None,
     explained: Sequence[ExplainedRun] = (),
+    paper: Published | None = None,
 ) -> Page:
     """The content of report.html.
 
@@ -118,12 +122,13 @@ def page(
         overall: decoding -> the table over all tasks.
         together: the conclusion over all tasks.
         explained: explained answers.
+        paper: published figures to set beside the runs.
     """
     with ProgressBar("report.html", 2 * len(comparisons), "steps") as bar:
         sections: list[Section] = []
         for comparison, conclusion in zip(comparisons, conclusions, strict=True):
             bar.to(len(sections), f"tables of {comparison.title}")
-            sections.append(section(comparison, conclusion, reference))
+            sections.append(section(comparison, conclusion, reference, paper))
         room = min(ANSWER_BYTES, PAGE_BYTES - len(json.dumps([sections, explained], default=vars)))
         allowed = max(LEAST_ANSWER_BYTES, room) // max(1, len(comparisons))
         for i, comparison in enumerate(comparisons):
@@ -140,7 +145,9 @@ def page(
     )
 
 
-def section(comparison: Comparison, conclusion: Conclusion, wanted: str | None) -> Section:
+def section(
+    comparison: Comparison, conclusion: Conclusion, wanted: str | None, paper: Published | None = None
+) -> Section:
     """One comparison, without its answers."""
     reference = reference_row(comparison, wanted)
     decodings = comparison.decodings()
@@ -165,6 +172,7 @@ def section(comparison: Comparison, conclusion: Conclusion, wanted: str | None) 
         settings=settings(comparison),
         origin=origin(comparison),
         seeds={name: sorted(run.seed for run in comparison.runs if run.method == name) for name in order},
+        published=None if paper is None else beside(paper, comparison, decodings[0]),
     )
 
 

@@ -12,6 +12,7 @@ from emorl_bench.report.html.explained import explained_runs
 from emorl_bench.report.html.explained_file import Told
 from emorl_bench.report.html.page import write_page
 from emorl_bench.report.html.payload import page
+from emorl_bench.report.published import Published
 from emorl_bench.report.read import Unfinished
 
 FILE = "report.html"
@@ -24,6 +25,7 @@ def write_html(
     out: Path,
     reference: str | None = None,
     told: Sequence[Told] = (),
+    paper: Published | None = None,
 ) -> Path:
     """Write report.html into ``out``; returns its path.
 
@@ -34,6 +36,7 @@ def write_html(
         out: an existing directory.
         reference: the row that others are compared with (`reference_row`).
         told: explained answers, for the part that says which expert decided each word.
+        paper: published figures to set beside the runs.
 
     Raises:
         OSError: the file cannot be written.
@@ -42,5 +45,6 @@ def write_html(
     conclusions = [conclude(comparison, reference) for comparison in comparisons]
     together = conclude_together(comparisons, reference)
     explained = explained_runs(told, comparisons)
-    write_page(out / FILE, page(comparisons, conclusions, unfinished, roots, reference, overall, together, explained))
+    content = page(comparisons, conclusions, unfinished, roots, reference, overall, together, explained, paper)
+    write_page(out / FILE, content)
     return out / FILE

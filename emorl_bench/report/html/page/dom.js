@@ -45,6 +45,23 @@ function scrolling(label, table) {
   return el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": label }, table);
 }
 
+// A table as it stands in report.md: the first cell of a row is its name.
+function plainTable(caption, { header, rows }) {
+  const made = rows.map(([name, ...cells]) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, name),
+      cells.map((cell) => el("td", {}, cell)),
+    ),
+  );
+  const head = header.map((title) => el("th", { scope: "col" }, title));
+  return scrolling(
+    caption,
+    el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, made)),
+  );
+}
+
 function note(...text) {
   return el("p", { class: "note" }, ...text);
 }
