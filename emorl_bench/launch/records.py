@@ -45,8 +45,9 @@ class Records:
         if status.get("state") == "failed":
             return "failed", f"{status.get('error')} (run: {run})"
         value = _read(run / "summary.json").get(OBJECTIVE)
-        done = status.get("state") == "done" and isinstance(value, int | float)
-        return ("done", RunValue.of(value, str(run))) if done else None
+        if status.get("state") == "done" and isinstance(value, int | float):
+            return "done", RunValue.of(value, str(run))
+        return None
 
     def _find(self, job: SweepJob) -> Path | None:
         directory, own = place(job.config), list(filter_overrides(job.overrides))
