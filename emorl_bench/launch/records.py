@@ -12,10 +12,8 @@ import yaml
 from hydra.core.utils import filter_overrides
 
 from emorl_bench.launch.job_process import Outcome
-from emorl_bench.launch.run_value import RunValue
+from emorl_bench.launch.run_value import OBJECTIVE, RunValue
 from emorl_bench.launch.sweep_job import SweepJob, place
-
-OBJECTIVE = "mean_reward"  # the value of a finished run
 
 
 class Records:
@@ -45,8 +43,9 @@ class Records:
         if status.get("state") == "failed":
             return "failed", f"{status.get('error')} (run: {run})"
         value = _read(run / "summary.json").get(OBJECTIVE)
-        done = status.get("state") == "done" and isinstance(value, int | float)
-        return ("done", RunValue.of(value, str(run))) if done else None
+        if status.get("state") == "done" and isinstance(value, int | float):
+            return "done", RunValue.of(value, str(run))
+        return None
 
     def _find(self, job: SweepJob) -> Path | None:
         directory, own = place(job.config), list(filter_overrides(job.overrides))
