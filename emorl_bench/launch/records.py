@@ -12,10 +12,8 @@ import yaml
 from hydra.core.utils import filter_overrides
 
 from emorl_bench.launch.job_process import Outcome
-from emorl_bench.launch.run_value import RunValue
+from emorl_bench.launch.run_value import OBJECTIVE, RunValue
 from emorl_bench.launch.sweep_job import SweepJob, place
-
-OBJECTIVE = "mean_reward"  # the value of a finished run
 
 
 class Records:

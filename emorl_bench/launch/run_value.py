@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+OBJECTIVE = "mean_reward"  # the number of ``summary.json`` that is the value of a finished run
+
 
 class RunValue(float):
     """The mean reward of a finished run at the uniform preference.

@@ -21,11 +21,10 @@ from typing import Any
 from emorl_bench.config.checks import launched
 from emorl_bench.config.hardware import decided_on_cpu, may_have_gpu
 from emorl_bench.core.atomic import remove_left_over, write_json
-from emorl_bench.launch.run_value import RunValue
+from emorl_bench.launch.run_value import OBJECTIVE, RunValue
 from emorl_bench.runner.identity import identity, place, read_json, summary_if_done
 
 PLACE = ".finished"
-OBJECTIVE = "mean_reward"  # the value of a finished run that a sweeper gets
 EMBEDDED = "embedded:"
 SELF_CONTAINED = (
     "emorl_bench.tasks.reflections.Reflections",
