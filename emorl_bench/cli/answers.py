@@ -84,7 +84,7 @@ def totals(explanation: Explanation, preference: Mapping[str, float]) -> list[st
         shown = ["" if part is None else f"{part[index]:.0%}" for part in parts]
         rows.append([name, asked, f"{explanation.weights[index]:.2f}", *shown])
     return [
-        f"{len(explanation.answers)} answers, {found['tokens']} tokens, of which the experts dispute "
+        f"{(n := len(explanation.answers))} answer{'' if n == 1 else 's'}, {found['tokens']} tokens, of which the experts dispute "
         f"{found['disputed']:.0%}",
         *aligned(rows),
     ]
