@@ -84,8 +84,8 @@ def totals(explanation: Explanation, preference: Mapping[str, float]) -> list[st
         shown = ["" if part is None else f"{part[index]:.0%}" for part in parts]
         rows.append([name, asked, f"{explanation.weights[index]:.2f}", *shown])
     return [
-        f"{_plural(len(explanation.answers), 'answer')}, {_plural(found['tokens'], 'token')}, of which the experts dispute "
-        f"{found['disputed']:.0%}",
+        f"{_plural(len(explanation.answers), 'answer')}, {_plural(found['tokens'], 'token')}, "
+        f"of which the experts dispute {found['disputed']:.0%}",
         *aligned(rows),
     ]
 
