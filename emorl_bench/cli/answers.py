@@ -84,7 +84,11 @@ def totals(explanation: Explanation, preference: Mapping[str, float]) -> list[st
         shown = ["" if part is None else f"{part[index]:.0%}" for part in parts]
         rows.append([name, asked, f"{explanation.weights[index]:.2f}", *shown])
     return [
-        f"{len(explanation.answers)} answers, {found['tokens']} tokens, of which the experts dispute "
-        f"{found['disputed']:.0%}",
+        f"{_plural(len(explanation.answers), 'answer')}, {_plural(found['tokens'], 'token')}, "
+        f"of which the experts dispute {found['disputed']:.0%}",
         *aligned(rows),
     ]
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

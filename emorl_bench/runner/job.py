@@ -15,7 +15,7 @@ from emorl_bench.core.damage import system_limits
 from emorl_bench.core.leaving import staying
 from emorl_bench.core.ranks import Ranks
 from emorl_bench.core.signals import signals_interrupt
-from emorl_bench.launch.run_value import RunValue
+from emorl_bench.launch.run_value import OBJECTIVE, RunValue
 from emorl_bench.progress import reported_to
 from emorl_bench.runner import bench, fingerprints, finished
 from emorl_bench.runner.directory import RunDirectory
@@ -100,5 +100,5 @@ def _remember(settings: Mapping[str, Any], fingerprint: str, ranks: Ranks) -> No
 
 
 def _value(summary: Mapping[str, Any], directory: RunDirectory, *, skipped: bool = False) -> RunValue | None:
-    value = summary.get(finished.OBJECTIVE)
+    value = summary.get(OBJECTIVE)
     return RunValue.of(value, str(directory.path), skipped=skipped) if isinstance(value, int | float) else None

@@ -148,7 +148,7 @@ def test_words_have_the_colours_of_those_who_decided_them() -> None:
 def test_totals_stand_beside_the_weights_that_were_asked_for() -> None:
     explanation = Explanation(["even", "odd"], [0.5, 0.5], [Explained("p", "r", [token("one", [0.8, 0.2])])])
     count, title, even, odd = answers.totals(explanation, {"even": 0.9, "odd": 0.1})
-    assert count.startswith("1 answers, 1 tokens, of which the experts dispute 100%")
+    assert count.startswith("1 answer, 1 token, of which the experts dispute 100%")
     assert title.split() == ["expert", "asked", "weight", "decided", "of", "margins", "needed", "agrees"]
     assert even.split() == ["even", "0.90", "0.50", "80%", "75%", "0%", "100%"]
     assert odd.split() == ["odd", "0.10", "0.50", "20%", "25%", "0%", "0%"]
