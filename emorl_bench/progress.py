@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines
+FEWEST = 2  # steps from which the time that is left is told: the first one loads what the others have at hand
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class ProgressBar:
         self._tokens = tokens
         self._started = self._spoke = time.monotonic()
         self._first: float | None = None
-        self._done, self._note = 0.0, ""
+        self._done, self._note, self._steps = 0.0, "", 0
         self._bar: Progress | None = None
         if sys.stderr.isatty() and not quiet:
             self._bar = _bar()
@@ -106,6 +107,7 @@ class ProgressBar:
         self._done, self._note = done, note
         if self._first is None:
             self._first = done
+        self._steps += done > self._first
         report = Report(self.label, done, self.total, reward, self._speed())
         for listener in _listeners:
             listener(report)
@@ -133,7 +135,7 @@ class ProgressBar:
         rate = (self._done - (self._first or 0.0)) / max(seconds, 1e-9)
         of = "" if self.total is None else f"/{self.total:.0f}"
         ending = [f"took {duration(seconds)}"] if ended else []
-        if rate > 0 and self.total is not None and not ended:
+        if self._steps >= FEWEST and self.total is not None and not ended:
             ending = [f"at most {duration((self.total - self._done) / rate)} left"]
         return ", ".join([f"{self.label}: {self._done:.0f}{of} {self.unit}", *self._notes(), f"{rate:.1f}/s", *ending])
 

@@ -66,6 +66,16 @@ def test_plain_lines_have_rates_and_none_is_repeated(watch: Watch, capsys: pytes
     ]
 
 
+def test_the_first_step_predicts_nothing(watch: Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBar("writing", 37, "parts") as bar:
+        for done in (0, 1, 2):
+            bar.to(done)
+            watch.now += 12.0
+    first, second, _ = capsys.readouterr().err.splitlines()
+    assert "left" not in first
+    assert second.endswith("at most 7 min left")
+
+
 def test_short_work_says_nothing_and_work_without_an_end_no_time_left(
     watch: Watch, capsys: pytest.CaptureFixture[str]
 ) -> None:
