@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from emorl_bench.launch import followed, sweep_progress
-from emorl_bench.launch.hooks import hooks
+from emorl_bench.launch.hooks import Hooks, hooks
 from emorl_bench.launch.run_value import RunValue
 from emorl_bench.launch.sweep_job import place, sweep_jobs
 from emorl_bench.launch.sweep_progress import SweepProgress
@@ -33,7 +33,8 @@ def config(tmp_path: Path, launcher: str = "basic", seed: int = 0) -> DictConfig
 @pytest.fixture
 def composing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, DictConfig]:
     """A stand-in for Hydra's context, and the configuration of a sweep."""
-    monkeypatch.setattr(hooks, "composed", {})
+    for name, nothing in vars(Hooks()).items():  # whatever programs that ran in this process have set
+        monkeypatch.setattr(hooks, name, nothing)
     monkeypatch.setattr(followed, "TICK", 0.02)
     loader = SimpleNamespace(load_sweep_config=lambda master, lines: config(tmp_path))
     return SimpleNamespace(config_loader=loader), config(tmp_path)
