@@ -76,8 +76,8 @@ class Preset:
 
     @property
     def packed(self) -> str | None:
-        """``model.quantisation``; None also at a commit without this key."""
-        found: str | None = self.settings["model"].get("quantisation")
+        """``model.quantisation``."""
+        found: str | None = self.settings["model"]["quantisation"]
         return found
 
     @property

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,7 +27,7 @@ from emorl_bench.models.lora import AdapterSettings
 from emorl_bench.policies.adapter_policy import AdapterBank
 
 SHAPE, ROWS = "llama_1b", 64
-KEY, BITS = "quantisation", "4bit"
+BITS = "4bit"
 PACKAGE = "bitsandbytes"
 STEP = "quantised"
 SIDES = {"bfloat16": None, BITS: BITS}
@@ -36,9 +35,7 @@ SIDES = {"bfloat16": None, BITS: BITS}
 
 def measure_quantised(kit: Kit) -> None:
     """Measure both bases one after the other, each with the whole card, then in turns."""
-    if KEY not in {field.name for field in fields(ModelSource)}:
-        kit.skip(f"a base in {BITS}", f"the key model.{KEY} does not exist at this commit")
-    elif find_spec(PACKAGE) is None:
+    if find_spec(PACKAGE) is None:
         kit.skip(f"a base in {BITS}", f"{PACKAGE} is not installed")
     elif kit.wants(f"a base in {BITS}", STEP, 0.0 if kit.settings.quick else 30.0):
         with kit.attempt(f"a base in {BITS}", STEP), tempfile.TemporaryDirectory() as directory:
@@ -97,8 +94,7 @@ def compare(kit: Kit, directory: Path) -> None:
 def loaded(kit: Kit, shape: Shape, directory: Path, bits: str | None) -> Base:
     """Read a base model as a run does, and use it once."""
     before = held(kit.device)
-    asked: dict[str, Any] = {KEY: bits} if bits else {}
-    source = ModelSource("causal", str(directory), max_prompt_tokens=shape.prompt_tokens[1], **asked)
+    source = ModelSource("causal", str(directory), max_prompt_tokens=shape.prompt_tokens[1], quantisation=bits)
     adapter = AdapterSettings(rank=RANK, alpha=4.0 * RANK)
     backbone = load_backbone(source, adapter, kit.device, kit.settings.dtype)
     backbone.eos, backbone.other_ends = NEVER, []

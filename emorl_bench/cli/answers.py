@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emorl_bench.cli.answering import Answer
+from emorl_bench.core.words import counted
 from emorl_bench.ensemble.explaining.records import END, Explanation, Token
 from emorl_bench.runner.columns import aligned
 
@@ -84,11 +85,7 @@ def totals(explanation: Explanation, preference: Mapping[str, float]) -> list[st
         shown = ["" if part is None else f"{part[index]:.0%}" for part in parts]
         rows.append([name, asked, f"{explanation.weights[index]:.2f}", *shown])
     return [
-        f"{_plural(len(explanation.answers), 'answer')}, {_plural(found['tokens'], 'token')}, "
+        f"{counted(len(explanation.answers), 'answer')}, {counted(found['tokens'], 'token')}, "
         f"of which the experts dispute {found['disputed']:.0%}",
         *aligned(rows),
     ]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -83,9 +83,7 @@ class _Static:
             known_L = self.part.known_OT[self.output_L, t]
             token_L = torch.where(known_L < 0, token_L, known_L)
         into_L, generated, backbone = self.mine_O[self.output_L], self.generated, self.decoder.backbone
-        token_L = token_L.masked_fill(
-            ~self.going_L, backbone.pad
-        )  # `where` would copy the number to the device, and wait
+        token_L = token_L.masked_fill(~self.going_L, backbone.pad)  # `where` would copy the number there, and wait
         generated.ids[into_L, t], generated.mask[into_L, t] = token_L, self.going_L
         generated.logprobs[into_L, t] = torch.where(self.going_L, logp_L, generated.logprobs[into_L, t])
         self.going_L = self.going_L & ~backbone.is_eos(token_L)

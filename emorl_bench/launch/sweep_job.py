@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from emorl_bench.config.compose import plain
 from emorl_bench.config.once import Known, entry_of, seed_of
 from emorl_bench.config.schema import what_decides
+from emorl_bench.core.words import counted
 from emorl_bench.launch.hooks import hooks
 
 PLACE = ("task", "model", "method")  # the groups that name a run's place below runs_dir
@@ -48,8 +49,8 @@ def announcement(overrides: Sequence[Sequence[str]], workers: int, logs: Path | 
         gpus: how many GPUs they are spread over.
     """
     common = f", all with {' '.join(shared)}" if (shared := in_common(overrides)) else ""
-    spread = f" on {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else ""
-    count = f"{len(overrides)} job{'' if len(overrides) == 1 else 's'}"
+    spread = f" on {counted(gpus, 'GPU')}" if gpus else ""
+    count = counted(len(overrides), "job")
     return f"{count}, {workers} at a time{spread}{common}; their output: {'below' if logs is None else logs}"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emorl_bench.core.words import counted
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.curves import Curve, curves_by_row, over_seeds, shared_sets
 from emorl_bench.report.palette import PALE, Look
@@ -37,7 +38,7 @@ def plot_curves(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
             experts = set(rows[name]) <= set(comparison.objectives) and len(comparison.objectives) > 1
             _draw_learners(axes, rows[name], looks[name], named=experts or len(rows[name]) > 1)
             seeds = max(len(curves) for curves in rows[name].values())
-            axes.set_title(f"{name}  ({seeds} seed{'s' * (seeds > 1)}){_others(sets[name][1:])}")
+            axes.set_title(f"{name}  ({counted(seeds, 'seed')}){_others(sets[name][1:])}")
         heading(drawing, f"{comparison.title}: training curves, greedy decoding")
         drawing.supxlabel("data points (prompts of this learner)", fontsize=10.5)
         drawing.supylabel(f"mean reward on select\n(experts: their own objective) {BETTER}", fontsize=10.5)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from emorl_bench.core.words import counted
 from emorl_bench.report.aggregate import aggregate_table, together
 from emorl_bench.report.columns import written
 from emorl_bench.report.comparison import Comparison
@@ -121,7 +122,7 @@ def seeds_sentence(comparison: Comparison) -> str:
         end += f" Rows average over {', '.join(map(code, averaged))}, as `--group-by` asked."
     if len(set(map(frozenset, seeds.values()))) == 1:
         listed = ", ".join(map(str, sorted(next(iter(seeds.values())))))
-        return f"Every number stands on {_plural(counts.pop(), 'seed')} ({listed}) of each method. {end}"
+        return f"Every number stands on {counted(counts.pop(), 'seed')} ({listed}) of each method. {end}"
     each = (f"{cell(name)}: {', '.join(map(str, sorted(found)))}" for name, found in sorted(seeds.items()))
     return f"**The methods do not have the same seeds** ({'; '.join(each)}). {end}"
 
@@ -168,8 +169,4 @@ def _unfinished(unfinished: Sequence[Unfinished]) -> list[str]:
     if not unfinished:
         return []
     lines = [f"- {code(run.name)}: {run.state}" + f" ({markdown(run.reason)})" * bool(run.reason) for run in unfinished]
-    return ["## Not in the tables", f"{_plural(len(unfinished), 'run')} failed or did not finish:", "\n".join(lines)]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
+    return ["## Not in the tables", f"{counted(len(unfinished), 'run')} failed or did not finish:", "\n".join(lines)]

@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.tri import LinearTriInterpolator, Triangulation, UniformTriRefiner
 from numpy.typing import NDArray
 
+from emorl_bench.core.words import counted
 from emorl_bench.report.comparison import Comparison
 from emorl_bench.report.palette import Look
 from emorl_bench.report.read import Run
@@ -72,7 +73,7 @@ def plot_search(comparison: Comparison, looks: dict[str, Look], path: Path) -> b
         for axes, name in zip(panels(drawing, len(methods), columns), methods, strict=True):
             searches, seeds = by_method[name], len(by_method[name])
             experts = searches[0].shares_WM.shape[1]
-            axes.set_title(f"{name}  ({seeds} seed{'s' * (seeds > 1)})", pad=22 if experts == 3 else None)
+            axes.set_title(f"{name}  ({counted(seeds, 'seed')})", pad=22 if experts == 3 else None)
             if experts == 3:
                 _draw_simplex(drawing, axes, searches, comparison.objectives)
             elif experts == 2:

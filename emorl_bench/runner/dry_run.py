@@ -22,6 +22,7 @@ from emorl_bench.config.compose import Composed, conf_dir, every_job
 from emorl_bench.config.hardware import CORRECTION, decided_on_cpu, may_have_gpu
 from emorl_bench.config.schema import Config, what_decides
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.words import counted
 from emorl_bench.launch.slots import slots
 from emorl_bench.progress import duration
 from emorl_bench.runner import memory_plan
@@ -146,7 +147,7 @@ def _table() -> Path | None:
 
 def _text(planned: Sequence[Planned]) -> Iterator[str]:
     count = len(planned)
-    yield f"dry run: {count} job{'' if count == 1 else 's'}; nothing is trained, nothing is written"
+    yield f"dry run: {counted(count, 'job')}; nothing is trained, nothing is written"
     for state in STATES:
         if number := sum(plan.state == state for plan in planned):
             yield f"  {number} {state}"

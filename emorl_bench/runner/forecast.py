@@ -15,6 +15,7 @@ from typing import Any
 
 from emorl_bench.config.schema import Config
 from emorl_bench.core.totals import is_counted
+from emorl_bench.core.words import counted
 
 Names = tuple[str, str, str]  # task, model, method
 
@@ -73,10 +74,10 @@ class Timings:
         runs = list(_timed(self.runs_dir.joinpath(*names)))
         same = [run.seconds(1.0) for run in runs if run.prompts == prompts]
         if same:
-            return Estimate(sum(same) / len(same), f"{_count(len(same), 'recorded run')} of this budget")
+            return Estimate(sum(same) / len(same), f"{counted(len(same), 'recorded run')} of this budget")
         scaled = [run.seconds(prompts / run.prompts) for run in runs if run.prompts and prompts]
         if scaled:
-            words = f"{_count(len(scaled), 'recorded run')} of another budget, scaled by prompts"
+            words = f"{counted(len(scaled), 'recorded run')} of another budget, scaled by prompts"
             return Estimate(sum(scaled) / len(scaled), words)
         return None
 
@@ -136,7 +137,3 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -11,6 +11,7 @@ from emorl_bench.config import hardware as named
 from emorl_bench.config.checks import launched
 from emorl_bench.core.errors import UserError
 from emorl_bench.core.memory import UNKNOWN, free_on_machine
+from emorl_bench.core.words import counted
 from emorl_bench.data.sizes import limit_corpora
 
 TF32_SINCE = 8  # compute capability of Ampere, the first cards with TF32
@@ -98,7 +99,7 @@ def in_words(device: torch.device, dtype: str, max_rows: int, block_bytes: int) 
 def _named(device: torch.device) -> str:
     if device.type != "cuda":
         count = torch.get_num_threads()
-        return f"{device.type} ({count} thread{'' if count == 1 else 's'})"
+        return f"{device.type} ({counted(count, 'thread')})"
     index = torch.cuda.current_device() if device.index is None else device.index
     return f"cuda:{index} ({torch.cuda.get_device_name(index)})"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emorl_bench.core.errors import UserError
+from emorl_bench.core.words import counted
 from emorl_bench.progress import duration
 from emorl_bench.runner.identity import read_json
 from emorl_bench.runner.recorded import irregular
@@ -78,7 +79,7 @@ def status_lines(runs_dir: Path) -> list[str]:
         raise UserError(f"RUNS='{runs_dir}': no run there; give the runs_dir of a sweep")
     counts = {state: sum(stand.state == state for stand in found) for state in STATES}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    lines = [f"{runs_dir}: {len(found)} run{'' if len(found) == 1 else 's'}: {said}"]
+    lines = [f"{runs_dir}: {counted(len(found), 'run')}: {said}"]
     for stand in found:
         if stand.state != "done":
             lines.append(f"{stand.state:<10} {stand.path.relative_to(runs_dir.expanduser())}: {_how(stand)}")

@@ -18,7 +18,7 @@ from emorl_bench.cli.harness import one_line
 from emorl_bench.cli.report import report
 from emorl_bench.core.atomic import write_text
 from emorl_bench.report.packed import unpacked
-from emorl_bench.report.read import Run, read_runs
+from emorl_bench.report.read import read_runs
 from studies.claims.claims import questions
 from studies.claims.plots import plot_change, plot_claims, plot_kl
 from studies.claims.sweeps import SWEEPS, run_sweep
@@ -54,26 +54,21 @@ def write(out: Path) -> None:
     answers, missing, alike = [], [], None
     for question in questions():
         file = out / f"{question.sweep}.parquet"
-        runs = packed_runs(file) if file.exists() else []
-        if not runs:
+        if not file.exists():
             missing.append(f"study_{question.sweep}")
             continue
-        say(f"{question.sweep}: {len(runs)} runs")
-        answers.append(Answer.of(question, runs))
-        if question.sweep == MAIN:
-            alike = gate(runs)
-            report(file, out / "report")
-        if (plot := PLOTS.get(question.sweep)) is not None:
-            plot(runs, out / f"{question.sweep}.png")
+        with unpacked([file]) as dirs:
+            runs = read_runs(*dirs)[0]
+            say(f"{question.sweep}: {len(runs)} runs")
+            answers.append(Answer.of(question, runs))
+            if (plot := PLOTS.get(question.sweep)) is not None:
+                plot(runs, out / f"{question.sweep}.png")
+            if question.sweep == MAIN:
+                alike = gate(runs)
+                report(file, out / "report")
     plot_claims(answers, out / "claims.png")
     write_text(out / "claims.md", page(answers, alike, missing))
     say(f"written: {out / 'claims.md'}")
-
-
-def packed_runs(file: Path) -> list[Run]:
-    """The runs of a packed file. Their files of single answers are gone with the directory that they were read from."""
-    with unpacked([file]) as dirs:
-        return read_runs(*dirs)[0]
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -42,12 +43,13 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Claim:
-    """A published claim, and the contrasts that decide it."""
+    """A published claim, and the contrasts that decide it. One without contrasts says in ``decided`` what does."""
 
     text: str
     paper: str
     published: str
-    contrasts: tuple[Contrast, ...]
+    contrasts: tuple[Contrast, ...] = ()
+    decided: str = ""
 
     def outcome(self, words: Sequence[str]) -> str:
         """The claim is what all of its contrasts are; where they differ, each one is named in its own line."""
@@ -77,8 +79,7 @@ def questions(file: Path = FILE) -> list[Question]:
     found = yaml.safe_load(file.read_text(encoding="utf-8"))
     claims: dict[str, list[Claim]] = {name: [] for name in found["questions"]}
     for claim in found["claims"]:
-        contrasts = tuple(_contrast(one) for one in claim["contrasts"])
-        claims[claim["question"]].append(Claim(claim["claim"], claim["paper"], claim["published"], contrasts))
+        claims[claim["question"]].append(_claim(claim))
     return [
         Question(
             name,
@@ -92,8 +93,19 @@ def questions(file: Path = FILE) -> list[Question]:
     ]
 
 
-def _contrast(keys: dict[str, object]) -> Contrast:
-    contrast = Contrast(**{**keys, "where": tuple(keys.get("where", ()))})  # type: ignore[arg-type]
+def elsewhere(file: Path = FILE) -> list[Claim]:
+    """The claims that no sweep decides."""
+    return [_claim(one) for one in yaml.safe_load(file.read_text(encoding="utf-8"))["elsewhere"]]
+
+
+def _claim(keys: Mapping[str, Any]) -> Claim:
+    contrasts = tuple(_contrast(one) for one in keys.get("contrasts", ()))
+    return Claim(keys["claim"], keys["paper"], keys["published"], contrasts, keys.get("decided", ""))
+
+
+def _contrast(keys: Mapping[str, Any]) -> Contrast:
+    conditions = tuple(keys.get("where", ()))
+    contrast = Contrast(keys["ours"], keys["theirs"], keys["measure"], keys["expects"], conditions)
     if contrast.measure not in MEASURES and contrast.measure != KL_AT_EQUAL_GOLD:
         raise ValueError(f"{FILE.name}: measure {contrast.measure!r} is unknown")
     if contrast.expects not in SAYS:

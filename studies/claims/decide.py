@@ -75,12 +75,14 @@ def _seeds(quantiles: float, spread: float, distance: float) -> float:
 
 
 def decided(question: Question, runs: Sequence[Run]) -> list[Decided]:
-    """The contrasts of the claims in their order, then every row against those of ``question.against``.
+    """The contrasts of the claims in their order, then every row against those of ``question.against``, each pair once.
 
     A contrast without pairs is left out.
     """
     contrasts = [contrast for claim in question.claims for contrast in claim.contrasts]
-    contrasts += list(_against(question, comparisons(runs)))
+    asked = {(frozenset((one.ours, one.theirs)), one.measure) for one in contrasts if not one.where}
+    others = _against(question, comparisons(runs))
+    contrasts += [one for one in others if (frozenset((one.ours, one.theirs)), one.measure) not in asked]
     gathered = [(contrast, differences(contrast, runs)) for contrast in contrasts]
     found = [(contrast, pairs_T) for contrast, pairs_T in gathered if pairs_T]
     margins = [margin_of(contrast) for contrast, _ in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from emorl_bench.core.words import counted
 from emorl_bench.indicators.aggregates import probability_of_improvement
 from emorl_bench.indicators.intervals import Interval
 from emorl_bench.report.aggregate import scores
@@ -13,7 +14,7 @@ from emorl_bench.report.columns import share
 from emorl_bench.report.comparison import comparisons
 from emorl_bench.report.read import Run
 from emorl_bench.report.tables import Table
-from studies.claims.claims import UNDECIDED, Claim, Question
+from studies.claims.claims import UNDECIDED, Claim, Question, elsewhere
 from studies.claims.decide import Decided, decided
 from studies.claims.measures import DECODING, KL_AT_EQUAL_GOLD, MEASURES
 
@@ -28,6 +29,7 @@ class Answer:
 
     question: Question
     seeds: tuple[int, ...]
+    commits: tuple[str, ...]
     runs: int
     decided: tuple[Decided, ...]
 
@@ -35,7 +37,8 @@ class Answer:
     def of(cls, question: Question, runs: Sequence[Run]) -> Answer:
         """Decide a question on its runs."""
         seeds = tuple(sorted({run.seed for run in runs}))
-        return cls(question, seeds, len(runs), tuple(decided(question, runs)))
+        commits = sorted({str(run.provenance().get("commit"))[:12] for run in runs})
+        return cls(question, seeds, tuple(commits), len(runs), tuple(decided(question, runs)))
 
     def of_claim(self, claim: Claim) -> list[Decided]:
         """What was decided of a claim's contrasts; fewer where runs lack."""
@@ -80,24 +83,29 @@ def _claims(answers: Sequence[Answer]) -> Iterator[str]:
         "interval. The outcome is that of the tests, corrected for all comparisons of the question (docs/study.md). "
         "Where it is undecided, the last column has the seeds with which it would probably be decided."
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for answer in answers:
         for claim in answer.question.claims:
             found = answer.of_claim(claim)
             if len(found) == len(claim.contrasts):
-                rows += list(_claim_rows(claim, found))
+                rows += _claim_rows(claim, found)
+    rows += [(_named(claim), claim.published, claim.decided, "–", "–", "–", "–") for claim in elsewhere()]
     header = ("claim", "published", "here", "difference (95 %)", "outcome", "seeds", "seeds that would decide")
-    yield Table(header, tuple(rows)).markdown() if rows else "No claim has its runs yet."
+    yield Table(header, tuple(rows)).markdown()
 
 
 def _claim_rows(claim: Claim, found: Sequence[Decided]) -> Iterator[tuple[str, ...]]:
     whole = claim.outcome([one.verdict.word for one in found])
     for i, one in enumerate(found):
-        named = (f"{claim.text} ({ARXIV}{claim.paper})", claim.published) if i == 0 else ("", "")
+        named = (_named(claim), claim.published) if i == 0 else ("", "")
         outcome = one.contrast.outcome(one.verdict.word)
         said = outcome if len(found) == 1 or i else f"{outcome} (in all: {whole})"
         needed = "–" if one.seeds_needed is None else str(one.seeds_needed)
         yield (*named, one.contrast.title, measured(one), said, str(one.seeds), needed)
+
+
+def _named(claim: Claim) -> str:
+    return f"{claim.text} ({ARXIV}{claim.paper})"
 
 
 def measured(one: Decided) -> str:
@@ -110,7 +118,10 @@ def measured(one: Decided) -> str:
 def _question(answer: Answer) -> Iterator[str]:
     yield f"## {answer.question.asks}"
     listed = f"{answer.seeds[0]}–{answer.seeds[-1]}" if len(answer.seeds) > 1 else str(answer.seeds[0])
-    yield f"Sweep `study_{answer.question.sweep}`: {answer.runs} runs, {len(answer.seeds)} seeds ({listed})."
+    yield (
+        f"Sweep `study_{answer.question.sweep}`: {answer.runs} runs, {counted(len(answer.seeds), 'seed')} ({listed}), "
+        f"commit {', '.join(answer.commits)}."
+    )
     rows = [
         (
             one.contrast.title,

@@ -10,6 +10,7 @@ from conftest import word_prompts
 from on_device import (
     DEVICE,
     ON_GPU,
+    REGRET,
     WEIGHTS_WM,
     moved,
     needs_device,
@@ -35,7 +36,6 @@ STEPS = 40
 GREEDY, SAMPLED = Sampling(STEPS, 0.0), Sampling(STEPS, 1.0, samples_per_prompt=4)
 PROMPTS = word_prompts(9)
 RECORD = CudaGraph if ON_GPU else Recorder
-REGRET = {torch.float32: 1e-6, torch.bfloat16: 0.1}
 
 
 @on_architectures

@@ -18,7 +18,7 @@ from emorl_bench.report.comparison import comparisons
 from emorl_bench.report.packed import pack
 from emorl_bench.report.read import Run
 from studies.claims.__main__ import main
-from studies.claims.claims import Claim, Contrast, Question, questions
+from studies.claims.claims import Claim, Contrast, Question, elsewhere, questions
 from studies.claims.decide import decided, differences, seeds_needed
 from studies.claims.measures import doublings_at_equal_gold, doublings_at_uniform, kl_for, prompts_for, rising
 from studies.claims.sweeps import SWEEPS
@@ -92,9 +92,9 @@ def test_all_comparisons_of_a_question_are_corrected_together(runs: list[Run]) -
     contrast = Contrast("emorl", "weighted_scst", "gold", "higher")
     (alone,) = decided(question(contrast), runs)
     many = decided(question(contrast, against=("emorl", "weighted_scst")), runs)
-    assert len(many) == 1 + 5 + 4  # every other row against each, once for the pair of both
-    assert len({(one.contrast.ours, one.contrast.theirs) for one in many[1:]}) == 9
-    assert many[0].tests == 10
+    assert len(many) == 5 + 4  # every other row against each; the pair of both is asked once, by the claim
+    assert len({frozenset((one.contrast.ours, one.contrast.theirs)) for one in many}) == 9
+    assert many[0].tests == 9
     assert many[0].verdict.corrected >= alone.verdict.corrected
     assert many[0].verdict.p == alone.verdict.p
 
@@ -242,6 +242,13 @@ def test_every_row_that_a_claim_names_is_in_its_sweep_and_every_claim_in_the_pro
             for contrast in claim.contrasts:
                 rows = [side for side in (contrast.ours, contrast.theirs) if isinstance(side, str)]
                 assert {row.split(" ")[0] for row in rows} <= set(listed)
+
+
+def test_a_claim_that_no_sweep_decides_says_what_does() -> None:
+    text = page([], None, [])
+    for claim in elsewhere():
+        assert claim.decided in text
+        assert f"/{claim.paper}" in (ROOT / "docs" / "study.md").read_text()
 
 
 def test_every_sweep_of_the_study_has_its_commands() -> None:
