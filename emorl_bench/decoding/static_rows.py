@@ -1,9 +1,10 @@
-"""The decode of a device that should not wait for the host: ends of answers are looked for every n tokens alone.
+"""The decode loop of a GPU, which should not wait for the host: it looks for ended answers only once in n tokens.
 
-Every output has a row of its own from its first token on, also where outputs agree, and a row whose answer has ended is
-fed on until half of all rows have ended. So the host learns nothing of the tokens between two checks, and no step waits
-for it. The tokens are those of the other loop (`decoding.decode`), but for rounding: a row's states depend on its own
-tokens alone. It costs rows that sharing would save, so it is for decodes with few rows, which are bound by launches.
+Every output has a row of its own from its first token on, also where outputs agree. A row whose answer has ended gets
+padding until half of all rows have ended; then the ended rows are dropped. Between two such checks the host reads no
+token, so no step waits for it. The tokens are those of the other loop (`decoding.decode`), but for rounding, because a
+row's states depend on its own tokens alone. Rows that could be shared are computed several times, so this loop is for
+decodes with few rows, whose time goes into launching kernels.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
 bitsandbytes quantises while a checkpoint is read: 4 bits are NF4 in blocks of 64 weights (QLoRA, 2305.14314), 8 bits
 are whole numbers with one scale for each output (LLM.int8, 2208.07339). Its own layers are then replaced by
 `QuantisedLinear`, for three reasons. On a CPU with bfloat16 instructions a 4-bit layer in evaluation mode packs its
-weights anew and has no gradient from then on. There, and in LLM.int8 everywhere, activations are rounded as well, so a
-sampler and a training pass would disagree. And scales are no parameters there, so a hash of the parameters misses them.
+weights a second time, and has no gradient after that. LLM.int8, and 4 bits on such a CPU, also round activations, so a
+sampler and a training pass would disagree. And their scales are no parameters, so a hash of the parameters misses them.
 
-Here all passes, those of sampling and of training, multiply by the same numbers: as a plain layer would that holds the
-unpacked weight. The backward pass unpacks it again, so nothing of its size is kept. Only the weights are rounded.
+Here sampling and training multiply by the same numbers, those of a plain layer with the unpacked weight. Only the
+weights are rounded. The backward pass unpacks them again, so nothing of their size is kept.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Rows whose shapes and addresses stay as they are between two checks: a step makes no decision on the host.
 
-On a GPU a step of a small model takes the time to launch its kernels, and each decision on the host waits until all of
-them have run. Here the number of tokens so far is a tensor on the device, every output has a row of its own, and keys
-and values have a fixed number of positions. Rows are dropped, and positions added, at a check alone
-(`decoding.static_rows`). So a step is a fixed list of kernels, which can be recorded and replayed (`decoding.graphs`).
+On a GPU a step of a small model takes as long as launching its kernels, and a decision on the host has to wait until
+all of them have run. Here the number of tokens so far is a tensor on the device, every output has a row of its own,
+and keys and values have a fixed number of positions. Rows are dropped, and positions added, at a check alone
+(`decoding.static_rows`). So a step is a fixed list of kernels, which can be recorded and replayed
+(`decoding.graphs`).
 """
 
 from __future__ import annotations
